@@ -1,0 +1,39 @@
+"""How several teachers' logits become one soft label.  Used by relabel and by validate's online labels.
+
+T teachers (the primary first), N images of one batch, K classes.  ENSEMBLES: name -> f(logits) -> (N, K).
+"""
+import torch
+
+
+def equal_norm(logits: torch.Tensor) -> torch.Tensor:
+    """Each teacher's (N, K) matrix scaled to the teachers' mean Frobenius norm, then the plain mean.
+
+    Source: published recipe for resnet18 (after G-VBSM); the labels depend on the batch.
+    Args:    logits: (T, N, K).    Returns: (N, K).
+    """
+    norms = torch.linalg.vector_norm(logits, dim=(1, 2), keepdim=True)
+    return (logits * (norms.mean() / norms)).mean(0)
+
+
+def primary_half(logits: torch.Tensor) -> torch.Tensor:
+    """Half the primary, half the mean of the others; then every row scaled to the batch's mean row norm.
+
+    Source: published recipe for resnet50 and resnet101; the labels depend on the batch.
+    Args:    logits: (T, N, K), T >= 2.    Returns: (N, K).
+    """
+    combined = 0.5 * logits[0] + 0.5 * logits[1:].mean(0)
+    norms = torch.linalg.vector_norm(combined, dim=1, keepdim=True)
+    return combined * (norms.mean() / norms)
+
+
+def mean(logits: torch.Tensor) -> torch.Tensor:
+    """The plain mean over teachers, (T, N, K) to (N, K).   Source: G-VBSM, EDC."""
+    return logits.mean(0)
+
+
+def primary(logits: torch.Tensor) -> torch.Tensor:
+    """The first teacher alone, (T, N, K) to (N, K).   Source: SRe2L; paper table 3a, first row."""
+    return logits[0]
+
+
+ENSEMBLES = {"equal-norm": equal_norm, "primary-half": primary_half, "mean": mean, "primary": primary}

@@ -1,0 +1,58 @@
+"""Before any long work: does each teacher recognise real images, with the labels in this order?
+
+A class order that differs between data and teacher is this field's commonest silent failure.   Source: ours.
+"""
+import torch
+
+from models.registry import Teacher
+from utils.data import RealSet
+from utils.metrics import evaluate
+
+
+def accuracy_floor(teacher: Teacher, *, num_classes: int, given: float | None) -> float:
+    """The least accepted top-1: the flag, else 0.7 x the recorded accuracy, else min(0.5, 10 / classes)."""
+    if given is not None:
+        return given
+    return 0.7 * teacher.accuracy if teacher.accuracy is not None else min(0.5, 10 / num_classes)
+
+
+def check_class_names(teachers: dict[str, Teacher], class_names: list) -> None:
+    """Raises ValueError when a teacher's recorded class names are not the data's, in the same order."""
+    for teacher in teachers.values():
+        theirs = teacher.class_names
+        if theirs is not None and list(theirs) != list(class_names):
+            if len(theirs) != len(class_names):
+                where = f"{len(theirs)} classes, the data has {len(class_names)}"
+            else:
+                k = next(i for i, (a, b) in enumerate(zip(theirs, class_names, strict=True)) if a != b)
+                where = f"class {k} is {theirs[k]!r}, in the data it is {class_names[k]!r}"
+            raise ValueError(f"{teacher.name} was trained with other class names: {where}; "
+                             f"use teachers trained on this data")
+
+
+def sample_real_images(real_set: RealSet, num: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """About `num` images spread over the classes, as batches ((N, 3, H, W) uint8, (N,) labels)."""
+    items = [real_set[i] for i in real_set.spread(num)]
+    pixels, labels = torch.stack([p for p, _ in items]), torch.tensor([label for _, label in items])
+    return list(zip(pixels.split(64), labels.split(64), strict=True))
+
+
+def check_teachers(teachers: dict[str, Teacher], batches, *, num_classes: int, floor: float | None, mean, std,
+                   device: torch.device) -> dict[str, dict]:
+    """Measures each teacher on real images and refuses one below its floor.
+
+    Args:    batches: of real images, as `sample_real_images` makes them;  floor: --min-teacher-accuracy.
+    Returns: weights sha256 -> {"name", "accuracy", "floor", "images"}, for preflight.json.
+    Raises:  ValueError naming the teacher, what it reached and what was expected.
+    """
+    records = {}
+    for teacher in teachers.values():
+        least = accuracy_floor(teacher, num_classes=num_classes, given=floor)
+        seen = evaluate(teacher.model, batches, mean=mean, std=std, device=device)
+        if seen["top1"] < least:
+            raise ValueError(f"teacher {teacher.name} gets {seen['top1']:.1%} of {seen['images']} real images "
+                             f"right, expected at least {least:.1%}; check the class order, the weights and the "
+                             f"pixel statistics, or pass --min-teacher-accuracy 0")
+        records[teacher.sha256] = {"name": teacher.name, "accuracy": seen["top1"], "floor": least,
+                                   "images": seen["images"]}
+    return records

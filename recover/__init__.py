@@ -1,0 +1,1 @@
+"""Recover: optimise real images against a logit teacher and the BatchNorm statistics of others."""

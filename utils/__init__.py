@@ -1,0 +1,1 @@
+"""What the stages share: config, files, data, augmentation, schedules, metrics, ranks, runtime."""

@@ -1,0 +1,202 @@
+"""Random views, planned before they are rendered: recover's shared view, and the stored views of relabel.
+
+N views, B views in a batch, C channels, H W pixels.  Every draw comes from an explicit generator; what was
+drawn is plain tensors, so the same view can be rendered again bit for bit from what is stored.
+"""
+import dataclasses
+import math
+
+import numpy
+import torch
+import torch.nn.functional as F
+
+# Stored with the labels, which only readers with the same resampler may use.
+RESAMPLER = "bilinear-grid-clamped/1"
+# Scale and ratio laws of torchvision's RandomResizedCrop, ten attempts before the centred fallback.
+RATIO, ATTEMPTS = (3 / 4, 4 / 3), 10
+
+
+def sample_crops(num: int, *, size: int, min_scale, generator: torch.Generator) -> torch.Tensor:
+    """Draws crop boxes after RandomResizedCrop's law: area fraction U(min_scale, 1), log-uniform ratio.
+
+    Source: published recipe (torchvision RandomResizedCrop), on square images.
+    Args:
+        num: N boxes;  size: side of the image [pixels];
+        min_scale: lower bound of the area fraction, a float or (N,).
+    Returns: (N, 4) int16: top, left, height, width.
+    """
+    uniform = torch.rand(num, ATTEMPTS, 4, generator=generator, dtype=torch.float64)
+    low = torch.as_tensor(min_scale, dtype=torch.float64).reshape(-1, 1)
+    area = size * size * (low + (1 - low) * uniform[..., 0])
+    ratio = torch.exp(math.log(RATIO[0]) + (math.log(RATIO[1]) - math.log(RATIO[0])) * uniform[..., 1])
+    width, height = torch.sqrt(area * ratio).round(), torch.sqrt(area / ratio).round()
+    fits = (width > 0) & (width <= size) & (height > 0) & (height <= size)
+    first = fits.to(torch.int8).argmax(1)                      # the first attempt that fits, else 0
+    rows = torch.arange(num)
+    height = torch.where(fits.any(1), height[rows, first], size)
+    width = torch.where(fits.any(1), width[rows, first], size)
+    top = (uniform[rows, first, 2] * (size - height + 1)).floor()
+    left = (uniform[rows, first, 3] * (size - width + 1)).floor()
+    return torch.stack([top, left, height, width], 1).to(torch.int16)
+
+
+# ---------------------------------------------------------------- recover: one view for the whole batch
+
+@dataclasses.dataclass(frozen=True)
+class SharedViews:
+    """The views of one unit of recover, one per iteration: boxes (T, 4), flips (T,), rolls (T, 2)."""
+
+    boxes: list
+    flips: list
+    rolls: list
+
+
+def plan_shared_views(num: int, *, size: int, min_scale, flip: bool, jitter: int,
+                      generator: torch.Generator) -> SharedViews:
+    """Draws one crop, flip and circular shift per iteration, shared by the batch.   Source: SRe2L; prism.md 1.
+
+    Args:
+        num: T iterations;  size: side [pixels];  min_scale: float or (T,);
+        flip: whether horizontal flips (p = 0.5) are drawn;  jitter: largest shift, inclusive [pixels].
+    """
+    boxes = sample_crops(num, size=size, min_scale=min_scale, generator=generator)
+    flips = (torch.rand(num, generator=generator) < 0.5) & flip
+    rolls = torch.randint(0, jitter + 1, (num, 2), generator=generator)
+    return SharedViews(boxes.tolist(), flips.tolist(), rolls.tolist())
+
+
+def shared_view(images: torch.Tensor, views: SharedViews, step: int) -> torch.Tensor:
+    """The batch under the view of iteration `step`: crop, resize, flip, then roll.
+
+    Args:    images: (N, C, H, H) float, normalised.
+    Returns: (N, C, H, H), differentiable in `images`.
+    """
+    size = images.shape[-1]
+    top, left, height, width = views.boxes[step]
+    view = images[:, :, top:top + height, left:left + width]
+    view = F.interpolate(view, size=(size, size), mode="bilinear", align_corners=False)
+    if views.flips[step]:
+        view = view.flip(-1)
+    return torch.roll(view, shifts=tuple(views.rolls[step]), dims=(2, 3))
+
+
+# ---------------------------------------------------------------- relabel, validate: one view per image
+
+def plan_epoch(num_images: int, *, size: int, batch_size: int, min_scale: float, flip: bool, mix_type: str,
+               mix_alpha: float, num_batches: int | None, generator: torch.Generator) -> dict:
+    """Draws one epoch of views and mixes: a shuffle of the set cut into batches, the last one partial.
+
+    CutMix pastes one box of the permuted batch, Mixup blends with it: one permutation, one lambda ~
+    Beta(alpha, alpha) and one box a batch.   Source: published recipe; Yun et al. 2019, Zhang et al. 2018.
+    Args:
+        num_images: size of the set;  size: side [pixels];  batch_size: B;  mix_type: cutmix, mixup or none;
+        num_batches: only this many batches of the shuffle, None for all.
+    Returns: index (N,) int32, crop (N, 4) int16, flip (N,) bool, mix_index (N,) int16 within its batch,
+             mix_box (batches, 4) int16 top, left, bottom, right, mix_lam (batches,) float32, the share of
+             an image's own pixels.
+    """
+    index = torch.randperm(num_images, generator=generator)
+    index = index[:num_batches * batch_size] if num_batches else index
+    num = len(index)
+    plan = {"index": index.int(),
+            "crop": sample_crops(num, size=size, min_scale=min_scale, generator=generator),
+            "flip": (torch.rand(num, generator=generator) < 0.5) & flip}
+    lengths = [len(part) for part in index.split(batch_size)]
+    if mix_type == "none":
+        partners = [torch.arange(length) for length in lengths]
+        lam = torch.ones(len(lengths))
+    else:
+        partners = [torch.randperm(length, generator=generator) for length in lengths]
+        lam = _sample_beta(mix_alpha, len(lengths), generator)
+    boxes = torch.zeros(len(lengths), 4, dtype=torch.int16)
+    if mix_type == "cutmix":
+        boxes = _sample_mix_boxes(lam, size, generator)
+        lam = 1 - ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).float() / size**2
+    return {**plan, "mix_index": torch.cat(partners).to(torch.int16), "mix_box": boxes, "mix_lam": lam.float()}
+
+
+def _sample_beta(alpha: float, num: int, generator: torch.Generator) -> torch.Tensor:
+    """(num,) draws of Beta(alpha, alpha); numpy's generator draws them, seeded from the explicit one."""
+    seed = int(torch.randint(2**62, (), generator=generator))
+    return torch.from_numpy(numpy.random.default_rng(seed).beta(alpha, alpha, num))
+
+
+def _sample_mix_boxes(lam: torch.Tensor, size: int, generator: torch.Generator) -> torch.Tensor:
+    """CutMix boxes of side floor(size * sqrt(1 - lam)) about a uniform centre, clipped: (batches, 4) int16."""
+    half = (size * torch.sqrt(1 - lam)).floor().long() // 2
+    centre = torch.randint(0, size, (len(lam), 2), generator=generator)
+    low, high = (centre - half[:, None]).clamp(min=0), (centre + half[:, None]).clamp(max=size)
+    return torch.cat([low, high], 1).to(torch.int16)
+
+
+def resample(images: torch.Tensor, crop: torch.Tensor, flip: torch.Tensor, *, size: int) -> torch.Tensor:
+    """Renders one crop and flip per image: bilinear, half-pixel centres, samples clamped to the crop.
+
+    Equal to Pillow's bilinear resize of the crop to within its rounding while crops are not larger than
+    `size` (no antialiasing is needed then).   Source: ours (RESAMPLER), for both later stages.
+    Args:    images: (B, C, H, W) float;  crop: (B, 4) top, left, height, width;  flip: (B,) bool.
+    Returns: (B, C, size, size) float.
+    """
+    top, left, height, width = crop.to(images).unbind(1)
+    place = (torch.arange(size, device=images.device, dtype=images.dtype) + 0.5) / size       # (size,)
+    reverse = flip.to(images.device)[:, None]
+    x = torch.where(reverse, 1 - place, place) * width[:, None] - 0.5
+    y = place.expand(len(images), size) * height[:, None] - 0.5
+    x = left[:, None] + x.clamp(min=0).minimum(width[:, None] - 1)
+    y = top[:, None] + y.clamp(min=0).minimum(height[:, None] - 1)
+    grid = torch.stack([(2 * x + 1) / images.shape[3] - 1, torch.zeros_like(x)], -1)[:, None, :, :] \
+        + torch.stack([torch.zeros_like(y), (2 * y + 1) / images.shape[2] - 1], -1)[:, :, None, :]
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def mix(images: torch.Tensor, *, mix_type: str, partner: torch.Tensor, box, lam: float) -> torch.Tensor:
+    """Pastes (CutMix) or blends (Mixup) each image's partner into it.
+
+    Args: images: (B, C, H, W);  partner: (B,) positions in the batch;  box: top, left, bottom, right;
+          lam: share of the own image.
+    """
+    if mix_type == "none":
+        return images
+    others = images[partner.long().to(images.device)]
+    if mix_type == "mixup":
+        return lam * images + (1 - lam) * others
+    top, left, bottom, right = (int(edge) for edge in box)
+    mixed = images.clone()
+    mixed[:, :, top:bottom, left:right] = others[:, :, top:bottom, left:right]
+    return mixed
+
+
+def render_batch(images: torch.Tensor, plan: dict, batch: int, *, batch_size: int, mix_type: str,
+                 mean, std, size: int) -> torch.Tensor:
+    """The normalised, mixed views of one batch of a planned (or stored) epoch.
+
+    Args:    images: (M, C, H, W) uint8, the whole distilled set, on any device;  plan: as `plan_epoch`'s;
+             batch: which batch of the epoch.
+    Returns: (B, C, size, size) float32 on the images' device.
+    """
+    part = slice(batch * batch_size, (batch + 1) * batch_size)
+    chosen = images[plan["index"][part].long().to(images.device)].float()
+    views = resample(chosen, plan["crop"][part].to(images.device), plan["flip"][part], size=size)
+    views = normalize(views, mean, std)
+    return mix(views, mix_type=mix_type, partner=plan["mix_index"][part], box=plan["mix_box"][batch],
+               lam=float(plan["mix_lam"][batch]))
+
+
+def normalize(pixels: torch.Tensor, mean, std) -> torch.Tensor:
+    """(N, C, H, W) pixels in 0..255 as float32, minus mean, over std (both in 0..1)."""
+    shape = (1, -1, 1, 1)
+    mean = torch.tensor(mean, device=pixels.device).view(shape)
+    return (pixels.float() / 255 - mean) / torch.tensor(std, device=pixels.device).view(shape)
+
+
+def denormalize(images: torch.Tensor, mean, std) -> torch.Tensor:
+    """The inverse of `normalize`, as float pixels in 0..255."""
+    shape = (1, -1, 1, 1)
+    std = torch.tensor(std, device=images.device).view(shape)
+    return (images * std + torch.tensor(mean, device=images.device).view(shape)) * 255
+
+
+def pixel_bounds(mean, std) -> tuple[torch.Tensor, torch.Tensor]:
+    """Least and greatest valid value of each channel in normalised space, (1, C, 1, 1) each."""
+    mean, std = torch.tensor(mean).view(1, -1, 1, 1), torch.tensor(std).view(1, -1, 1, 1)
+    return -mean / std, (1 - mean) / std

@@ -1,0 +1,250 @@
+"""Real data sets and image files: what a preset changes, how files are decoded, how sets become tensors.
+
+DATASETS: name -> DatasetSpec.  `folder:PATH` is any folder that holds train/ and val/ or test/, a folder a class.
+"""
+import dataclasses
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy
+import torch
+import torchvision
+import torchvision.transforms.functional as TF
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff", ".pgm")
+RESIDENT_BYTES = 2 << 30  # a decoded real set up to this size stays in memory; above, workers decode it
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetSpec:
+    """What changes with the data: K classes, side [pixels], flip, jitter [pixels], file format, statistics.
+
+    `open_split(root, split)` gives (class names, labels, open(i) -> RGB picture); None means a folder a class.
+    """
+
+    num_classes: int | None = None
+    size: int = 224
+    flip: bool = True
+    jitter: int = 32
+    image_format: str = "jpg"
+    mean: tuple = IMAGENET_MEAN
+    std: tuple = IMAGENET_STD
+    stem: str = "imagenet"
+    open_split: Callable | None = None
+
+    def preset(self) -> dict:
+        """The config fields that this data set implies, for `parse_config`."""
+        names = ("size", "flip", "jitter", "image_format", "mean", "std", "stem")
+        return {name: getattr(self, name) for name in names}
+
+
+# ---------------------------------------------------------------- files
+
+def decode_image(source) -> Image.Image:
+    """Decodes one file to an RGB picture: grey, palette and CMYK converted, alpha dropped, EXIF ignored.
+
+    16-bit grey is scaled to 8 bits, since Pillow's own conversion clips it.   Source: torchvision's ImageFolder.
+    Args:   source: a path, or the file's bytes.
+    Raises: ValueError naming the file when it is no whole image.
+    """
+    name = "image" if isinstance(source, bytes) else source
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
+            picture.load()
+            if picture.mode.startswith("I"):
+                grey = numpy.asarray(picture, dtype=numpy.int64)
+                picture = Image.fromarray((grey // 257).clip(0, 255).astype(numpy.uint8))
+            return picture.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise ValueError(f"{name}: not a readable image ({error}); replace or delete it") from error
+
+
+def resize_and_crop(picture: Image.Image, size: int) -> torch.Tensor:
+    """Short side to size // 7 * 8, centre crop to size: (3, size, size) uint8.   Source: prism.md 1 and 3.
+
+    256 and 224 for ImageNet, 72 and 64 for Tiny-ImageNet, 32 and 32 for CIFAR.
+    """
+    picture = TF.center_crop(TF.resize(picture, size // 7 * 8, antialias=True), [size, size])
+    return TF.pil_to_tensor(picture)
+
+
+# ---------------------------------------------------------------- the splits of each data set
+
+def _folder_split(folder: Path):
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    files, labels = [], []
+    for label, name in enumerate(names):
+        found = sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in EXTENSIONS)
+        files += found
+        labels += [label] * len(found)
+    return names, labels, lambda i: decode_image(files[i])
+
+
+def _imagefolder(root: str, split: str):
+    """A folder a class, below root/train, root/val or root/test, or root itself when it has none of these."""
+    base = Path(root)
+    if not root or not base.is_dir():
+        raise ValueError(f"{root or 'no data folder given'}: expected a folder of class folders; "
+                         f"pass --train-data-path / --val-dir, or set IMAGENET for the .sh scripts")
+    wanted = ("train",) if split == "train" else ("val", "test")
+    candidates = [base / name for name in wanted if (base / name).is_dir()]
+    folder = candidates[0] if candidates else base
+    if (folder / "val_annotations.txt").is_file():
+        return _tiny_imagenet_val(folder)
+    names, labels, opener = _folder_split(folder)
+    if not labels:
+        raise ValueError(f"{folder}: no images found; expected a folder a class with image files in it")
+    empty = [name for label, name in enumerate(names) if label not in set(labels)]
+    if empty:
+        raise ValueError(f"{folder}: class folder {empty[0]!r} holds no image ({len(empty)} such); "
+                         f"fill or remove it")
+    return names, labels, opener
+
+
+def _tiny_imagenet_val(folder: Path):
+    """Tiny-ImageNet's val/ has no class folders but a list of (file, class): read as it is shipped."""
+    rows = [line.split("\t") for line in (folder / "val_annotations.txt").read_text().splitlines() if line]
+    names = sorted({row[1] for row in rows})
+    files = [folder / "images" / row[0] for row in rows]
+    return names, [names.index(row[1]) for row in rows], lambda i: decode_image(files[i])
+
+
+def _cifar(cls, root: str, split: str):
+    """torchvision's own CIFAR reader and download, unless `root` is an ImageFolder."""
+    if root and any((Path(root) / name).is_dir() for name in ("train", "test", "val")):
+        return _imagefolder(root, split)
+    try:
+        stored = cls(root or "data", train=split == "train", download=True)
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"{root or 'data'}: {cls.__name__} is not there and cannot be downloaded ({error}); "
+                         f"put {cls.url} there, or pass an ImageFolder") from error
+    return list(stored.classes), list(stored.targets), lambda i: Image.fromarray(stored.data[i])
+
+
+def _digits(root: str, split: str):
+    """scikit-learn's 1,797 handwritten digits, 8 x 8: a fixed stratified split, 25 % held out as test."""
+    try:
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+    except ImportError as error:
+        raise ValueError("--dataset digits needs scikit-learn: pip install -r requirements-extra.txt") from error
+    digits = load_digits()
+    parts = train_test_split(range(len(digits.target)), test_size=0.25, stratify=digits.target, random_state=0)
+    rows = sorted(parts[0] if split == "train" else parts[1])
+    grey = (digits.images * (255 / 16)).round().astype(numpy.uint8)[rows]
+    return [str(k) for k in range(10)], digits.target[rows].tolist(), \
+        lambda i: Image.fromarray(grey[i]).convert("RGB")
+
+
+# Pixel statistics: of the real training images; CIFAR's and Tiny-ImageNet's as baselines.md 13 lists them.
+DATASETS = {
+    "imagenet-1k": DatasetSpec(num_classes=1000),
+    "imagenette": DatasetSpec(num_classes=10),
+    "tiny-imagenet": DatasetSpec(num_classes=200, size=64, jitter=4, stem="small",
+                                 mean=(0.4802, 0.4481, 0.3975), std=(0.2302, 0.2265, 0.2262)),
+    "cifar10": DatasetSpec(num_classes=10, size=32, jitter=4, stem="small", image_format="png",
+                           mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616),
+                           open_split=lambda *where: _cifar(torchvision.datasets.CIFAR10, *where)),
+    "cifar100": DatasetSpec(num_classes=100, size=32, jitter=4, stem="small", image_format="png",
+                            mean=(0.5071, 0.4867, 0.4408), std=(0.2675, 0.2565, 0.2761),
+                            open_split=lambda *where: _cifar(torchvision.datasets.CIFAR100, *where)),
+    "digits": DatasetSpec(num_classes=10, size=16, flip=False, jitter=2, stem="small", image_format="png",
+                          mean=(0.3053,) * 3, std=(0.3186,) * 3, open_split=_digits),
+}
+
+
+def dataset_spec(name: str) -> DatasetSpec:
+    """The preset of a data set.   Raises: ValueError listing the known names."""
+    if name in DATASETS or name.startswith("folder:"):
+        return DATASETS.get(name, DatasetSpec())
+    raise ValueError(f"--dataset {name}: expected one of {', '.join(DATASETS)} or folder:PATH")
+
+
+class RealSet(Dataset):
+    """One split of a real data set: item i is ((3, size, size) uint8, class index).
+
+    Attributes: class_names, in label order; labels, one int an image.
+    Args:   name: of DATASETS, or folder:PATH;  root: where it lies (ignored by digits and folder:PATH);
+            split: train or val (the test split where there is no other).
+    Raises: ValueError when the folder is missing or empty, or the class count is not the data set's.
+    """
+
+    def __init__(self, name: str, root: str, split: str, *, size: int):
+        spec = dataset_spec(name)
+        root = name.partition(":")[2] if name.startswith("folder:") else root
+        self.class_names, self.labels, self._open = (spec.open_split or _imagefolder)(root, split)
+        self.size, self._where = size, f"{name} at {root}" if root else name
+        if spec.num_classes not in (None, len(self.class_names)):
+            raise ValueError(f"{self._where}: expected {spec.num_classes} classes for --dataset {name}, "
+                             f"got {len(self.class_names)}; check the path, or use --dataset folder:PATH")
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, i: int):
+        return resize_and_crop(self._open(i), self.size), self.labels[i]
+
+    def by_class(self) -> list[list[int]]:
+        """The positions of each class's images, in file order."""
+        positions = [[] for _ in self.class_names]
+        for i, label in enumerate(self.labels):
+            positions[label].append(i)
+        return positions
+
+    def spread(self, num: int) -> list[int]:
+        """About `num` positions spread evenly over the classes, the same each time."""
+        per_class = max(1, num // len(self.class_names))
+        return [i for positions in self.by_class()
+                for i in positions[::max(1, len(positions) // per_class)][:per_class]]
+
+
+def load_pixels(real_set: Dataset, *, workers: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """A whole set decoded: (N, 3, H, W) uint8 and (N,) int64 class indices."""
+    batches = list(DataLoader(real_set, batch_size=256, num_workers=workers))
+    return torch.cat([pixels for pixels, _ in batches]), torch.cat([labels for _, labels in batches])
+
+
+class EvaluationBatches:
+    """Batches (pixels uint8, labels) of a real set: decoded once when they fit memory, else by workers.
+
+    Args: batch_size: images a batch;  workers: decoding processes for a set too large to keep.
+    """
+
+    def __init__(self, real_set: RealSet, *, batch_size: int, workers: int):
+        self._set, self._batch_size, self._workers = real_set, batch_size, workers
+        self._kept = load_pixels(real_set) if len(real_set) * 3 * real_set.size**2 <= RESIDENT_BYTES else None
+
+    def __iter__(self):
+        if self._kept:
+            return zip(*(part.split(self._batch_size) for part in self._kept), strict=True)
+        return iter(DataLoader(self._set, batch_size=self._batch_size, num_workers=self._workers))
+
+
+def load_distilled(run: Path, entries: list, *, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Decodes distilled images, checking each file against the sha256 that its unit recorded.
+
+    Args:    entries: (path, sha256, class index) as `formats.select_images` lists them;  size: side [pixels].
+    Returns: (N, 3, size, size) uint8, (N,) int64 class indices.
+    Raises:  FileNotFoundError or ValueError naming a file that is missing, changed, damaged or of another size.
+    """
+    import hashlib
+    pixels = torch.empty(len(entries), 3, size, size, dtype=torch.uint8)
+    for i, (path, digest, _) in enumerate(entries):
+        if not (run / path).is_file():
+            raise FileNotFoundError(f"{run / path} is missing though its unit is finished; delete the unit's "
+                                    f"record in {run / 'units'} and rerun recover")
+        content = (run / path).read_bytes()
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise ValueError(f"{run / path}: its bytes are not those that recover wrote (truncated or changed);"
+                             f" delete it and its unit's record in {run / 'units'}, and rerun recover")
+        picture = TF.pil_to_tensor(decode_image(content))
+        if picture.shape != (3, size, size):
+            raise ValueError(f"{run / path}: expected {size} x {size} pixels, got {tuple(picture.shape[1:])}")
+        pixels[i] = picture
+    return pixels, torch.tensor([label for _, _, label in entries])

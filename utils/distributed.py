@@ -1,0 +1,47 @@
+"""Ranks and shards. Recover and relabel split their units by arithmetic alone; validate is DDP under torchrun."""
+import os
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+
+
+def rank_and_world() -> tuple[int, int]:
+    """This process's rank and the number of processes, from torchrun's environment, else (0, 1)."""
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+def local_rank() -> int:
+    """The rank among the processes of this machine, which chooses its device."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """`i/n` as (i, n), 0 <= i < n; empty text takes torchrun's RANK and WORLD_SIZE.
+
+    Raises: ValueError on anything else.
+    """
+    if not text:
+        return rank_and_world()
+    index, _, count = text.partition("/")
+    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
+        raise ValueError(f"--shard {text}: expected i/n with 0 <= i < n, for example 0/8")
+    return int(index), int(count)
+
+
+def my_units(units: Sequence, shard: tuple[int, int]) -> list:
+    """Every n-th unit from the i-th on: the same split whatever is finished.   Source: ours."""
+    index, count = shard
+    return list(units)[index::count]
+
+
+def start_process_group(device: torch.device) -> None:
+    """Joins torchrun's process group, NCCL on CUDA and gloo on a CPU; nothing for a single process."""
+    if rank_and_world()[1] > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+
+def stop_process_group() -> None:
+    """Leaves the process group, if any."""
+    if dist.is_initialized():
+        dist.destroy_process_group()

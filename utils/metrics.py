@@ -1,0 +1,52 @@
+"""Accuracy and diversity, as plain functions.   N images, K classes, F features."""
+import statistics
+
+import torch
+from torch import nn
+
+from utils.augment import normalize
+
+
+def topk_hits(logits: torch.Tensor, labels: torch.Tensor, k: int) -> int:
+    """How many of the (N, K) logits hold the label (N,) among their k largest."""
+    k = min(k, logits.shape[1])
+    return int((logits.topk(k, 1).indices == labels[:, None]).any(1).sum())
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, batches, *, mean, std, device: torch.device) -> dict:
+    """Top-1 and top-5 accuracy of a network in eval mode.
+
+    Args:    batches: iterable of ((N, 3, H, W) uint8 pixels, (N,) labels);  mean, std: pixel statistics.
+    Returns: {"top1", "top5"} in [0, 1], {"images"} the number seen.
+    """
+    was_training, top1, top5, num = model.training, 0, 0, 0
+    model.eval()
+    for pixels, labels in batches:
+        logits, labels = model(normalize(pixels.to(device), mean, std)), labels.to(device)
+        top1, top5, num = top1 + topk_hits(logits, labels, 1), top5 + topk_hits(logits, labels, 5), num + len(labels)
+    model.train(was_training)
+    return {"top1": top1 / num, "top5": top5 / num, "images": num}
+
+
+def intra_class_cosine(features: torch.Tensor, labels: torch.Tensor) -> list[float]:
+    """Mean cosine similarity over all pairs of images of a class; lower is more diverse.
+
+    Source: paper figure 4.
+    Args:    features: (N, F) penultimate features;  labels: (N,) class indices.
+    Returns: one value for each class that has two images or more, in class order.
+    """
+    unit = torch.nn.functional.normalize(features.double(), dim=1)
+    values = []
+    for label in labels.unique():
+        members = unit[labels == label]
+        num = len(members)
+        if num > 1:
+            values.append(((members.sum(0) @ members.sum(0) - num) / (num * (num - 1))).item())
+    return values
+
+
+def mean_and_std(values) -> tuple[float, float]:
+    """Mean, and standard deviation with n - 1 (0.0 for a single value)."""
+    values = list(values)
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0

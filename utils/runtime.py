@@ -1,0 +1,137 @@
+"""One process of a stage: its device, seeds, log, progress bar, and how its command line ends.
+
+Exit status: 0 done; 1 failure while running; 2 bad input, one line on stderr; 75 interrupted, run me again.
+"""
+import hashlib
+import json
+import os
+import random
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy
+import torch
+import torchvision
+from tqdm import tqdm
+
+EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED = 2, 1, 75
+_said = set()
+
+
+def derive_seed(*parts) -> int:
+    """A seed in [0, 2**63) from any printable parts, equal on every machine.   Source: ours (unit seeds)."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def generator(*parts) -> torch.Generator:
+    """A CPU random generator seeded by `derive_seed(*parts)`."""
+    return torch.Generator().manual_seed(derive_seed(*parts))
+
+
+def seed_everything(*parts) -> None:
+    """Seeds the global generators of torch, numpy and random, for library code that draws from them."""
+    seed = derive_seed(*parts)
+    torch.manual_seed(seed)
+    numpy.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
+def say(message: str) -> None:
+    """Prints one line to the person at the terminal, without tearing a progress bar."""
+    tqdm.write(message, file=sys.stderr)
+
+
+def warn_once(message: str) -> None:
+    """Says a warning the first time it is given in this process."""
+    if message not in _said:
+        _said.add(message)
+        say(f"warning: {message}")
+
+
+def choose_device(name: str, *, local_rank: int = 0) -> torch.device:
+    """The device to compute on: `auto` takes this rank's CUDA device, else the CPU, and says so once.
+
+    Raises: ValueError if `name` is no device of this machine.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", local_rank % torch.cuda.device_count())
+        if "cpu" not in _said:
+            _said.add("cpu")
+            say("no CUDA device found: everything runs on the CPU (--device chooses)")
+        return torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {name}: not usable here ({str(error).splitlines()[0]}); try cpu") from error
+    return device
+
+
+def set_threads(threads: int) -> int:
+    """Sets torch's CPU threads; 0 means every core of this machine. Returns the number in force.
+
+    On a CPU the number changes rounding, so it belongs to a run's identity; torchrun's OMP_NUM_THREADS=1
+    is overridden here.
+    """
+    threads = threads or os.cpu_count() or 1
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+    return threads
+
+
+def versions() -> dict:
+    """Versions of the libraries that change rounding or files."""
+    import PIL
+    return {"python": ".".join(map(str, sys.version_info[:2])), "torch": torch.__version__,
+            "torchvision": torchvision.__version__, "numpy": numpy.__version__, "pillow": PIL.__version__}
+
+
+def progress(iterable=None, *, total: int | None = None, text: str = ""):
+    """A progress bar with ETA on stderr, shown only for what takes longer than two seconds."""
+    return tqdm(iterable, total=total, desc=text, delay=2, dynamic_ncols=True, leave=False, mininterval=0.5)
+
+
+class Log:
+    """log.jsonl of a run: one JSON object a line, appended and flushed; times are seconds since the start."""
+
+    def __init__(self, path: Path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = open(path, "a", encoding="utf-8")
+        self._start = time.perf_counter()
+
+    def write(self, **fields) -> None:
+        """Appends one line; floats are kept to seven digits."""
+        rounded = {k: float(f"{v:.7g}") if isinstance(v, float) else v for k, v in fields.items()}
+        rounded["elapsed_s"] = round(time.perf_counter() - self._start, 3)
+        self._file.write(json.dumps(rounded) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+def command_line(main: Callable) -> None:
+    """Runs `main(sys.argv[1:])` and ends the process with the exit status and the one line that users see.
+
+    PRISM_TRACEBACK=1 shows the traceback instead.
+    """
+    if os.environ.get("PRISM_TRACEBACK") == "1":
+        main(sys.argv[1:])
+        return
+    try:
+        main(sys.argv[1:])
+    except (ValueError, FileNotFoundError) as error:
+        status, text = EXIT_BAD_INPUT, str(error)
+    except KeyboardInterrupt:
+        status, text = EXIT_INTERRUPTED, "interrupted; finished work is kept, run the same command again"
+    except (OSError, RuntimeError) as error:
+        status, text = EXIT_FAILED, f"{type(error).__name__}: {error}"
+    else:
+        return
+    print("error: " + " ".join(text.split()), file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,44 @@
+"""Learning-rate factors and the varying number of iterations, as pure functions of a step.
+
+SCHEDULES: name -> f(step, steps, zeta) in [0, 1], the factor on the base learning rate during that step.
+"""
+import math
+
+
+def ssrs(step: float, steps: float, zeta: float) -> float:
+    """Smoothed decayed cosine, then a linear tail after 5/6 of the run.   Source: EDC eq. 33; paper 4.4.
+
+    The drop at 5/6 (0.75 to 0.125 for zeta = 2.5) is in the source: the tail starts from the value
+    f(5/6) times (1 - step / steps).
+    Args:    step: 0 <= step < steps;  zeta: slow-down coefficient, 2.5 in the paper.
+    Returns: factor in [0, 1].
+    """
+    if step <= 5 * steps / 6:
+        return (1 + math.cos(math.pi * step / (zeta * steps))) / 2
+    return (1 + math.cos(5 * math.pi / (6 * zeta))) / 2 * (1 - step / steps)
+
+
+def cosine(step: float, steps: float, zeta: float = 1.0) -> float:
+    """(1 + cos(pi step / steps)) / 2, from 1 to 0.   Source: SRe2L; supplement table 1b (recover)."""
+    return (1 + math.cos(math.pi * step / steps)) / 2
+
+
+def linear(step: float, steps: float, zeta: float = 1.0) -> float:
+    """1 - step / steps.   Source: published recipe without its cosine switch; recovery-only protocol."""
+    return 1 - step / steps
+
+
+SCHEDULES = {"ssrs": ssrs, "cosine": cosine, "linear": linear}
+
+
+def crop_curriculum(step: float, steps: float, smallest: float) -> float:
+    """Lower bound of the crop's area fraction, falling from 1 to `smallest`.   Source: CDA; table 3b."""
+    return smallest + (1 - smallest) * cosine(step, steps)
+
+
+def num_iterations(ipc_id: int, *, iteration: int, iteration_step: int, iteration_period: int) -> int:
+    """Iterations of IPC index `ipc_id`: iteration - iteration_step * (ipc_id mod iteration_period).
+
+    Source: published recipe, after DELT (paper 4.4): 4000, 3500, ..., 500, then again.
+    """
+    return iteration - iteration_step * (ipc_id % iteration_period)
