@@ -91,8 +91,9 @@ def versions() -> dict:
 
 
 def progress(iterable=None, *, total: int | None = None, text: str = ""):
-    """A progress bar with ETA on stderr, shown only for what takes longer than two seconds."""
-    return tqdm(iterable, total=total, desc=text, delay=2, dynamic_ncols=True, leave=False, mininterval=0.5)
+    """A progress bar with ETA on stderr, for what takes longer than two seconds; rare in a redirected log."""
+    return tqdm(iterable, total=total, desc=text, delay=2, dynamic_ncols=True, leave=False,
+                mininterval=0.5 if sys.stderr.isatty() else 15)
 
 
 class Log:
