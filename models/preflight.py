@@ -2,10 +2,13 @@
 
 A class order that differs between data and teacher is this field's commonest silent failure.   Source: ours.
 """
+from pathlib import Path
+
 import torch
 
 from models.registry import Teacher
 from utils.data import RealSet
+from utils.formats import read_json
 from utils.metrics import evaluate
 
 
@@ -55,4 +58,20 @@ def check_teachers(teachers: dict[str, Teacher], batches, *, num_classes: int, f
                              f"pixel statistics, or pass --min-teacher-accuracy 0")
         records[teacher.sha256] = {"name": teacher.name, "accuracy": seen["top1"], "floor": least,
                                    "images": seen["images"]}
+    return records
+
+
+def preflight(teachers: dict[str, Teacher], real_set: RealSet, *, known: Path, floor: float | None,
+              num_images: int, mean, std, device: torch.device) -> dict[str, dict]:
+    """Checks class names, then on real images the teachers that `known` (a preflight.json) does not list.
+
+    Args:    floor: --min-teacher-accuracy, 0 to skip the images;  num_images: --preflight-images.
+    Returns: all records, weights sha256 -> record.   Raises: ValueError as `check_teachers`.
+    """
+    check_class_names(teachers, real_set.class_names)
+    records = read_json(known) if known.is_file() else {}
+    unknown = {name: teacher for name, teacher in teachers.items() if teacher.sha256 not in records}
+    if unknown and floor != 0:
+        records |= check_teachers(unknown, sample_real_images(real_set, num_images), floor=floor, mean=mean,
+                                  std=std, num_classes=len(real_set.class_names), device=device)
     return records

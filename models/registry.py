@@ -84,6 +84,17 @@ def penultimate(model: nn.Module) -> nn.Module:
     return model
 
 
+def has_batchnorm(model: nn.Module) -> bool:
+    """Whether the network has a BatchNorm layer to align with."""
+    return any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+
+
+def names_with_batchnorm(names, *, stem: str) -> list[str]:
+    """The names whose networks have BatchNorm, without allocating their weights."""
+    with torch.device("meta"):
+        return [n for n in names if has_batchnorm(build_model(n, num_classes=2, stem=stem))]
+
+
 # ---------------------------------------------------------------- weights
 
 @dataclasses.dataclass(frozen=True)

@@ -156,7 +156,8 @@ def _save_teacher(name, model, accuracy, class_names, config) -> dict:
 def main(argv=None) -> dict[str, float]:
     """Trains every network that is not finished yet; returns name -> top-1 accuracy on the test set."""
     config = parse_config(TeacherConfig, sys.argv[1:] if argv is None else argv, description=__doc__,
-                          presets=lambda given: dataset_spec(given.get("dataset", "cifar10")).preset())
+                          presets=lambda given: dataset_spec(given.get("dataset", "cifar10")).preset(
+                              given.get("size")))
     device = choose_device(config.device)
     real = RealSet(config.dataset, config.train_data_path, "train", size=config.size)
     needed = len(real) * 3 * config.size**2

@@ -11,16 +11,15 @@ from utils.runtime import generator
 
 def real_image(real_set: RealSet, classes, ipc_id: int, *, seed: int, size: int, mean, std) -> torch.Tensor:
     """The ipc_id-th real training image of each class, in file order.   Source: paper 4.1; published recipe."""
-    positions = real_set.by_class()
-    return _load(real_set, [positions[k][ipc_id] for k in classes], mean, std)
+    return _load(real_set, [real_set.by_class[k][ipc_id] for k in classes], mean, std)
 
 
 def random_image(real_set: RealSet, classes, ipc_id: int, *, seed: int, size: int, mean, std) -> torch.Tensor:
     """A random real training image of each class, none twice: a shuffle by (seed, class).   Source: ours."""
-    positions, chosen = real_set.by_class(), []
+    chosen = []
     for k in classes:
-        order = torch.randperm(len(positions[k]), generator=generator(seed, "real image", k))
-        chosen.append(positions[k][int(order[ipc_id])])
+        order = torch.randperm(len(real_set.by_class[k]), generator=generator(seed, "real image", k))
+        chosen.append(real_set.by_class[k][int(order[ipc_id])])
     return _load(real_set, chosen, mean, std)
 
 
@@ -44,7 +43,7 @@ def classes_with(real_set: RealSet, classes, ipc_id: int, *, init: str, allow_sh
     """
     if init == "noise":
         return list(classes)
-    counts = {k: len(p) for k, p in enumerate(real_set.by_class()) if k in set(classes)}
+    counts = {k: len(real_set.by_class[k]) for k in classes}
     short = [k for k in classes if counts[k] <= ipc_id]
     if short and not allow_short:
         raise ValueError(f"class {real_set.class_names[short[0]]!r} has {counts[short[0]]} training images, "

@@ -22,7 +22,8 @@ RETIRED = {
 }
 
 
-def option(default, text: str, *, source: str = "ours", identity: bool = True, flag: str = ""):
+def option(default, text: str, *, source: str = "ours", identity: bool = True, flag: str = "",
+           commas: bool = False):
     """One field of a config: its default, help text with unit, source, and whether it changes what is written.
 
     Args:
@@ -31,9 +32,10 @@ def option(default, text: str, *, source: str = "ours", identity: bool = True, f
         source: where the default comes from: a table of the paper, the published recipe, or ours.
         identity: False for places, devices, ranges and intervals, which change no pixel, label or weight.
         flag: a second spelling of the flag.
+        commas: several values may also be given as one word, a,b,c.
     """
     return dataclasses.field(default=default, metadata={
-        "help": text, "source": source, "identity": identity, "flag": flag})
+        "help": text, "source": source, "identity": identity, "flag": flag, "commas": commas})
 
 
 class _Parser(argparse.ArgumentParser):
@@ -129,7 +131,9 @@ def parse_config(cls, argv: Sequence[str], *, presets: Callable[[dict], dict] | 
     """
     _retired_flags(argv)
     flags = vars(build_parser(cls, description).parse_args(list(argv)))
-    flags = {k: tuple(v) if isinstance(v, list) else v for k, v in flags.items()}
+    commas = {f.name for f in dataclasses.fields(cls) if f.metadata["commas"]}
+    flags = {k: tuple(",".join(v).split(",") if k in commas else v) if isinstance(v, list) else v
+             for k, v in flags.items()}
     saved = flags.pop("config", None)
     explicit = {**(_check_kinds(_read_config_file(saved, cls), cls) if saved else {}), **flags}
     implied = presets(explicit) if presets else {}

@@ -14,6 +14,8 @@ import torchvision.transforms.functional as TF
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from utils.formats import sha256_bytes
+
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff", ".pgm")
 RESIDENT_BYTES = 2 << 30  # a decoded real set up to this size stays in memory; above, workers decode it
@@ -36,10 +38,19 @@ class DatasetSpec:
     stem: str = "imagenet"
     open_split: Callable | None = None
 
-    def preset(self) -> dict:
-        """The config fields that this data set implies, for `parse_config`."""
+    def preset(self, size: int | None = None) -> dict:
+        """The config fields that this data set implies, for `parse_config`.
+
+        Another `size` than the data set's own changes what goes with it: jitter 32 above 64 pixels, 4 from 32,
+        2 below; up to 64 pixels the small stem and PNG.
+        """
         names = ("size", "flip", "jitter", "image_format", "mean", "std", "stem")
-        return {name: getattr(self, name) for name in names}
+        fields = {name: getattr(self, name) for name in names}
+        if size not in (None, self.size):
+            small = size <= 64
+            fields |= {"size": size, "jitter": 32 if not small else 4 if size >= 32 else 2,
+                       "stem": "small" if small else "imagenet", "image_format": "png" if small else "jpg"}
+        return fields
 
 
 # ---------------------------------------------------------------- files
@@ -166,10 +177,31 @@ def dataset_spec(name: str) -> DatasetSpec:
     raise ValueError(f"--dataset {name}: expected one of {', '.join(DATASETS)} or folder:PATH")
 
 
+def dataset_preset(given: dict) -> dict:
+    """The `presets` of `parse_config`: what --dataset (ImageNet-1K where not given) and --size imply."""
+    return dataset_spec(given.get("dataset", "imagenet-1k")).preset(given.get("size"))
+
+
+def count_classes(name: str) -> int:
+    """The number of classes of a data set, without reading its images (a folder's class folders are listed).
+
+    Raises: ValueError when `name` is unknown or its folder holds no class folder.
+    """
+    spec = dataset_spec(name)
+    if spec.num_classes:
+        return spec.num_classes
+    base = Path(name.partition(":")[2])
+    folder = base / "train" if (base / "train").is_dir() else base
+    count = sum(entry.is_dir() for entry in folder.iterdir()) if folder.is_dir() else 0
+    if not count:
+        raise ValueError(f"--dataset {name}: expected a folder of class folders, or of train/ and val/, there")
+    return count
+
+
 class RealSet(Dataset):
     """One split of a real data set: item i is ((3, size, size) uint8, class index).
 
-    Attributes: class_names, in label order; labels, one int an image.
+    Attributes: class_names, in label order; labels, one int an image; by_class, each class's positions.
     Args:   name: of DATASETS, or folder:PATH;  root: where it lies (ignored by digits and folder:PATH);
             split: train or val (the test split where there is no other).
     Raises: ValueError when the folder is missing or empty, or the class count is not the data set's.
@@ -180,6 +212,9 @@ class RealSet(Dataset):
         root = name.partition(":")[2] if name.startswith("folder:") else root
         self.class_names, self.labels, self._open = (spec.open_split or _imagefolder)(root, split)
         self.size, self._where = size, f"{name} at {root}" if root else name
+        self.by_class = [[] for _ in self.class_names]  # the positions of each class's images, in file order
+        for i, label in enumerate(self.labels):
+            self.by_class[label].append(i)
         if spec.num_classes not in (None, len(self.class_names)):
             raise ValueError(f"{self._where}: expected {spec.num_classes} classes for --dataset {name}, "
                              f"got {len(self.class_names)}; check the path, or use --dataset folder:PATH")
@@ -190,17 +225,10 @@ class RealSet(Dataset):
     def __getitem__(self, i: int):
         return resize_and_crop(self._open(i), self.size), self.labels[i]
 
-    def by_class(self) -> list[list[int]]:
-        """The positions of each class's images, in file order."""
-        positions = [[] for _ in self.class_names]
-        for i, label in enumerate(self.labels):
-            positions[label].append(i)
-        return positions
-
     def spread(self, num: int) -> list[int]:
         """About `num` positions spread evenly over the classes, the same each time."""
         per_class = max(1, num // len(self.class_names))
-        return [i for positions in self.by_class()
+        return [i for positions in self.by_class
                 for i in positions[::max(1, len(positions) // per_class)][:per_class]]
 
 
@@ -233,14 +261,13 @@ def load_distilled(run: Path, entries: list, *, size: int) -> tuple[torch.Tensor
     Returns: (N, 3, size, size) uint8, (N,) int64 class indices.
     Raises:  FileNotFoundError or ValueError naming a file that is missing, changed, damaged or of another size.
     """
-    import hashlib
     pixels = torch.empty(len(entries), 3, size, size, dtype=torch.uint8)
     for i, (path, digest, _) in enumerate(entries):
         if not (run / path).is_file():
             raise FileNotFoundError(f"{run / path} is missing though its unit is finished; delete the unit's "
                                     f"record in {run / 'units'} and rerun recover")
         content = (run / path).read_bytes()
-        if hashlib.sha256(content).hexdigest() != digest:
+        if sha256_bytes(content) != digest:
             raise ValueError(f"{run / path}: its bytes are not those that recover wrote (truncated or changed);"
                              f" delete it and its unit's record in {run / 'units'}, and rerun recover")
         picture = TF.pil_to_tensor(decode_image(content))

@@ -68,14 +68,17 @@ def save_tensors(path: Path, tensors: dict) -> None:
 
 def sha256_file(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") \
-            else hashlib.sha256(file.read()).hexdigest()
+    return sha256_bytes(path.read_bytes())
+
+
+def sha256_bytes(content: bytes) -> str:
+    """SHA-256 of bytes, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def sha256_json(value) -> str:
     """SHA-256 of a JSON value in its canonical spelling."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return sha256_bytes(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
 
 
 def _differences(there: dict, here: dict, prefix: str = "") -> list[str]:
@@ -137,6 +140,15 @@ def claim_folder(folder: Path, *, identity: dict, overwrite: bool, contents: tup
         more = f" (and {len(rows) - 3} more differences)" if len(rows) > 3 else ""
         raise ValueError(f"{folder} holds another configuration: {'; '.join(rows[:3])}{more}. "
                          f"Choose another folder, or --overwrite to delete what is there")
+
+
+def last_logged(folder: Path, field: str):
+    """The last value of a field in the folder's log*.jsonl, or None: an earlier unit's measured rate, say."""
+    for path in sorted(folder.glob("log*.jsonl"), reverse=True):
+        for line in reversed(path.read_text(encoding="utf-8").splitlines()):
+            if f'"{field}"' in line:
+                return json.loads(line)[field]
+    return None
 
 
 def readable(num_bytes: float) -> str:

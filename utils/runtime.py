@@ -4,6 +4,7 @@ Exit status: 0 done; 1 failure while running; 2 bad input, one line on stderr; 7
 """
 import hashlib
 import json
+import math
 import os
 import random
 import sys
@@ -94,6 +95,16 @@ def progress(iterable=None, *, total: int | None = None, text: str = ""):
     """A progress bar with ETA on stderr, for what takes longer than two seconds; rare in a redirected log."""
     return tqdm(iterable, total=total, desc=text, delay=2, dynamic_ncols=True, leave=False,
                 mininterval=0.5 if sys.stderr.isatty() else 15)
+
+
+def finite_values(terms: dict, *, where: str) -> dict[str, float]:
+    """Named scalars as floats, one host sync.   Raises: RuntimeError naming term and place of one not finite."""
+    values = {name: float(value.detach()) for name, value in terms.items()}
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise RuntimeError(f"{name} is {value} at {where}: lower the learning rate or the weights of the "
+                               f"terms, or check the teachers' weights")
+    return values
 
 
 class Log:

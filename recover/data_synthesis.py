@@ -1,0 +1,323 @@
+"""Recover: optimise one image per class and IPC index against phi's logits and other teachers' BatchNorm.
+
+    python -m recover.data_synthesis --train-data-path $IMAGENET --ipc-end 10
+
+Paper sections 3 and 4; every flag is in recover/README.md.  One unit of work is (IPC index, chunk of classes).
+"""
+import dataclasses
+import sys
+import time
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from models.preflight import preflight
+from models.registry import has_batchnorm, load_teachers, model_spec, names_with_batchnorm
+from recover.alignment import ALIGNMENTS
+from recover.initialization import INITS, classes_with
+from recover.objective import Objective
+from recover.units import UnitPlan, describe_plan, plan_unit, predicted_bytes, save_unit, say_finished, to_uint8, unit_groups
+from utils.augment import pixel_bounds, shared_view
+from utils.config import identity, option, parse_config, require
+from utils.data import RealSet, count_classes, dataset_preset, dataset_spec
+from utils.distributed import local_rank, my_units, parse_shard
+from utils.formats import (
+    FORMAT_VERSION,
+    check_free_disk,
+    claim_folder,
+    last_logged,
+    unit_path,
+    write_json,
+)
+from utils.metrics import topk_hits
+from utils.runtime import Log, choose_device, command_line, finite_values, progress, seed_everything, set_threads, warn_once
+from utils.schedule import cosine, num_iterations
+
+RECIPE = "published recipe"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RecoverConfig:
+    """What `python -m recover.data_synthesis` takes; the defaults are the ImageNet-1K recipe."""
+
+    dataset: str = option("imagenet-1k", "data set, or folder:PATH")
+    train_data_path: str = option("", "folder of the real training data (holding train/, or the classes)",
+                                  identity=False)
+    syn_data_path: str = option("out", "folder of runs", identity=False)
+    exp_name: str = option("full_resnet18", "name of this run's folder", identity=False)
+    arch_name: str = option("resnet18", "logit teacher phi, and theta_1", source=RECIPE)
+    pool: tuple[str, ...] = option(
+        ("resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5", "alexnet"),
+        "teacher pool; an --arch-name outside it takes its first place", source=RECIPE, commas=True)
+    teachers: Literal["single", "dual", "multi"] = option(
+        "multi", "single: phi aligns; dual: one other; multi: PRISM", source="paper 3.1, 3.2")
+    subset_law: Literal["bernoulli", "uniform"] = option(
+        "bernoulli", "multi's law: phi and slots filled with p = 0.5; or any subset (paper eq. 5)", source=RECIPE)
+    max_bn_teachers: int = option(4, "k_max, the most aligned teachers", source=RECIPE)
+    selection: Literal["pre", "intra"] = option("pre", "teachers drawn once, or at every iteration",
+                                                source="paper 3.3, table 2")
+    primary: Literal["fixed", "drawn"] = option("fixed", "phi is --arch-name, or drawn from the pool too",
+                                                source=RECIPE)
+    alignment: Literal["bn"] = option("bn", "alignment loss", source="paper eq. 3")
+    bn_reduce: Literal["mean", "sum"] = option("mean", "over teachers: the published mean, or eq. 4's sum",
+                                               source=RECIPE)
+    r_bn: float = option(0.01, "lambda, weight of the alignment", source="supplement table 1b")
+    first_bn_multiplier: float = option(10.0, "weight of each teacher's first BatchNorm layer", source="SRe2L")
+    tv_l2: float = option(0.0, "weight of the total-variation prior", source=RECIPE)
+    l2_scale: float = option(0.0, "weight of the L2 prior", source=RECIPE)
+    lr: float = option(0.05, "Adam's learning rate, cosine to 0", source="supplement table 1b, table 3e")
+    betas: tuple[float, ...] = option((0.5, 0.9), "Adam's betas", source="supplement table 1b")
+    iteration: int = option(4000, "iterations of IPC index 0; 0 with --iteration-step 0 keeps the initial images",
+                            source="supplement table 1b")
+    iteration_step: int = option(500, "fewer iterations per index; 0 is the fixed schedule", source=RECIPE)
+    iteration_period: int = option(8, "indices until the iterations start again", source=RECIPE)
+    batch_size: int = option(100, "classes per chunk, over which BN statistics are taken",
+                             source="supplement tables 1b, 4")
+    jitter: int = option(32, "largest circular shift [pixels]", source=RECIPE)
+    flip: bool = option(True, "random horizontal flips", source=RECIPE)
+    min_scale_crops: float = option(0.08, "least area fraction of a random crop", source="supplement table 2")
+    min_scale_schedule: Literal["none", "cosine"] = option("none", "crop curriculum from 1 down", source="table 3b")
+    init: Literal["real", "random", "noise"] = option(
+        "real", "the i-th real image of a class, a random one, or noise", source="paper 4.1")
+    ipc_start: int = option(0, "first IPC index", source=RECIPE, identity=False)
+    ipc_end: int = option(10, "IPC index to stop before", source=RECIPE, identity=False)
+    allow_short_classes: bool = option(False, "leave out classes with too few images instead of refusing")
+    slices_per_batch: int = option(1, "IPC indices optimised side by side, statistics per index")
+    size: int = option(224, "side of the images [pixels]", source="data set")
+    mean: tuple[float, ...] = option((0.485, 0.456, 0.406), "pixel mean, in 0..1", source="data set")
+    std: tuple[float, ...] = option((0.229, 0.224, 0.225), "pixel standard deviation", source="data set")
+    stem: Literal["imagenet", "small"] = option("imagenet", "first layers: as published, or 3x3 without pooling",
+                                                source="data set")
+    image_format: Literal["jpg", "png"] = option("jpg", "file format of the images", source="data set")
+    jpeg_quality: int = option(75, "JPEG quality, 4:2:0", source=RECIPE)
+    weights: tuple[str, ...] = option((), "teachers' weights, name=path ...", identity=False)
+    weights_dir: str = option("", "folder of teachers' weights, <name>.pt or torchvision's files", identity=False)
+    min_teacher_accuracy: float | None = option(
+        None, "least top-1 on real images; none: 0.7 x recorded, else min(0.5, 10 / classes)", identity=False)
+    preflight_images: int = option(512, "real images of the teachers' check", identity=False)
+    verifier: bool = option(False, "log another network's accuracy on every finished unit", identity=False)
+    verifier_arch: str = option("mobilenet_v2", "that network", source=RECIPE, identity=False)
+    log_every: int = option(100, "iterations between lines of log.jsonl, the only host syncs", identity=False)
+    seed: int = option(0, "seed of everything")
+    threads: int = option(0, "CPU threads; 0 = all cores; part of a run's identity")
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, ...", identity=False)
+    shard: str = option("", "i/n: this process's share; default: torchrun's rank", identity=False)
+    dry_run: bool = option(False, "print the plan, touch nothing", identity=False)
+    overwrite: bool = option(False, "delete a run of another configuration in the same folder", identity=False)
+
+    def __post_init__(self):
+        require(0 <= self.ipc_start < self.ipc_end,
+                f"--ipc-end must be > --ipc-start >= 0, got {self.ipc_start} and {self.ipc_end}")
+        require(self.batch_size > 0, f"--batch-size must be > 0, got {self.batch_size}")
+        require(self.max_bn_teachers > 0, f"--max-bn-teachers must be > 0, got {self.max_bn_teachers}")
+        require(self.iteration_period > 0, f"--iteration-period must be > 0, got {self.iteration_period}")
+        worst = min(map(self.iterations_of, range(self.ipc_start, self.ipc_end)))
+        require(worst > 0 or (self.iteration == 0 and self.iteration_step == 0),
+                f"--iteration {self.iteration} with --iteration-step {self.iteration_step} and --iteration-period "
+                f"{self.iteration_period} gives some index {worst} iterations, expected > 0; lower the step")
+        require(self.size >= 8, f"--size must be >= 8, got {self.size}")
+        require(len(self.betas) == 2, f"--betas takes two values, got {len(self.betas)}")
+        require(0 < self.min_scale_crops <= 1, f"--min-scale-crops must be in (0, 1], got {self.min_scale_crops}")
+        require(self.jitter >= 0, f"--jitter must be >= 0, got {self.jitter}")
+        require(1 <= self.jpeg_quality <= 100, f"--jpeg-quality must be in 1..100, got {self.jpeg_quality}")
+        require(self.log_every > 0, f"--log-every must be > 0, got {self.log_every}")
+        slices = self.slices_per_batch
+        require(slices > 0 and self.ipc_start % slices == 0 and self.ipc_end % slices == 0,
+                f"--ipc-start {self.ipc_start} and --ipc-end {self.ipc_end} must be multiples of "
+                f"--slices-per-batch {slices}")
+        require(slices == 1 or not self.allow_short_classes,
+                "--allow-short-classes needs --slices-per-batch 1: slices must have the same classes")
+        dataset_spec(self.dataset)
+        for name in self.all_teachers:
+            model_spec(name)
+
+    @property
+    def run(self) -> Path:
+        """The run's folder."""
+        return Path(self.syn_data_path) / self.exp_name
+
+    @property
+    def teacher_pool(self) -> tuple[str, ...]:
+        """The pool with --arch-name first; outside the pool it takes the first place."""
+        others = self.pool if self.arch_name in self.pool else self.pool[1:]
+        return (self.arch_name, *(name for name in others if name != self.arch_name))
+
+    @property
+    def all_teachers(self) -> tuple[str, ...]:
+        """The networks that this run can need: for single-teacher alignment with a fixed phi, phi alone."""
+        alone = self.teachers == "single" and self.primary == "fixed"
+        return (self.arch_name,) if alone else self.teacher_pool
+
+    @property
+    def selection_law(self) -> str:
+        """The entry of SELECTIONS that --teachers and --subset-law name."""
+        return self.subset_law if self.teachers == "multi" else self.teachers
+
+    @property
+    def encoding(self) -> dict:
+        """How images are written, for `units.encode_image`."""
+        return {"image_format": self.image_format, "jpeg_quality": self.jpeg_quality}
+
+    def unit_laws(self, ipc_id: int, with_bn: list) -> dict:
+        """The laws of one index's draws, for `units.plan_unit`.   Args: with_bn: names with BatchNorm."""
+        return {"seed": self.seed, "iterations": self.iterations_of(ipc_id),
+                "curriculum": self.min_scale_schedule == "cosine",
+                "views": {"size": self.size, "min_scale": self.min_scale_crops, "flip": self.flip,
+                          "jitter": self.jitter},
+                "draw": {"selection": self.selection, "law": self.selection_law, "pool": self.teacher_pool,
+                         "primary": self.arch_name, "primary_drawn": self.primary == "drawn",
+                         "max_bn": self.max_bn_teachers, "with_bn": with_bn}}
+
+    def iterations_of(self, ipc_id: int) -> int:
+        """Iterations of one IPC index."""
+        return num_iterations(ipc_id, iteration=self.iteration, iteration_step=self.iteration_step,
+                              iteration_period=self.iteration_period)
+
+
+def synthesize_batch(starts: list[torch.Tensor], targets: torch.Tensor, objective: Objective, *,
+                     plans: list[UnitPlan], lr: float, betas, bounds, log_every: int, report):
+    """The hot loop: Adam on the pixels of one unit, or of several IPC indices side by side.
+
+    Source: paper eq. 4; supplement table 1b.  Slices end with their own iterations and cosine.
+    Args:    starts: S tensors (N, 3, H, W), normalised;  targets: (N,);  plans: S plans;  lr: base rate;
+             bounds: least and greatest normalised pixel;  report(step, active plans, terms): called every
+             `log_every` iterations, the only host sync.
+    Returns: S tensors (N, 3, H, W), and S dicts of the terms at each slice's last iteration.
+    """
+    images = [start.clone().requires_grad_() for start in starts]
+    optimizers = [torch.optim.Adam([x], lr=lr, betas=tuple(betas), eps=1e-8) for x in images]
+    final = [{} for _ in plans]
+    for step in range(max(plan.iterations for plan in plans)):
+        active = [s for s, plan in enumerate(plans) if step < plan.iterations]
+        views = [shared_view(images[s], plans[s].views, step) for s in active]
+        terms = objective(views, targets, [plans[s].teachers[step] for s in active])
+        sum(own["loss"] for own in terms).backward()
+        for s, own in zip(active, terms, strict=True):
+            optimizers[s].param_groups[0]["lr"] = lr * cosine(step, plans[s].iterations)
+            optimizers[s].step()
+            optimizers[s].zero_grad(set_to_none=True)
+            images[s].data.clamp_(*bounds)
+            final[s] = own
+        if step % log_every == 0:
+            report(step, [plans[s] for s in active], terms)
+    return [x.detach() for x in images], final
+
+
+def open_inputs(config: RecoverConfig, device) -> tuple[RealSet, dict, dict]:
+    """The checked inputs: real images, teachers by name, and the teachers' preflight records.
+
+    Raises: ValueError on missing data or weights, other class names, a teacher below its floor, short classes.
+    """
+    real = RealSet(config.dataset, config.train_data_path, "train", size=config.size)
+    for ipc_id in (config.ipc_start, config.ipc_end - 1):
+        classes_with(real, range(len(real.class_names)), ipc_id, init=config.init,
+                     allow_short=config.allow_short_classes)
+    wanted = dict.fromkeys(config.all_teachers + ((config.verifier_arch,) if config.verifier else ()))
+    teachers = load_teachers(wanted, weights=config.weights, weights_dir=config.weights_dir, stem=config.stem,
+                             dataset=config.dataset, num_classes=len(real.class_names), device=device)
+    checked = preflight(teachers, real, known=config.run / "preflight.json", floor=config.min_teacher_accuracy,
+                        num_images=config.preflight_images, mean=config.mean, std=config.std, device=device)
+    return real, teachers, checked
+
+
+def run_identity(config: RecoverConfig, real: RealSet, teachers: dict) -> dict:
+    """What config.json holds: all that the pixels depend on."""
+    return {"format": "prism-images", "version": FORMAT_VERSION, "class_names": real.class_names,
+            "weights": {name: teachers[name].sha256 for name in config.all_teachers},
+            "config": {**identity(config), "threads": set_threads(config.threads)}}
+
+
+def build_objective(config: RecoverConfig, teachers: dict) -> Objective:
+    """The objective over this run's teachers; warns where a setting weakens itself."""
+    models = {name: teachers[name].model for name in config.all_teachers}
+    silent = [name for name, model in models.items() if not has_batchnorm(model)]
+    if silent and config.teachers == "multi":
+        warn_once(f"{', '.join(silent)} has no BatchNorm: drawn as a BN teacher its term is 0"
+                  + (", and it counts in the mean (the published behaviour)" if config.bn_reduce == "mean" else ""))
+    hooked = {name: ALIGNMENTS[config.alignment](model, first_multiplier=config.first_bn_multiplier)
+              for name, model in models.items()}
+    return Objective(hooked, r_bn=config.r_bn, bn_reduce=config.bn_reduce, tv_l2=config.tv_l2,
+                     l2_scale=config.l2_scale)
+
+
+def dry_run(config: RecoverConfig, groups) -> None:
+    """Prints the plan without touching data."""
+    num_classes = count_classes(config.dataset)
+    with_bn = names_with_batchnorm(config.all_teachers, stem=config.stem)
+    plans = [plan_unit(ipc_id, 0, **config.unit_laws(ipc_id, with_bn))
+             for ipc_id in range(config.ipc_start, config.ipc_end)]
+    print(describe_plan(groups, my_units(groups, parse_shard(config.shard)), run=config.run, plans=plans,
+                        num_classes=num_classes, rate=last_logged(config.run, "seconds_per_iteration"),
+                        needed=predicted_bytes(len(plans) * num_classes, size=config.size, **config.encoding)))
+
+
+def main(argv=None) -> Path:
+    """Makes every unit of this shard that is not finished; returns the run's folder."""
+    config = parse_config(RecoverConfig, sys.argv[1:] if argv is None else argv, description=__doc__,
+                          presets=dataset_preset)
+    num_chunks = -(-count_classes(config.dataset) // config.batch_size)
+    groups = unit_groups(config.ipc_start, config.ipc_end, num_chunks=num_chunks, slices=config.slices_per_batch)
+    if config.dry_run:
+        dry_run(config, groups)
+        return config.run
+    shard, device = parse_shard(config.shard), choose_device(config.device, local_rank=local_rank())
+    require(not config.overwrite or shard[1] == 1, "--overwrite would delete other shards' units; run it unsharded")
+    set_threads(config.threads)
+    real, teachers, checked = open_inputs(config, device)
+    claim_folder(config.run, identity=run_identity(config, real, teachers), overwrite=config.overwrite,
+                 contents=("syn", "units", "preflight.json", "log*.jsonl"))
+    write_json(config.run / "preflight.json", checked)
+    mine = [group for group in my_units(groups, shard)
+            if not all(unit_path(config.run, *unit).is_file() for unit in group)]
+    check_free_disk(config.run, predicted_bytes(sum(map(len, mine)) * config.batch_size, size=config.size,
+                                                **config.encoding))
+    objective = build_objective(config, teachers)
+    with_bn = [name for name in config.all_teachers if has_batchnorm(teachers[name].model)]
+    log = Log(config.run / f"log{f'_{shard[0]}of{shard[1]}' if shard[1] > 1 else ''}.jsonl")
+    total = sum(config.iterations_of(ipc_id) for group in mine for ipc_id, _ in group)
+    with progress(total=total, text="recover") as bar:
+        for group in mine:
+            plans = [plan_unit(*unit, **config.unit_laws(unit[0], with_bn)) for unit in group]
+            run_group(plans, config, real=real, teachers=teachers, objective=objective, device=device, log=log,
+                      bar=bar)
+    log.close()
+    say_finished(config.run, len(mine))
+    return config.run
+
+
+def run_group(plans: list[UnitPlan], config: RecoverConfig, *, real, teachers, objective, device, log, bar) -> None:
+    """The body of main's loop: start images, the hot loop, files and log of one group of units."""
+    started, first = time.perf_counter(), plans[0]
+    seed_everything(config.seed, "unit", first.ipc_id, first.chunk)
+    chunk = range(len(real.class_names))[first.chunk * config.batch_size:][:config.batch_size]
+    classes = classes_with(real, chunk, first.ipc_id, init=config.init, allow_short=config.allow_short_classes)
+    starts = [INITS[config.init](real, classes, plan.ipc_id, seed=config.seed, size=config.size,
+                                 mean=config.mean, std=config.std).to(device) for plan in plans if classes]
+    targets = torch.tensor(classes, device=device, dtype=torch.long)
+
+    def report(step, active, terms):
+        for plan, own in zip(active, terms, strict=True):
+            log.write(ipc_id=plan.ipc_id, chunk=plan.chunk, step=step, **finite_values(own, where=f"iteration {step} of {plan}"))
+        bar.update(sum(min(config.log_every, plan.iterations - step) for plan in active))
+
+    images, final = synthesize_batch(
+        starts, targets, objective, plans=plans, lr=config.lr, betas=config.betas,
+        bounds=[bound.to(device) for bound in pixel_bounds(config.mean, config.std)], report=report,
+        log_every=config.log_every) if classes else ([torch.zeros(0, 3, config.size, config.size)], [{}])
+    for plan, finished, terms in zip(plans, images, final, strict=True):
+        values = finite_values(terms, where=f"the last iteration of {plan}")
+        save_unit(config.run, plan, to_uint8(finished, mean=config.mean, std=config.std), classes=classes,
+                  short=[k for k in chunk if k not in classes], class_names=real.class_names, terms=values,
+                  encoding=config.encoding, device=device.type)
+        seconds = (time.perf_counter() - started) / max(1, sum(p.iterations for p in plans))
+        if config.verifier and classes:
+            with torch.no_grad():
+                hits = topk_hits(teachers[config.verifier_arch].model(finished), targets, 1)
+            values["verifier_top1"] = hits / len(classes)
+        log.write(ipc_id=plan.ipc_id, chunk=plan.chunk, step=plan.iterations, done=True, **values,
+                  seconds_per_iteration=seconds)
+
+
+if __name__ == "__main__":
+    command_line(main)
