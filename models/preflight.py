@@ -2,6 +2,7 @@
 
 A class order that differs between data and teacher is this field's commonest silent failure.   Source: ours.
 """
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -61,17 +62,22 @@ def check_teachers(teachers: dict[str, Teacher], batches, *, num_classes: int, f
     return records
 
 
-def preflight(teachers: dict[str, Teacher], real_set: RealSet, *, known: Path, floor: float | None,
-              num_images: int, mean, std, device: torch.device) -> dict[str, dict]:
+def preflight(teachers: dict[str, Teacher], class_names: list, *, open_real: Callable[[], RealSet], known: Path,
+              floor: float | None, num_images: int, mean, std, device: torch.device) -> dict[str, dict]:
     """Checks class names, then on real images the teachers that `known` (a preflight.json) does not list.
 
-    Args:    floor: --min-teacher-accuracy, 0 to skip the images;  num_images: --preflight-images.
+    Args:    open_real: gives the real images, called only when a teacher is to be checked;
+             floor: --min-teacher-accuracy, 0 to skip the images;  num_images: --preflight-images.
     Returns: all records, weights sha256 -> record.   Raises: ValueError as `check_teachers`.
     """
-    check_class_names(teachers, real_set.class_names)
+    check_class_names(teachers, class_names)
     records = read_json(known) if known.is_file() else {}
     unknown = {name: teacher for name, teacher in teachers.items() if teacher.sha256 not in records}
     if unknown and floor != 0:
+        real_set = open_real()
+        if real_set.class_names != class_names:
+            raise ValueError("the class names of the real images are not those of the distilled set; "
+                             "check the data folder")
         records |= check_teachers(unknown, sample_real_images(real_set, num_images), floor=floor, mean=mean,
-                                  std=std, num_classes=len(real_set.class_names), device=device)
+                                  std=std, num_classes=len(class_names), device=device)
     return records

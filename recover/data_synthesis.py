@@ -17,7 +17,16 @@ from models.registry import has_batchnorm, load_teachers, model_spec, names_with
 from recover.alignment import ALIGNMENTS
 from recover.initialization import INITS, classes_with
 from recover.objective import Objective
-from recover.units import UnitPlan, describe_plan, plan_unit, predicted_bytes, save_unit, say_finished, to_uint8, unit_groups
+from recover.units import (
+    UnitPlan,
+    describe_plan,
+    plan_unit,
+    predicted_bytes,
+    save_unit,
+    say_finished,
+    to_uint8,
+    unit_groups,
+)
 from utils.augment import pixel_bounds, shared_view
 from utils.config import identity, option, parse_config, require
 from utils.data import RealSet, count_classes, dataset_preset, dataset_spec
@@ -27,11 +36,21 @@ from utils.formats import (
     check_free_disk,
     claim_folder,
     last_logged,
+    log_name,
     unit_path,
     write_json,
 )
 from utils.metrics import topk_hits
-from utils.runtime import Log, choose_device, command_line, finite_values, progress, seed_everything, set_threads, warn_once
+from utils.runtime import (
+    Log,
+    choose_device,
+    command_line,
+    finite_values,
+    progress,
+    seed_everything,
+    set_threads,
+    warn_once,
+)
 from utils.schedule import cosine, num_iterations
 
 RECIPE = "published recipe"
@@ -216,7 +235,7 @@ def open_inputs(config: RecoverConfig, device) -> tuple[RealSet, dict, dict]:
     wanted = dict.fromkeys(config.all_teachers + ((config.verifier_arch,) if config.verifier else ()))
     teachers = load_teachers(wanted, weights=config.weights, weights_dir=config.weights_dir, stem=config.stem,
                              dataset=config.dataset, num_classes=len(real.class_names), device=device)
-    checked = preflight(teachers, real, known=config.run / "preflight.json", floor=config.min_teacher_accuracy,
+    checked = preflight(teachers, real.class_names, open_real=lambda: real, known=config.run / "preflight.json", floor=config.min_teacher_accuracy,
                         num_images=config.preflight_images, mean=config.mean, std=config.std, device=device)
     return real, teachers, checked
 
@@ -274,7 +293,7 @@ def main(argv=None) -> Path:
                                                 **config.encoding))
     objective = build_objective(config, teachers)
     with_bn = [name for name in config.all_teachers if has_batchnorm(teachers[name].model)]
-    log = Log(config.run / f"log{f'_{shard[0]}of{shard[1]}' if shard[1] > 1 else ''}.jsonl")
+    log = Log(config.run / log_name(shard))
     total = sum(config.iterations_of(ipc_id) for group in mine for ipc_id, _ in group)
     with progress(total=total, text="recover") as bar:
         for group in mine:

@@ -11,8 +11,16 @@ from PIL import Image
 
 from recover.selection import Teachers, plan_selection
 from utils.augment import SharedViews, denormalize, plan_shared_views
-from utils.formats import assemble_manifest, image_path, readable, sha256_bytes, unit_path, write_atomically, write_json
-from utils.runtime import generator, say, versions
+from utils.formats import (
+    assemble_manifest,
+    image_path,
+    readable,
+    sha256_bytes,
+    unit_path,
+    write_atomically,
+    write_json,
+)
+from utils.runtime import generator, readable_time, say, versions
 from utils.schedule import crop_curriculum
 
 
@@ -126,7 +134,7 @@ def describe_plan(groups, mine, *, run: Path, num_classes: int, plans, needed: i
         shown = "; ".join(f"{phi} <- {' + '.join(aligned)}" for phi, aligned in draws[:2])
         lines.append(f"  index {plan.ipc_id:<4}  {plan.iterations} iterations, "
                      + (shown if len(draws) < 3 else f"{len(draws)} different draws, such as {shown}"))
-    lines.append(f"time          {rate * total / 3600:.1f} h at the {rate:.3f} s per iteration measured here"
+    lines.append(f"time          {readable_time(rate * total)} at the {rate:.3f} s per iteration measured here"
                  if rate else "time          unknown until a unit has run here")
     return "\n".join(lines)
 

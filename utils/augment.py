@@ -12,6 +12,8 @@ import torch.nn.functional as F
 
 # Stored with the labels, which only readers with the same resampler may use.
 RESAMPLER = "bilinear-grid-clamped/1"
+# Beta(alpha, alpha) of the mixes.   Source: published recipe; SRe2L.
+MIX_ALPHA = {"cutmix": 1.0, "mixup": 0.8, "none": 1.0}
 # Scale and ratio laws of torchvision's RandomResizedCrop, ten attempts before the centred fallback.
 RATIO, ATTEMPTS = (3 / 4, 4 / 3), 10
 

@@ -275,3 +275,17 @@ def load_distilled(run: Path, entries: list, *, size: int) -> tuple[torch.Tensor
             raise ValueError(f"{run / path}: expected {size} x {size} pixels, got {tuple(picture.shape[1:])}")
         pixels[i] = picture
     return pixels, torch.tensor([label for _, _, label in entries])
+
+
+def planned_images(dataset: str, ipc: int) -> tuple[dict, list]:
+    """What recover would write, for a --dry-run before there are images: a manifest's fields, and entries.
+
+    Raises: ValueError when --ipc is not given, since no run says how many images there are.
+    """
+    if ipc < 1:
+        raise ValueError("there are no distilled images yet: a --dry-run then needs --ipc")
+    dataset = dataset or "imagenet-1k"
+    spec, num_classes = dataset_spec(dataset), count_classes(dataset)
+    manifest = {"dataset": dataset, "class_names": [str(k) for k in range(num_classes)], "ipc": ipc,
+                "size": spec.size, "mean": spec.mean, "std": spec.std, "config": {"stem": spec.stem}}
+    return manifest, [("", "", k) for k in range(num_classes) for _ in range(ipc)]

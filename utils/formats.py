@@ -26,6 +26,8 @@ from pathlib import Path
 
 import torch
 
+from utils.runtime import versions
+
 FORMAT_VERSION = 1
 LABEL_DTYPES = {"index": torch.int32, "crop": torch.int16, "flip": torch.bool, "mix_index": torch.int16,
                 "mix_box": torch.int16, "mix_lam": torch.float32, "logits": torch.float16}
@@ -142,6 +144,11 @@ def claim_folder(folder: Path, *, identity: dict, overwrite: bool, contents: tup
                          f"Choose another folder, or --overwrite to delete what is there")
 
 
+def log_name(shard: tuple[int, int]) -> str:
+    """log.jsonl, or this shard's own log file."""
+    return f"log_{shard[0]}of{shard[1]}.jsonl" if shard[1] > 1 else "log.jsonl"
+
+
 def last_logged(folder: Path, field: str):
     """The last value of a field in the folder's log*.jsonl, or None: an earlier unit's measured rate, say."""
     for path in sorted(folder.glob("log*.jsonl"), reverse=True):
@@ -230,11 +237,49 @@ def select_images(manifest: dict, ipc: int) -> list[tuple[str, str, int]]:
     return sorted(entries, key=lambda entry: (entry[2], entry[0]))
 
 
+def image_set_digest(entries: list) -> str:
+    """One digest of a set of distilled images (of `select_images`): labels belong to exactly these files."""
+    return sha256_json([[path, digest] for path, digest, _ in entries])
+
+
 # ---------------------------------------------------------------- soft labels
 
 def label_path(folder: Path, epoch: int) -> Path:
     """Path of one epoch of soft labels."""
     return folder / f"epoch_{epoch:03d}.pt"
+
+
+def assemble_label_manifest(folder: Path) -> dict | None:
+    """The manifest of a folder of labels, written to manifest.json; None while an epoch is missing.
+
+    Returns: the folder's config.json (config, views, weights, images, resampler, ...) and library versions.
+    """
+    saved = read_json(folder / "config.json")
+    if not all(label_path(folder, epoch).is_file() for epoch in range(saved["config"]["epochs"])):
+        return None
+    manifest = {**saved, "versions": versions()}
+    if not (folder / "manifest.json").is_file():
+        write_json(folder / "manifest.json", manifest)
+    return read_json(folder / "manifest.json")
+
+
+def open_labels(path: str, ipc: int) -> tuple[Path, dict]:
+    """The folder and manifest of finished labels, given the folder or its parent.
+
+    Raises: FileNotFoundError naming the stage and command that make them; ValueError for another format.
+    """
+    folder = Path(path)
+    folder = folder if (folder / "config.json").is_file() or not ipc else folder / str(ipc)
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"--fkd-path {path}: no soft labels there; make them with relabel/relabel_r18.sh "
+                                f"or python -m relabel.generate_soft_label")
+    if read_json(folder / "config.json").get("format") != "prism-labels":
+        raise ValueError(f"--fkd-path {path}: its config.json is not of soft labels; expected <run>/fkd/<ipc>")
+    manifest = assemble_label_manifest(folder)
+    if manifest is None:
+        raise FileNotFoundError(f"{folder}: epochs of labels are missing; run relabel to its end first "
+                                f"(relabel/relabel_r18.sh or python -m relabel.generate_soft_label)")
+    return folder, manifest
 
 
 def load_labels(path: Path, *, num_classes: int) -> dict:

@@ -84,6 +84,12 @@ def set_threads(threads: int) -> int:
     return threads
 
 
+def readable_time(seconds: float) -> str:
+    """A duration as people read it: 42 s, 5 min, 7.5 h."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 \
+        else f"{seconds / 3600:.1f} h"
+
+
 def versions() -> dict:
     """Versions of the libraries that change rounding or files."""
     import PIL

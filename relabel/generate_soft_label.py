@@ -1,0 +1,196 @@
+"""Relabel: store an ensemble's soft labels for every augmented view of a distilled set.
+
+    python -m relabel.generate_soft_label --data out/full_resnet18 --ipc 10
+
+Paper section 4.4 and table 3; every flag is in relabel/README.md.  One unit of work is an epoch.
+"""
+import dataclasses
+import sys
+import time
+from pathlib import Path
+from typing import Literal
+
+from models.preflight import preflight
+from models.registry import load_teachers, model_spec
+from relabel.labels import label_epoch
+from utils.augment import MIX_ALPHA, RESAMPLER
+from utils.config import identity, option, parse_config, require
+from utils.data import RealSet, dataset_spec, load_distilled
+from utils.distributed import local_rank, my_units, parse_shard
+from utils.formats import (
+    FORMAT_VERSION,
+    assemble_label_manifest,
+    assemble_manifest,
+    check_free_disk,
+    claim_folder,
+    image_set_digest,
+    label_path,
+    last_logged,
+    log_name,
+    readable,
+    run_folder,
+    save_tensors,
+    select_images,
+)
+from utils.runtime import Log, choose_device, command_line, progress, readable_time, say, set_threads
+
+RECIPE = "published recipe"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RelabelConfig:
+    """What `python -m relabel.generate_soft_label` takes; the defaults are the ImageNet-1K, IPC 10 recipe."""
+
+    data: str = option("out/full_resnet18", "run of recover, or its syn/ folder", identity=False)
+    fkd_path: str = option("", "folder of labels, one folder an IPC below it; default: <data>/fkd",
+                           identity=False)
+    ipc: int = option(0, "images per class to label; 0 = all complete ones")
+    epochs: int = option(300, "epochs of labels", source="supplement table 1a")
+    batch_size: int = option(50, "views a batch, which the student trains on too; 100 above IPC 10",
+                             source="supplement table 1a, table 3c")
+    steps_per_epoch: int | None = option(None, "only so many batches of each epoch's shuffle")
+    min_scale_crops: float = option(0.25, "least area fraction of a random crop", source="supplement table 3")
+    flip: bool | None = option(None, "random horizontal flips; none: as the data set's preset", source=RECIPE)
+    mix_type: Literal["cutmix", "mixup", "none"] = option("cutmix", "how two images of a batch are mixed",
+                                                          source=RECIPE)
+    mix_alpha: float | None = option(None, "Beta(alpha, alpha) of the mix; none: 1 for cutmix, 0.8 for mixup",
+                                     source=RECIPE)
+    arch_name: str = option("resnet18", "primary teacher", source=RECIPE)
+    pool: tuple[str, ...] = option(("resnet18", "mobilenet_v2", "alexnet", "shufflenet_v2_x0_5"),
+                                   "ensemble; an --arch-name outside it takes its first place", source=RECIPE,
+                                   commas=True)
+    candidate_number: int = option(4, "only the first so many of the ensemble", source=RECIPE)
+    ensemble: Literal["equal-norm", "primary-half", "mean", "primary"] = option(
+        "equal-norm", "how logits combine: the r18 rule, the r50/r101 rule, the mean, the primary", source=RECIPE)
+    weights: tuple[str, ...] = option((), "teachers' weights, name=path ...", identity=False)
+    weights_dir: str = option("", "folder of teachers' weights, <name>.pt or torchvision's files",
+                              identity=False)
+    val_dir: str = option("", "real images, to check teachers that recover did not check", identity=False)
+    min_teacher_accuracy: float | None = option(
+        None, "least top-1 on real images; none: 0.7 x recorded, else min(0.5, 10 / classes)", identity=False)
+    preflight_images: int = option(512, "real images of the teachers' check", identity=False)
+    seed: int = option(0, "seed of views and mixes")
+    threads: int = option(0, "CPU threads; 0 = all cores; part of a run's identity")
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, ...", identity=False)
+    shard: str = option("", "i/n: this process's share; default: torchrun's rank", identity=False)
+    dry_run: bool = option(False, "print the plan, touch nothing", identity=False)
+    overwrite: bool = option(False, "delete labels of another configuration in the same folder", identity=False)
+
+    def __post_init__(self):
+        require(self.ipc >= 0, f"--ipc must be >= 0, got {self.ipc}")
+        require(self.epochs > 0, f"--epochs must be > 0, got {self.epochs}")
+        require(1 < self.batch_size <= 32767, f"--batch-size must be in 2..32767, got {self.batch_size}")
+        require(self.steps_per_epoch is None or self.steps_per_epoch > 0,
+                f"--steps-per-epoch must be > 0, got {self.steps_per_epoch}")
+        require(0 < self.min_scale_crops <= 1, f"--min-scale-crops must be in (0, 1], got {self.min_scale_crops}")
+        require(self.mix_alpha is None or self.mix_alpha > 0, f"--mix-alpha must be > 0, got {self.mix_alpha}")
+        require(self.candidate_number > 0, f"--candidate-number must be > 0, got {self.candidate_number}")
+        for name in self.teacher_names:
+            model_spec(name)
+        require(self.ensemble != "primary-half" or len(self.teacher_names) > 1,
+                "--ensemble primary-half needs two teachers or more; raise --candidate-number or --pool")
+
+    @property
+    def teacher_names(self) -> tuple[str, ...]:
+        """The ensemble, the primary first; for `--ensemble primary` the primary alone."""
+        others = self.pool if self.arch_name in self.pool else self.pool[1:]
+        names = (self.arch_name, *(name for name in others if name != self.arch_name))
+        return names[:1] if self.ensemble == "primary" else names[:self.candidate_number]
+
+    def views(self, manifest: dict) -> dict:
+        """The laws of an epoch's views, for `plan_epoch`."""
+        flip = dataset_spec(manifest["dataset"]).flip if self.flip is None else self.flip
+        return {"size": manifest["size"], "batch_size": self.batch_size, "min_scale": self.min_scale_crops,
+                "flip": flip, "mix_type": self.mix_type, "num_batches": self.steps_per_epoch,
+                "mix_alpha": MIX_ALPHA[self.mix_type] if self.mix_alpha is None else self.mix_alpha}
+
+
+def label_bytes(num_images: int, num_classes: int, config: RelabelConfig) -> int:
+    """Bytes of all epochs: fp16 logits and 15 bytes of views an image, and some 4 kB of file around them."""
+    num = min(num_images, (config.steps_per_epoch or num_images) * config.batch_size)
+    return config.epochs * (num * (2 * num_classes + 15) + 4096)
+
+
+def label_folder(config: RelabelConfig, run: Path) -> Path:
+    """Where the labels go: <fkd-path>/<ipc>, by default <run>/fkd/<ipc>."""
+    return (Path(config.fkd_path) if config.fkd_path else run / "fkd") / str(config.ipc)
+
+
+def describe(config: RelabelConfig, run: Path, manifest: dict, entries: list) -> str:
+    """The text of --dry-run: epochs, batches, teachers, bytes, and time where a measured rate is known."""
+    folder = label_folder(config, run)
+    done = sum(label_path(folder, epoch).is_file() for epoch in range(config.epochs))
+    rate = last_logged(folder, "seconds_per_epoch")
+    size = label_bytes(len(entries), len(manifest["class_names"]), config)
+    left = f"{readable_time(rate * (config.epochs - done))} at the {rate:.2f} s per epoch measured here" \
+        if rate else "unknown until an epoch has run here"
+    return (f"labels        {folder}\nimages        {len(entries)}, batches of {config.batch_size}\n"
+            f"epochs        {config.epochs}, {config.epochs - done} to do\n"
+            f"teachers      {' + '.join(config.teacher_names)}, {config.ensemble}\n"
+            f"size          {readable(size)} in {config.epochs} files\ntime          {left}")
+
+
+def open_teachers(config: RelabelConfig, run: Path, manifest: dict, device) -> dict:
+    """The ensemble, checked on real images but for the weights that recover checked already.
+
+    Raises: ValueError when a teacher is below its floor, or needs --val-dir to be checked.
+    """
+    teachers = load_teachers(config.teacher_names, weights=config.weights, weights_dir=config.weights_dir,
+                             dataset=manifest["dataset"], num_classes=len(manifest["class_names"]),
+                             device=device, stem=manifest["config"]["stem"])
+    preflight(teachers, manifest["class_names"], known=run / "preflight.json", device=device,
+              open_real=lambda: RealSet(manifest["dataset"], config.val_dir, "val", size=manifest["size"]),
+              floor=config.min_teacher_accuracy, num_images=config.preflight_images, mean=manifest["mean"],
+              std=manifest["std"])
+    return teachers
+
+
+def labels_identity(config: RelabelConfig, manifest: dict, entries: list, teachers: dict) -> dict:
+    """What config.json of the labels holds: all that a stored label depends on."""
+    return {"format": "prism-labels", "version": FORMAT_VERSION, "resampler": RESAMPLER,
+            "dataset": manifest["dataset"], "class_names": manifest["class_names"], "ipc": config.ipc,
+            "mean": manifest["mean"], "std": manifest["std"], "num_images": len(entries),
+            "images": image_set_digest(entries), "views": config.views(manifest),
+            "weights": {name: teacher.sha256 for name, teacher in teachers.items()},
+            "config": {**identity(config), "threads": set_threads(config.threads)}}
+
+
+def main(argv=None) -> Path:
+    """Writes every epoch of this shard that is not there; returns the folder of the labels."""
+    config = parse_config(RelabelConfig, sys.argv[1:] if argv is None else argv, description=__doc__,
+                          presets=lambda given: {"batch_size": 50 if int(given.get("ipc", 10)) <= 10 else 100})
+    run = run_folder(config.data, flag="--data")
+    manifest = assemble_manifest(run)
+    config = dataclasses.replace(config, ipc=config.ipc or manifest["ipc"])
+    entries = select_images(manifest, config.ipc)
+    if config.dry_run:
+        print(describe(config, run, manifest, entries))
+        return label_folder(config, run)
+    shard, device = parse_shard(config.shard), choose_device(config.device, local_rank=local_rank())
+    require(not config.overwrite or shard[1] == 1, "--overwrite would delete other shards' epochs; unshard it")
+    set_threads(config.threads)
+    teachers = open_teachers(config, run, manifest, device)
+    pixels, _ = load_distilled(run, entries, size=manifest["size"])
+    folder, views = label_folder(config, run), config.views(manifest)
+    claim_folder(folder, identity=labels_identity(config, manifest, entries, teachers),
+                 overwrite=config.overwrite, contents=("epoch_*.pt", "log*.jsonl"))
+    mine = [epoch for epoch in my_units(range(config.epochs), shard) if not label_path(folder, epoch).is_file()]
+    size = label_bytes(len(entries), len(manifest["class_names"]), config)
+    check_free_disk(folder, size * len(mine) // config.epochs)
+    say(f"{folder}: {len(mine)} epochs of labels to make; {config.epochs} epochs take {readable(size)}")
+    log, models = Log(folder / log_name(shard)), [teacher.model for teacher in teachers.values()]
+    for epoch in progress(mine, text="relabel"):
+        started = time.perf_counter()
+        labels = label_epoch(pixels.to(device), models, epoch=epoch, seed=config.seed, views=views,
+                             ensemble=config.ensemble, mean=manifest["mean"], std=manifest["std"])
+        save_tensors(label_path(folder, epoch), labels)
+        log.write(epoch=epoch, mean_norm=float(labels["logits"].float().norm(dim=1).mean()),
+                  seconds_per_epoch=time.perf_counter() - started)
+    log.close()
+    if assemble_label_manifest(folder) is None:
+        say(f"{folder}: {len(mine)} epochs made now; other shards are not finished yet")
+    return folder
+
+
+if __name__ == "__main__":
+    command_line(main)

@@ -1,0 +1,287 @@
+"""Validate: train students from scratch on a distilled set and its soft labels, and report real accuracy.
+
+    python -m validate.train_FKD --train-dir out/full_resnet18 --fkd-path out/full_resnet18/fkd/10 --val-dir $IMAGENET
+
+Paper sections 4.2 and 4.4; every flag is in validate/README.md.  One student per seed.
+"""
+import dataclasses
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from models.registry import build_model, model_spec
+from utils.augment import RESAMPLER, plan_epoch
+from utils.config import identity, option, parse_config, require
+from utils.data import EvaluationBatches, RealSet, dataset_spec, load_distilled
+from utils.distributed import local_rank, rank_and_world, start_process_group, stop_process_group
+from utils.formats import (
+    FORMAT_VERSION,
+    assemble_manifest,
+    claim_folder,
+    image_set_digest,
+    label_path,
+    last_logged,
+    load_labels,
+    open_labels,
+    read_json,
+    run_folder,
+    select_images,
+    sha256_json,
+    write_json,
+)
+from utils.metrics import evaluate
+from utils.runtime import (
+    Log,
+    choose_device,
+    command_line,
+    finite_values,
+    generator,
+    progress,
+    readable_time,
+    say,
+    seed_everything,
+    set_threads,
+    versions,
+    warn_once,
+)
+from utils.schedule import SCHEDULES
+from validate.training import Recipe, parameter_groups
+
+RECIPE = "published recipe"
+FROM_LABELS = "none: as the labels' manifest"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ValidateConfig:
+    """What `python -m validate.train_FKD` takes; the defaults are the ImageNet-1K recipe."""
+
+    train_dir: str = option("out/full_resnet18", "run of recover, or its syn/ folder", identity=False)
+    fkd_path: str = option("", "folder of soft labels, <run>/fkd/<ipc> or its parent; none: hard labels",
+                           identity=False)
+    val_dir: str = option("", "folder of the real test data (holding val/ or test/, or the classes)",
+                          identity=False)
+    output_dir: str = option("", "folder of students and results; default: <train-dir>/validate/<model>",
+                             identity=False)
+    dataset: str = option("", "data set, or folder:PATH; none: as the images' manifest", identity=False)
+    ipc: int = option(0, "images per class; 0 = as the labels, or all complete ones")
+    model: str = option("resnet18", "student", source="paper table 1")
+    stem: Literal["imagenet", "small"] | None = option(None, "student's first layers; none: as the images")
+    epochs: int | None = option(None, f"epochs; {FROM_LABELS}", source="supplement table 1a")
+    batch_size: int | None = option(None, f"views a batch; {FROM_LABELS}", source="supplement table 1a")
+    steps_per_epoch: int | None = option(None, f"batches an epoch; {FROM_LABELS}, else all")
+    min_scale_crops: float | None = option(None, f"least area fraction of a crop; {FROM_LABELS}, else 0.25",
+                                           source="supplement table 3")
+    mix_type: Literal["cutmix", "mixup", "none"] | None = option(None, f"mix; {FROM_LABELS}, else none",
+                                                                 source=RECIPE)
+    allow_fewer_epochs: bool = option(False, "train fewer epochs than there are labels for")
+    gradient_accumulation_steps: int = option(2, "micro-batches a batch: BatchNorm sees one at a time",
+                                              source=RECIPE)
+    loss_type: Literal["mse_gt", "mae_gt", "kl", "kl_gt", "ce"] = option("mse_gt", "student loss",
+                                                                         source="paper table 3a")
+    ce_weight: float = option(0.1, "weight of the ground-truth term", source="paper table 3a")
+    temperature: float = option(20.0, "temperature of kl", source="SRe2L", flag="-T")
+    optimizer: Literal["adamw", "sgd"] = option("adamw", "optimiser; sgd with momentum 0.9",
+                                                source="supplement table 1a")
+    adamw_lr: float = option(1e-3, "base learning rate", source="supplement table 1a", flag="--lr")
+    adamw_weight_decay: float = option(0.01, "weight decay, on weight matrices only",
+                                       source="supplement table 1a", flag="--weight-decay")
+    momentum: float = option(0.9, "momentum of sgd", source="recovery-only protocol, prism.md 3")
+    schedule: Literal["ssrs", "cosine", "linear"] = option("ssrs", "learning rate per epoch", source="paper 4.4")
+    zeta: float = option(2.5, "slow-down of ssrs", source="paper 4.4")
+    seeds: tuple[int, ...] = option((0,), "one student a seed", source="paper table 1: three", identity=False)
+    eval_every: int = option(10, "epochs between evaluations; the last is always evaluated", source=RECIPE)
+    eval_batch_size: int = option(250, "real images a batch of evaluation", identity=False)
+    workers: int = option(4, "processes that decode a real set too large for memory", identity=False)
+    threads: int = option(0, "CPU threads; 0 = all cores; part of a run's identity")
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, ...", identity=False)
+    dry_run: bool = option(False, "print the plan, touch nothing", identity=False)
+    overwrite: bool = option(False, "delete results of another configuration in the same folder", identity=False)
+
+    def __post_init__(self):
+        for name in ("epochs", "batch_size", "steps_per_epoch"):
+            value, flag = getattr(self, name), "--" + name.replace("_", "-")
+            require(value is None or value > 0, f"{flag} must be > 0, got {value}")
+        require(self.gradient_accumulation_steps > 0,
+                f"--gradient-accumulation-steps must be > 0, got {self.gradient_accumulation_steps}")
+        require(self.eval_every > 0, f"--eval-every must be > 0, got {self.eval_every}")
+        require(self.temperature > 0 and self.zeta > 0, "--temperature and --zeta must be > 0")
+        require(len(set(self.seeds)) == len(self.seeds), f"--seeds must differ, got {self.seeds}")
+        soft = bool(self.fkd_path)
+        require(soft == (self.loss_type != "ce"), f"--loss-type {self.loss_type} " + (
+            "uses no soft labels; leave out --fkd-path" if soft else "needs soft labels: give --fkd-path, or "
+            "--loss-type ce for hard labels"))
+        for name in ("epochs", "batch_size"):
+            require(soft or getattr(self, name) is not None,
+                    f"--{name.replace('_', '-')} is required where there are no stored labels (--fkd-path)")
+        require(soft or self.mix_type in (None, "none"), f"--mix-type {self.mix_type} needs soft labels")
+        world = rank_and_world()[1]
+        require(self.gradient_accumulation_steps >= world,
+                f"{world} processes share the micro-batches of a batch, --gradient-accumulation-steps is "
+                f"{self.gradient_accumulation_steps}: use NPROC={self.gradient_accumulation_steps} or fewer, or more "
+                f"micro-batches (BatchNorm then sees fewer images)")
+        model_spec(self.model)
+
+
+def settings_of_labels(config: ValidateConfig, labels: dict) -> dict:
+    """Epochs, batch size and views as the labels fix them; a flag that differs is an error.
+
+    Raises: ValueError naming flag, its value and the labels'.
+    """
+    require(labels["resampler"] == RESAMPLER, f"the labels were made with resampler {labels['resampler']}, this "
+            f"version uses {RESAMPLER}; rerun relabel with --overwrite")
+    stored = {"epochs": labels["config"]["epochs"], "batch_size": labels["views"]["batch_size"],
+              "min_scale_crops": labels["views"]["min_scale"], "mix_type": labels["views"]["mix_type"],
+              "steps_per_epoch": labels["views"]["num_batches"], "ipc": labels["ipc"]}
+    for name, value in stored.items():
+        given = getattr(config, name)
+        fewer = name == "epochs" and config.allow_fewer_epochs and given is not None and given < value
+        if given not in (None, value) and not (name == "ipc" and given == 0) and not fewer:
+            hint = "; --allow-fewer-epochs permits it" if name == "epochs" and given < value else ""
+            raise ValueError(f"--{name.replace('_', '-')} {given} contradicts the labels, made with {value}; leave "
+                             f"the flag out, or relabel{hint}")
+    return {**stored, "epochs": config.epochs or stored["epochs"]}
+
+
+def open_inputs(config: ValidateConfig) -> tuple[Path, dict, Path | None, dict | None]:
+    """The distilled run and its manifest, the labels' folder and manifest (None for hard labels)."""
+    run = run_folder(config.train_dir, flag="--train-dir")
+    manifest = assemble_manifest(run)
+    require(config.dataset in ("", manifest["dataset"]), f"--dataset {config.dataset} contradicts the distilled "
+            f"images, made from {manifest['dataset']}")
+    if not config.fkd_path:
+        return run, manifest, None, None
+    folder, labels = open_labels(config.fkd_path, config.ipc)
+    require(labels["class_names"] == manifest["class_names"],
+            f"{folder}: labels of other classes than the images in {run}")
+    return run, manifest, folder, labels
+
+
+def resolve(config: ValidateConfig, manifest: dict, labels: dict | None) -> ValidateConfig:
+    """The config with everything that the labels and images fix filled in."""
+    hard = {"mix_type": config.mix_type or "none", "min_scale_crops": config.min_scale_crops or 0.25,
+            "ipc": config.ipc or manifest["ipc"]}
+    fixed = settings_of_labels(config, labels) if labels else hard
+    return dataclasses.replace(config, stem=config.stem or manifest["config"]["stem"],
+                               dataset=manifest["dataset"], **fixed)
+
+
+def describe(config: ValidateConfig, num_images: int, folder: Path) -> str:
+    """The text of --dry-run: students, epochs, steps, and time where a measured rate is known."""
+    batches = config.steps_per_epoch or -(-num_images // config.batch_size)
+    rate = last_logged(folder, "seconds_per_epoch") or last_logged(folder / f"seed{config.seeds[0]}",
+                                                                   "seconds_per_epoch")
+    todo = sum(not (folder / f"seed{seed}" / "result.json").is_file() for seed in config.seeds)
+    left = readable_time(rate * config.epochs * todo) if rate else "unknown until a student has run here"
+    return (f"students      {len(config.seeds)} x {config.model} ({config.stem} stem), {todo} to do\n"
+            f"images        {num_images}, batches of {config.batch_size} in "
+            f"{config.gradient_accumulation_steps} micro-batches\n"
+            f"epochs        {config.epochs}, {config.epochs * batches} steps\n"
+            f"loss          {config.loss_type}, {config.schedule}\nresults       {folder}\ntime          {left}")
+
+
+def views_source(config: ValidateConfig, folder: Path | None, *, num_images: int, num_classes: int, size: int,
+                 flip: bool, seed: int) -> Callable[[int], dict]:
+    """f(epoch) -> the epoch's views: stored with their labels, or drawn from (seed, epoch) for hard labels."""
+    if folder:
+        return lambda epoch: load_labels(label_path(folder, epoch), num_classes=num_classes)
+    return lambda epoch: plan_epoch(num_images, size=size, batch_size=config.batch_size, flip=flip, mix_alpha=1.0,
+                                    min_scale=config.min_scale_crops, mix_type=config.mix_type,
+                                    num_batches=config.steps_per_epoch, generator=generator(seed, "student", epoch))
+
+
+def train_seed(seed: int, config: ValidateConfig, *, pixels, targets, views_of, recipe: Recipe, num_classes: int,
+               batches: EvaluationBatches, device, folder: Path) -> dict:
+    """Trains, evaluates and saves one student.   Returns: its result, as written to result.json."""
+    started, leader = time.perf_counter(), rank_and_world()[0] == 0
+    seed_everything(seed, "student", config.model)
+    student = build_model(config.model, num_classes=num_classes, stem=config.stem).to(device)
+    groups = parameter_groups(student, config.adamw_weight_decay)
+    optimizer = torch.optim.AdamW(groups, lr=config.adamw_lr) if config.optimizer == "adamw" \
+        else torch.optim.SGD(groups, lr=config.adamw_lr, momentum=config.momentum)
+    log, best, last = Log(folder / "log.jsonl") if leader else None, {"top1": -1.0}, {}
+    bar = progress(total=config.epochs, text=f"{config.model} seed {seed}")
+
+    def after_epoch(epoch, loss, lr):
+        nonlocal best, last
+        bar.update()
+        if not leader:
+            return
+        row = {"epoch": epoch, "lr": lr, **finite_values({"loss": loss}, where=f"epoch {epoch} of seed {seed}")}
+        if epoch % config.eval_every == 0 or epoch == config.epochs - 1:
+            last = {"epoch": epoch, **evaluate(student, batches, mean=recipe.mean, std=recipe.std, device=device)}
+            row |= {"top1": last["top1"], "top5": last["top5"]}
+            if last["top1"] > best["top1"]:
+                best = last
+                save_student(folder / "student_best.pt", student)
+        log.write(**row, seconds_per_epoch=(time.perf_counter() - started) / (epoch + 1))
+
+    train_student(student, optimizer, pixels=pixels, targets=targets, views_of=views_of, recipe=recipe,
+                  epochs=config.epochs, base_lr=config.adamw_lr, after_epoch=after_epoch,
+                  factor=lambda epoch: SCHEDULES[config.schedule](epoch, config.epochs, config.zeta))
+    bar.close()
+    result = {"seed": seed, "last": last, "best": best, "seconds": round(time.perf_counter() - started, 3),
+              "device": device.type, "versions": versions()}
+    if leader:
+        log.close()
+        save_student(folder / "student_last.pt", student)
+        write_json(folder / "result.json", result)
+    return result
+
+
+def main(argv=None) -> dict:
+    """Trains the students that are not finished; returns their summary, as written to results.json."""
+    config = parse_config(ValidateConfig, sys.argv[1:] if argv is None else argv, description=__doc__)
+    if config.loss_type in ("kl", "ce") and config.ce_weight != ValidateConfig.ce_weight:
+        warn_once(f"--ce-weight has no effect with --loss-type {config.loss_type}")
+    run, manifest, label_dir, labels = open_inputs(config)
+    config = resolve(config, manifest, labels)
+    entries = select_images(manifest, config.ipc)
+    digest = image_set_digest(entries)
+    require(labels is None or labels["images"] == digest, f"{label_dir}: the labels were made from other images "
+            f"than those in {run}; rerun relabel with --overwrite, or point --train-dir at their images")
+    out = Path(config.output_dir) if config.output_dir else run / "validate" / config.model
+    if config.dry_run:
+        print(describe(config, len(entries), out))
+        return {}
+    device = choose_device(config.device, local_rank=local_rank())
+    set_threads(config.threads)
+    real = RealSet(config.dataset, config.val_dir, "val", size=manifest["size"])
+    require(real.class_names == manifest["class_names"], f"--val-dir {config.val_dir}: its class names are not "
+            f"those of the distilled images")
+    pixels, targets = load_distilled(run, entries, size=manifest["size"])
+    claim_folder(out, overwrite=config.overwrite, contents=("seed*", "results.json"), identity={
+        "format": "prism-students", "version": FORMAT_VERSION, "class_names": manifest["class_names"],
+        "images": digest, "labels": sha256_json(read_json(label_dir / "config.json")) if labels else None,
+        "config": {**identity(config), "threads": set_threads(config.threads)}})
+    start_process_group(device)
+    recipe = Recipe(loss_type=config.loss_type, ce_weight=config.ce_weight, temperature=config.temperature,
+                    micro_batches=config.gradient_accumulation_steps, batch_size=config.batch_size,
+                    mix_type=config.mix_type, size=manifest["size"], mean=manifest["mean"], std=manifest["std"])
+    batches, results = None, []
+    for seed in config.seeds:
+        folder = out / f"seed{seed}"
+        if (folder / "result.json").is_file():
+            results.append(read_json(folder / "result.json"))
+            continue
+        batches = batches or EvaluationBatches(real, batch_size=config.eval_batch_size, workers=config.workers)
+        views_of = views_source(config, label_dir, num_images=len(entries), size=manifest["size"], seed=seed,
+                                num_classes=len(real.class_names), flip=dataset_spec(config.dataset).flip)
+        results.append(train_seed(seed, config, pixels=pixels.to(device), targets=targets.to(device),
+                                  views_of=views_of, recipe=recipe, num_classes=len(real.class_names),
+                                  batches=batches, device=device, folder=folder))
+    stop_process_group()
+    summary = summarize(results)
+    if rank_and_world()[0] == 0:
+        write_json(out / "results.json", summary)
+        top1 = summary["last_top1"]
+        say(f"{out}: top-1 {top1['mean']:.2%} +- {top1['std']:.2%} at the last epoch (n = {summary['n']} seeds), "
+            f"best epoch {summary['best_top1']['mean']:.2%}")
+    return summary
+
+
+if __name__ == "__main__":
+    command_line(main)

@@ -1,0 +1,117 @@
+"""Training one student on planned or stored views of a distilled set.
+
+M distilled images, B views in a batch, b in a micro-batch, C channels, H W pixels, K classes.
+"""
+import dataclasses
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from utils.augment import render_batch
+from utils.distributed import rank_and_world
+from utils.formats import save_tensors
+from validate.losses import LOSSES
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a batch becomes a step: loss, its weights, micro-batches, and how views are rendered."""
+
+    loss_type: str
+    ce_weight: float
+    temperature: float
+    micro_batches: int
+    batch_size: int
+    mix_type: str
+    size: int
+    mean: tuple
+    std: tuple
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+    """Weight decay on weight matrices only: none on biases and norm parameters.   Source: published recipe."""
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+
+
+def micro_parts(num: int, micro_batches: int) -> list[slice]:
+    """A batch cut into micro-batches of nearly equal size, none of a single image if it can be helped."""
+    parts = max(1, min(micro_batches, num // 2))
+    edges = [round(i * num / parts) for i in range(parts + 1)]
+    return [slice(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+
+
+def train_batch(student: nn.Module, views: torch.Tensor, soft_labels, targets: torch.Tensor,
+                recipe: Recipe) -> torch.Tensor:
+    """Accumulates the gradient of one batch over its micro-batches, of which each rank takes its share.
+
+    BatchNorm sees one micro-batch at a time, on one process or on several; the gradient is that of the
+    batch's mean loss either way.   Source: published recipe (two micro-batches of 25).
+    Args:    views: (B, C, H, W);  soft_labels: (B, K) or None;  targets: (B,).
+    Returns: () detached loss of this rank's share.
+    """
+    (rank, world), total = rank_and_world(), views.new_zeros(())
+    for part in micro_parts(len(views), recipe.micro_batches)[rank::world]:
+        logits = student(views[part])
+        loss = LOSSES[recipe.loss_type](logits, None if soft_labels is None else soft_labels[part],
+                                        targets[part], ce_weight=recipe.ce_weight,
+                                        temperature=recipe.temperature)
+        loss = loss * (len(logits) / len(views))
+        loss.backward()
+        total += loss.detach()
+    if dist.is_initialized():
+        sum_over_ranks(student)
+    return total
+
+
+def sum_over_ranks(model: nn.Module) -> None:
+    """Adds up the ranks' gradients in one message; a rank without a micro-batch adds zeros."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
+    dist.all_reduce(flat)
+    for p, grad in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+        p.grad = grad.view_as(p)
+
+
+def train_epoch(student: nn.Module, optimizer, pixels: torch.Tensor, targets: torch.Tensor, epoch_views: dict,
+                recipe: Recipe) -> torch.Tensor:
+    """One epoch over planned or stored views.
+
+    Args:    pixels: (M, C, H, W) uint8 and targets: (M,) on the student's device;
+             epoch_views: of `plan_epoch`, or stored labels, which also hold "logits" (N, K).
+    Returns: () mean loss over the epoch's batches.
+    """
+    student.train()
+    index, losses = epoch_views["index"].long(), []
+    for batch in range(len(epoch_views["mix_box"])):
+        part = slice(batch * recipe.batch_size, (batch + 1) * recipe.batch_size)
+        views = render_batch(pixels, epoch_views, batch, batch_size=recipe.batch_size, size=recipe.size,
+                             mix_type=recipe.mix_type, mean=recipe.mean, std=recipe.std)
+        soft_labels = epoch_views["logits"][part].to(pixels.device).float() if "logits" in epoch_views else None
+        optimizer.zero_grad(set_to_none=True)
+        losses.append(train_batch(student, views, soft_labels, targets[index[part].to(pixels.device)], recipe))
+        optimizer.step()
+    return torch.stack(losses).mean()
+
+
+def train_student(student: nn.Module, optimizer, *, pixels, targets, views_of, recipe: Recipe, epochs: int,
+                  base_lr: float, factor, after_epoch) -> None:
+    """All epochs of one student; the learning rate changes once an epoch.
+
+    Args: pixels, targets: as in `train_epoch`;  views_of(epoch): its views;  factor(epoch): of SCHEDULES;
+          after_epoch(epoch, loss, lr): logs and evaluates.
+    """
+    for epoch in range(epochs):
+        lr = base_lr * factor(epoch)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        loss = train_epoch(student, optimizer, pixels, targets, views_of(epoch), recipe)
+        after_epoch(epoch, loss, lr)
+
+
+def save_student(path: Path, student) -> None:
+    """A bare state dict on the CPU: three lines of plain torch load it (see the README)."""
+    save_tensors(path, {name: value.cpu() for name, value in student.state_dict().items()})
