@@ -49,7 +49,8 @@ from utils.runtime import (
     warn_once,
 )
 from utils.schedule import SCHEDULES
-from validate.training import Recipe, parameter_groups
+from validate.results import summarize
+from validate.training import Recipe, parameter_groups, save_student, train_student
 
 RECIPE = "published recipe"
 FROM_LABELS = "none: as the labels' manifest"
