@@ -1,0 +1,69 @@
+"""Intra-class cosine similarity of distilled sets (paper figure 4): lower is more diverse.
+
+    python -m validate.diversity --data out/full_resnet18 --arch-name resnet18
+
+The features are the penultimate ones of a trained network, by default ImageNet-1K's ResNet-18.
+"""
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from models.registry import find_weights, load_teacher, model_spec, parse_weights, penultimate
+from utils.augment import normalize
+from utils.config import option, parse_config
+from utils.data import load_distilled
+from utils.formats import assemble_manifest, run_folder, select_images
+from utils.metrics import intra_class_cosine, mean_and_std
+from utils.runtime import choose_device, command_line, set_threads
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DiversityConfig:
+    """What `python -m validate.diversity` takes."""
+
+    data: str = option("out/full_resnet18", "run of recover, or its syn/ folder", identity=False)
+    ipc: int = option(0, "images per class; 0 = all complete ones")
+    arch_name: str = option("resnet18", "feature network", source="paper figure 4")
+    stem: Literal["imagenet", "small"] | None = option(None, "its first layers; none: as the images")
+    weights: tuple[str, ...] = option((), "its weights, name=path", identity=False)
+    weights_dir: str = option("", "folder of weights, <name>.pt or torchvision's files", identity=False)
+    threads: int = option(0, "CPU threads; 0 = all cores")
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, ...", identity=False)
+
+    def __post_init__(self):
+        model_spec(self.arch_name)
+
+
+@torch.no_grad()
+def features_of(model, pixels: torch.Tensor, *, mean, std, device) -> torch.Tensor:
+    """(N, 3, H, W) uint8 pixels to (N, F) features, in batches of 100 on `device`."""
+    return torch.cat([model(normalize(batch.to(device), mean, std)).cpu() for batch in pixels.split(100)])
+
+
+def main(argv=None) -> dict:
+    """Prints mean and spread over classes; returns {"mean", "std", "classes": one value a class}."""
+    config = parse_config(DiversityConfig, sys.argv[1:] if argv is None else argv, description=__doc__)
+    device = choose_device(config.device)
+    set_threads(config.threads)
+    run = run_folder(config.data, flag="--data")
+    manifest = assemble_manifest(run)
+    path = find_weights(config.arch_name, weights=parse_weights(config.weights), weights_dir=config.weights_dir,
+                        dataset=manifest["dataset"])
+    teacher = load_teacher(config.arch_name, path, num_classes=len(manifest["class_names"]), device=device,
+                           stem=config.stem or manifest["config"]["stem"])
+    pixels, labels = load_distilled(Path(run), select_images(manifest, config.ipc), size=manifest["size"])
+    features = features_of(penultimate(teacher.model), pixels, mean=manifest["mean"], std=manifest["std"],
+                           device=device)
+    values = intra_class_cosine(features, labels)
+    if not values:
+        raise ValueError(f"{run}: one image a class has no pairs to compare; make IPC 2 or more")
+    mean, std = mean_and_std(values)
+    print(f"{run}: intra-class cosine {mean:.4f} +- {std:.4f} over {len(values)} classes ({config.arch_name})")
+    return {"mean": mean, "std": std, "classes": values}
+
+
+if __name__ == "__main__":
+    command_line(main)
