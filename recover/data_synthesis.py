@@ -2,7 +2,7 @@
 
     python -m recover.data_synthesis --train-data-path $IMAGENET --ipc-end 10
 
-Paper sections 3 and 4; every flag is in recover/README.md.  One unit of work is (IPC index, chunk of classes).
+Paper sections 3 and 4; every flag is in recover/README.md.  A unit of work is (IPC index, chunk of classes).
 """
 import dataclasses
 import sys
@@ -72,7 +72,8 @@ class RecoverConfig:
     teachers: Literal["single", "dual", "multi"] = option(
         "multi", "single: phi aligns; dual: one other; multi: PRISM", source="paper 3.1, 3.2")
     subset_law: Literal["bernoulli", "uniform"] = option(
-        "bernoulli", "multi's law: phi and slots filled with p = 0.5; or any subset (paper eq. 5)", source=RECIPE)
+        "bernoulli", "multi's law: phi and slots filled with p = 0.5; or any subset (paper eq. 5)",
+        source=RECIPE)
     max_bn_teachers: int = option(4, "k_max, the most aligned teachers", source=RECIPE)
     selection: Literal["pre", "intra"] = option("pre", "teachers drawn once, or at every iteration",
                                                 source="paper 3.3, table 2")
@@ -82,13 +83,15 @@ class RecoverConfig:
     bn_reduce: Literal["mean", "sum"] = option("mean", "over teachers: the published mean, or eq. 4's sum",
                                                source=RECIPE)
     r_bn: float = option(0.01, "lambda, weight of the alignment", source="supplement table 1b")
-    first_bn_multiplier: float = option(10.0, "weight of each teacher's first BatchNorm layer", source="SRe2L")
+    first_bn_multiplier: float = option(10.0, "weight of each teacher's first BatchNorm layer",
+                                        source="SRe2L")
     tv_l2: float = option(0.0, "weight of the total-variation prior", source=RECIPE)
     l2_scale: float = option(0.0, "weight of the L2 prior", source=RECIPE)
     lr: float = option(0.05, "Adam's learning rate, cosine to 0", source="supplement table 1b, table 3e")
     betas: tuple[float, ...] = option((0.5, 0.9), "Adam's betas", source="supplement table 1b")
-    iteration: int = option(4000, "iterations of IPC index 0; 0 with --iteration-step 0 keeps the initial images",
-                            source="supplement table 1b")
+    iteration: int = option(
+        4000, "iterations of IPC index 0; 0 with --iteration-step 0 keeps the initial images",
+        source="supplement table 1b")
     iteration_step: int = option(500, "fewer iterations per index; 0 is the fixed schedule", source=RECIPE)
     iteration_period: int = option(8, "indices until the iterations start again", source=RECIPE)
     batch_size: int = option(100, "classes per chunk, over which BN statistics are taken",
@@ -96,7 +99,8 @@ class RecoverConfig:
     jitter: int = option(32, "largest circular shift [pixels]", source=RECIPE)
     flip: bool = option(True, "random horizontal flips", source=RECIPE)
     min_scale_crops: float = option(0.08, "least area fraction of a random crop", source="supplement table 2")
-    min_scale_schedule: Literal["none", "cosine"] = option("none", "crop curriculum from 1 down", source="table 3b")
+    min_scale_schedule: Literal["none", "cosine"] = option("none", "crop curriculum from 1 down",
+                                                           source="table 3b")
     init: Literal["real", "random", "noise"] = option(
         "real", "the i-th real image of a class, a random one, or noise", source="paper 4.1")
     ipc_start: int = option(0, "first IPC index", source=RECIPE, identity=False)
@@ -106,12 +110,13 @@ class RecoverConfig:
     size: int = option(224, "side of the images [pixels]", source="data set")
     mean: tuple[float, ...] = option((0.485, 0.456, 0.406), "pixel mean, in 0..1", source="data set")
     std: tuple[float, ...] = option((0.229, 0.224, 0.225), "pixel standard deviation", source="data set")
-    stem: Literal["imagenet", "small"] = option("imagenet", "first layers: as published, or 3x3 without pooling",
-                                                source="data set")
+    stem: Literal["imagenet", "small"] = option(
+        "imagenet", "first layers: as published, or 3x3 without pooling", source="data set")
     image_format: Literal["jpg", "png"] = option("jpg", "file format of the images", source="data set")
     jpeg_quality: int = option(75, "JPEG quality, 4:2:0", source=RECIPE)
     weights: tuple[str, ...] = option((), "teachers' weights, name=path ...", identity=False)
-    weights_dir: str = option("", "folder of teachers' weights, <name>.pt or torchvision's files", identity=False)
+    weights_dir: str = option("", "folder of teachers' weights, <name>.pt or torchvision's files",
+                              identity=False)
     min_teacher_accuracy: float | None = option(
         None, "least top-1 on real images; none: 0.7 x recorded, else min(0.5, 10 / classes)", identity=False)
     preflight_images: int = option(512, "real images of the teachers' check", identity=False)
@@ -123,7 +128,8 @@ class RecoverConfig:
     device: str = option("auto", "auto, cpu, cuda, cuda:1, ...", identity=False)
     shard: str = option("", "i/n: this process's share; default: torchrun's rank", identity=False)
     dry_run: bool = option(False, "print the plan, touch nothing", identity=False)
-    overwrite: bool = option(False, "delete a run of another configuration in the same folder", identity=False)
+    overwrite: bool = option(False, "delete a run of another configuration in the same folder",
+                             identity=False)
 
     def __post_init__(self):
         require(0 <= self.ipc_start < self.ipc_end,
@@ -133,11 +139,13 @@ class RecoverConfig:
         require(self.iteration_period > 0, f"--iteration-period must be > 0, got {self.iteration_period}")
         worst = min(map(self.iterations_of, range(self.ipc_start, self.ipc_end)))
         require(worst > 0 or (self.iteration == 0 and self.iteration_step == 0),
-                f"--iteration {self.iteration} with --iteration-step {self.iteration_step} and --iteration-period "
-                f"{self.iteration_period} gives some index {worst} iterations, expected > 0; lower the step")
+                f"--iteration {self.iteration} with --iteration-step {self.iteration_step} and "
+                f"--iteration-period {self.iteration_period} gives some index {worst} iterations, "
+                f"expected > 0; lower the step")
         require(self.size >= 8, f"--size must be >= 8, got {self.size}")
         require(len(self.betas) == 2, f"--betas takes two values, got {len(self.betas)}")
-        require(0 < self.min_scale_crops <= 1, f"--min-scale-crops must be in (0, 1], got {self.min_scale_crops}")
+        require(0 < self.min_scale_crops <= 1,
+                f"--min-scale-crops must be in (0, 1], got {self.min_scale_crops}")
         require(self.jitter >= 0, f"--jitter must be >= 0, got {self.jitter}")
         require(1 <= self.jpeg_quality <= 100, f"--jpeg-quality must be in 1..100, got {self.jpeg_quality}")
         require(self.log_every > 0, f"--log-every must be > 0, got {self.log_every}")
@@ -226,7 +234,7 @@ def synthesize_batch(starts: list[torch.Tensor], targets: torch.Tensor, objectiv
 def open_inputs(config: RecoverConfig, device) -> tuple[RealSet, dict, dict]:
     """The checked inputs: real images, teachers by name, and the teachers' preflight records.
 
-    Raises: ValueError on missing data or weights, other class names, a teacher below its floor, short classes.
+    Raises: ValueError on missing data or weights, other class names, teachers below floor, short classes.
     """
     real = RealSet(config.dataset, config.train_data_path, "train", size=config.size)
     for ipc_id in (config.ipc_start, config.ipc_end - 1):
@@ -235,8 +243,9 @@ def open_inputs(config: RecoverConfig, device) -> tuple[RealSet, dict, dict]:
     wanted = dict.fromkeys(config.all_teachers + ((config.verifier_arch,) if config.verifier else ()))
     teachers = load_teachers(wanted, weights=config.weights, weights_dir=config.weights_dir, stem=config.stem,
                              dataset=config.dataset, num_classes=len(real.class_names), device=device)
-    checked = preflight(teachers, real.class_names, open_real=lambda: real, known=config.run / "preflight.json", floor=config.min_teacher_accuracy,
-                        num_images=config.preflight_images, mean=config.mean, std=config.std, device=device)
+    checked = preflight(teachers, real.class_names, open_real=lambda: real, device=device,
+                        known=config.run / "preflight.json", floor=config.min_teacher_accuracy,
+                        num_images=config.preflight_images, mean=config.mean, std=config.std)
     return real, teachers, checked
 
 
@@ -253,7 +262,8 @@ def build_objective(config: RecoverConfig, teachers: dict) -> Objective:
     silent = [name for name, model in models.items() if not has_batchnorm(model)]
     if silent and config.teachers == "multi":
         warn_once(f"{', '.join(silent)} has no BatchNorm: drawn as a BN teacher its term is 0"
-                  + (", and it counts in the mean (the published behaviour)" if config.bn_reduce == "mean" else ""))
+                  + (", and it counts in the mean (the published behaviour)" if config.bn_reduce == "mean"
+                     else ""))
     hooked = {name: ALIGNMENTS[config.alignment](model, first_multiplier=config.first_bn_multiplier)
               for name, model in models.items()}
     return Objective(hooked, r_bn=config.r_bn, bn_reduce=config.bn_reduce, tv_l2=config.tv_l2,
@@ -266,9 +276,10 @@ def dry_run(config: RecoverConfig, groups) -> None:
     with_bn = names_with_batchnorm(config.all_teachers, stem=config.stem)
     plans = [plan_unit(ipc_id, 0, **config.unit_laws(ipc_id, with_bn))
              for ipc_id in range(config.ipc_start, config.ipc_end)]
+    needed = predicted_bytes(len(plans) * num_classes, size=config.size, **config.encoding)
     print(describe_plan(groups, my_units(groups, parse_shard(config.shard)), run=config.run, plans=plans,
-                        num_classes=num_classes, rate=last_logged(config.run, "seconds_per_iteration"),
-                        needed=predicted_bytes(len(plans) * num_classes, size=config.size, **config.encoding)))
+                        num_classes=num_classes, needed=needed,
+                        rate=last_logged(config.run, "seconds_per_iteration")))
 
 
 def main(argv=None) -> Path:
@@ -276,12 +287,14 @@ def main(argv=None) -> Path:
     config = parse_config(RecoverConfig, sys.argv[1:] if argv is None else argv, description=__doc__,
                           presets=dataset_preset)
     num_chunks = -(-count_classes(config.dataset) // config.batch_size)
-    groups = unit_groups(config.ipc_start, config.ipc_end, num_chunks=num_chunks, slices=config.slices_per_batch)
+    groups = unit_groups(config.ipc_start, config.ipc_end, num_chunks=num_chunks,
+                         slices=config.slices_per_batch)
     if config.dry_run:
         dry_run(config, groups)
         return config.run
     shard, device = parse_shard(config.shard), choose_device(config.device, local_rank=local_rank())
-    require(not config.overwrite or shard[1] == 1, "--overwrite would delete other shards' units; run it unsharded")
+    require(not config.overwrite or shard[1] == 1,
+            "--overwrite would delete other shards' units; run it unsharded")
     set_threads(config.threads)
     real, teachers, checked = open_inputs(config, device)
     claim_folder(config.run, identity=run_identity(config, real, teachers), overwrite=config.overwrite,
@@ -298,26 +311,29 @@ def main(argv=None) -> Path:
     with progress(total=total, text="recover") as bar:
         for group in mine:
             plans = [plan_unit(*unit, **config.unit_laws(unit[0], with_bn)) for unit in group]
-            run_group(plans, config, real=real, teachers=teachers, objective=objective, device=device, log=log,
-                      bar=bar)
+            run_group(plans, config, real=real, teachers=teachers, objective=objective, device=device,
+                      log=log, bar=bar)
     log.close()
     say_finished(config.run, len(mine))
     return config.run
 
 
-def run_group(plans: list[UnitPlan], config: RecoverConfig, *, real, teachers, objective, device, log, bar) -> None:
+def run_group(plans: list[UnitPlan], config: RecoverConfig, *, real, teachers, objective, device, log,
+              bar) -> None:
     """The body of main's loop: start images, the hot loop, files and log of one group of units."""
     started, first = time.perf_counter(), plans[0]
     seed_everything(config.seed, "unit", first.ipc_id, first.chunk)
     chunk = range(len(real.class_names))[first.chunk * config.batch_size:][:config.batch_size]
-    classes = classes_with(real, chunk, first.ipc_id, init=config.init, allow_short=config.allow_short_classes)
+    classes = classes_with(real, chunk, first.ipc_id, init=config.init,
+                           allow_short=config.allow_short_classes)
     starts = [INITS[config.init](real, classes, plan.ipc_id, seed=config.seed, size=config.size,
                                  mean=config.mean, std=config.std).to(device) for plan in plans if classes]
     targets = torch.tensor(classes, device=device, dtype=torch.long)
 
     def report(step, active, terms):
         for plan, own in zip(active, terms, strict=True):
-            log.write(ipc_id=plan.ipc_id, chunk=plan.chunk, step=step, **finite_values(own, where=f"iteration {step} of {plan}"))
+            log.write(ipc_id=plan.ipc_id, chunk=plan.chunk, step=step,
+                      **finite_values(own, where=f"iteration {step} of {plan}"))
         bar.update(sum(min(config.log_every, plan.iterations - step) for plan in active))
 
     images, final = synthesize_batch(

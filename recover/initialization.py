@@ -10,7 +10,7 @@ from utils.runtime import generator
 
 
 def real_image(real_set: RealSet, classes, ipc_id: int, *, seed: int, size: int, mean, std) -> torch.Tensor:
-    """The ipc_id-th real training image of each class, in file order.   Source: paper 4.1; published recipe."""
+    """Each class's ipc_id-th real training image, in file order.   Source: paper 4.1; published recipe."""
     return _load(real_set, [real_set.by_class[k][ipc_id] for k in classes], mean, std)
 
 
@@ -47,5 +47,6 @@ def classes_with(real_set: RealSet, classes, ipc_id: int, *, init: str, allow_sh
     short = [k for k in classes if counts[k] <= ipc_id]
     if short and not allow_short:
         raise ValueError(f"class {real_set.class_names[short[0]]!r} has {counts[short[0]]} training images, "
-                         f"--ipc-end needs {ipc_id + 1}; lower it, or --allow-short-classes to write what exists")
+                         f"--ipc-end needs {ipc_id + 1}; lower it, or --allow-short-classes to write "
+                         f"what exists")
     return [k for k in classes if k not in set(short)]

@@ -28,9 +28,9 @@ def l2_prior(images: torch.Tensor) -> torch.Tensor:
 class Objective:
     """L(X) = CE(phi(X), y) + r_bn * reduce_t R_BN^t(X) + priors, for one slice or several side by side.
 
-    Each network runs once a step, over the slices that drew it: the primary's one forward serves its logits and
-    its alignment.  A teacher without BatchNorm counts in the mean with 0 (the published behaviour: it weakens
-    the others).   Source: paper eq. 4 and 5; the mean is the published recipe's, `sum` the paper's text.
+    Each network runs once a step, over the slices that drew it: the primary's one forward serves its logits
+    and its alignment.  A teacher without BatchNorm counts in the mean with 0 (the published behaviour: it
+    weakens the others).   Source: paper eq. 4 and 5; the mean is the published recipe's, `sum` the paper's.
     """
 
     def __init__(self, alignments: dict, *, r_bn: float, bn_reduce: str, tv_l2: float = 0.0,
@@ -40,7 +40,8 @@ class Objective:
         self._alignments, self._r_bn, self._reduce = alignments, r_bn, REDUCTIONS[bn_reduce]
         self._tv_l2, self._l2_scale = tv_l2, l2_scale
 
-    def __call__(self, views: list[torch.Tensor], targets: torch.Tensor, teachers: list[Teachers]) -> list[dict]:
+    def __call__(self, views: list[torch.Tensor], targets: torch.Tensor,
+                 teachers: list[Teachers]) -> list[dict]:
         """The terms of each slice.
 
         Args:    views: S tensors (N, C, H, W);  targets: (N,), shared;  teachers: S draws.

@@ -1,7 +1,7 @@
 """Which teachers supervise a batch: phi for the logits, a subset of the pool for BatchNorm alignment.
 
-SELECTIONS: name -> f(rng, pool=, primary=, max_bn=, with_bn=) -> names of the aligned teachers, a pure function
-of an explicit random.Random.   Paper sections 3.1 to 3.3.
+SELECTIONS: name -> f(rng, pool=, primary=, max_bn=, with_bn=) -> names of the aligned teachers, a pure
+function of an explicit random.Random.   Paper sections 3.1 to 3.3.
 """
 import dataclasses
 import math
@@ -83,8 +83,8 @@ def plan_selection(seed: int, ipc_id: int, chunk: int, iterations: int, *, selec
                    **draw) -> list[Teachers]:
     """The teachers of every iteration of one unit.   Source: paper 3.3.
 
-    `pre` draws once, from (seed, ipc_id), so that all class chunks of an index share the draw; `intra` redraws
-    at every iteration, from (seed, ipc_id, chunk).
+    `pre` draws once, from (seed, ipc_id), so that all class chunks of an index share the draw; `intra`
+    redraws at every iteration, from (seed, ipc_id, chunk).
     Args: draw: the keywords of `draw_teachers`.
     """
     if selection == "pre":

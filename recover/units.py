@@ -127,15 +127,17 @@ def describe_plan(groups, mine, *, run: Path, num_classes: int, plans, needed: i
     lines = [f"run           {run}",
              f"images        {len(plans) * num_classes} ({len(plans)} IPC indices x {num_classes} classes), "
              f"about {readable(needed)}",
-             f"units         {sum(map(len, groups))} in all, {sum(map(len, mine))} of this shard, {len(todo)} to do",
+             f"units         {sum(map(len, groups))} in all, {sum(map(len, mine))} of this shard, "
+             f"{len(todo)} to do",
              f"iterations    {total} to do"]
     for plan in plans:
         draws = sorted({(draw.primary, draw.aligned) for draw in plan.teachers})
         shown = "; ".join(f"{phi} <- {' + '.join(aligned)}" for phi, aligned in draws[:2])
         lines.append(f"  index {plan.ipc_id:<4}  {plan.iterations} iterations, "
                      + (shown if len(draws) < 3 else f"{len(draws)} different draws, such as {shown}"))
-    lines.append(f"time          {readable_time(rate * total)} at the {rate:.3f} s per iteration measured here"
-                 if rate else "time          unknown until a unit has run here")
+    lines.append("time          " + (
+        f"{readable_time(rate * total)} at the {rate:.3f} s per iteration measured here" if rate
+        else "unknown until a unit has run here"))
     return "\n".join(lines)
 
 
