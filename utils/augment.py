@@ -55,7 +55,7 @@ class SharedViews:
 
 def plan_shared_views(num: int, *, size: int, min_scale, flip: bool, jitter: int,
                       generator: torch.Generator) -> SharedViews:
-    """Draws one crop, flip and circular shift per iteration, shared by the batch.   Source: SRe2L; prism.md 1.
+    """Draws a crop, flip and circular shift per iteration, shared by the batch.   Source: SRe2L; prism.md 1.
 
     Args:
         num: T iterations;  size: side [pixels];  min_scale: float or (T,);
@@ -114,7 +114,8 @@ def plan_epoch(num_images: int, *, size: int, batch_size: int, min_scale: float,
     if mix_type == "cutmix":
         boxes = _sample_mix_boxes(lam, size, generator)
         lam = 1 - ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).float() / size**2
-    return {**plan, "mix_index": torch.cat(partners).to(torch.int16), "mix_box": boxes, "mix_lam": lam.float()}
+    return {**plan, "mix_index": torch.cat(partners).to(torch.int16), "mix_box": boxes,
+            "mix_lam": lam.float()}
 
 
 def _sample_beta(alpha: float, num: int, generator: torch.Generator) -> torch.Tensor:
@@ -124,7 +125,7 @@ def _sample_beta(alpha: float, num: int, generator: torch.Generator) -> torch.Te
 
 
 def _sample_mix_boxes(lam: torch.Tensor, size: int, generator: torch.Generator) -> torch.Tensor:
-    """CutMix boxes of side floor(size * sqrt(1 - lam)) about a uniform centre, clipped: (batches, 4) int16."""
+    """CutMix boxes, side floor(size * sqrt(1 - lam)) about a uniform centre, clipped: (batches, 4) int16."""
     half = (size * torch.sqrt(1 - lam)).floor().long() // 2
     centre = torch.randint(0, size, (len(lam), 2), generator=generator)
     low, high = (centre - half[:, None]).clamp(min=0), (centre + half[:, None]).clamp(max=size)

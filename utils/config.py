@@ -24,7 +24,7 @@ RETIRED = {
 
 def option(default, text: str, *, source: str = "ours", identity: bool = True, flag: str = "",
            commas: bool = False):
-    """One field of a config: its default, help text with unit, source, and whether it changes what is written.
+    """A field of a config: its default, help text with unit, source, and whether it changes what is written.
 
     Args:
         default: the value without flags, presets or file (tuples become several values on the command line).

@@ -1,6 +1,6 @@
 """Real data sets and image files: what a preset changes, how files are decoded, how sets become tensors.
 
-DATASETS: name -> DatasetSpec.  `folder:PATH` is any folder that holds train/ and val/ or test/, a folder a class.
+DATASETS: name -> DatasetSpec.  `folder:PATH` is any folder with train/ and val/ or test/, a folder a class.
 """
 import dataclasses
 import io
@@ -25,7 +25,7 @@ RESIDENT_BYTES = 2 << 30  # a decoded real set up to this size stays in memory; 
 class DatasetSpec:
     """What changes with the data: K classes, side [pixels], flip, jitter [pixels], file format, statistics.
 
-    `open_split(root, split)` gives (class names, labels, open(i) -> RGB picture); None means a folder a class.
+    `open_split(root, split)`: (class names, labels, open(i) -> RGB picture); None means a folder a class.
     """
 
     num_classes: int | None = None
@@ -41,8 +41,8 @@ class DatasetSpec:
     def preset(self, size: int | None = None) -> dict:
         """The config fields that this data set implies, for `parse_config`.
 
-        Another `size` than the data set's own changes what goes with it: jitter 32 above 64 pixels, 4 from 32,
-        2 below; up to 64 pixels the small stem and PNG.
+        Another `size` than the data set's own changes what goes with it: jitter 32 above 64 pixels, 4 from
+        32, 2 below; up to 64 pixels the small stem and PNG.
         """
         names = ("size", "flip", "jitter", "image_format", "mean", "std", "stem")
         fields = {name: getattr(self, name) for name in names}
@@ -58,7 +58,7 @@ class DatasetSpec:
 def decode_image(source) -> Image.Image:
     """Decodes one file to an RGB picture: grey, palette and CMYK converted, alpha dropped, EXIF ignored.
 
-    16-bit grey is scaled to 8 bits, since Pillow's own conversion clips it.   Source: torchvision's ImageFolder.
+    16-bit grey is scaled to 8 bits; Pillow's own conversion clips it.   Source: torchvision's ImageFolder.
     Args:   source: a path, or the file's bytes.
     Raises: ValueError naming the file when it is no whole image.
     """
@@ -144,9 +144,11 @@ def _digits(root: str, split: str):
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
     except ImportError as error:
-        raise ValueError("--dataset digits needs scikit-learn: pip install -r requirements-extra.txt") from error
+        raise ValueError("--dataset digits needs scikit-learn: "
+                         "pip install -r requirements-extra.txt") from error
     digits = load_digits()
-    parts = train_test_split(range(len(digits.target)), test_size=0.25, stratify=digits.target, random_state=0)
+    parts = train_test_split(range(len(digits.target)), test_size=0.25, stratify=digits.target,
+                             random_state=0)
     rows = sorted(parts[0] if split == "train" else parts[1])
     grey = (digits.images * (255 / 16)).round().astype(numpy.uint8)[rows]
     return [str(k) for k in range(10)], digits.target[rows].tolist(), \
@@ -194,7 +196,8 @@ def count_classes(name: str) -> int:
     folder = base / "train" if (base / "train").is_dir() else base
     count = sum(entry.is_dir() for entry in folder.iterdir()) if folder.is_dir() else 0
     if not count:
-        raise ValueError(f"--dataset {name}: expected a folder of class folders, or of train/ and val/, there")
+        raise ValueError(f"--dataset {name}: expected a folder of class folders, or of train/ and val/, "
+                         f"there")
     return count
 
 
@@ -259,7 +262,7 @@ def load_distilled(run: Path, entries: list, *, size: int) -> tuple[torch.Tensor
 
     Args:    entries: (path, sha256, class index) as `formats.select_images` lists them;  size: side [pixels].
     Returns: (N, 3, size, size) uint8, (N,) int64 class indices.
-    Raises:  FileNotFoundError or ValueError naming a file that is missing, changed, damaged or of another size.
+    Raises:  FileNotFoundError or ValueError naming a file missing, changed, damaged or of another size.
     """
     pixels = torch.empty(len(entries), 3, size, size, dtype=torch.uint8)
     for i, (path, digest, _) in enumerate(entries):
@@ -268,8 +271,9 @@ def load_distilled(run: Path, entries: list, *, size: int) -> tuple[torch.Tensor
                                     f"record in {run / 'units'} and rerun recover")
         content = (run / path).read_bytes()
         if sha256_bytes(content) != digest:
-            raise ValueError(f"{run / path}: its bytes are not those that recover wrote (truncated or changed);"
-                             f" delete it and its unit's record in {run / 'units'}, and rerun recover")
+            raise ValueError(f"{run / path}: its bytes are not those that recover wrote (truncated or "
+                             f"changed); delete it and its unit's record in {run / 'units'}, "
+                             f"and rerun recover")
         picture = TF.pil_to_tensor(decode_image(content))
         if picture.shape != (3, size, size):
             raise ValueError(f"{run / path}: expected {size} x {size} pixels, got {tuple(picture.shape[1:])}")

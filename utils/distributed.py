@@ -1,4 +1,4 @@
-"""Ranks and shards. Recover and relabel split their units by arithmetic alone; validate is DDP under torchrun."""
+"""Ranks and shards: recover and relabel split units by arithmetic alone; validate is DDP under torchrun."""
 import os
 from collections.abc import Sequence
 

@@ -271,10 +271,10 @@ def open_labels(path: str, ipc: int) -> tuple[Path, dict]:
     folder = Path(path)
     folder = folder if (folder / "config.json").is_file() or not ipc else folder / str(ipc)
     if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"--fkd-path {path}: no soft labels there; make them with relabel/relabel_r18.sh "
-                                f"or python -m relabel.generate_soft_label")
+        raise FileNotFoundError(f"--fkd-path {path}: no soft labels there; make them with "
+                                f"relabel/relabel_r18.sh or python -m relabel.generate_soft_label")
     if read_json(folder / "config.json").get("format") != "prism-labels":
-        raise ValueError(f"--fkd-path {path}: its config.json is not of soft labels; expected <run>/fkd/<ipc>")
+        raise ValueError(f"--fkd-path {path}: config.json is not of soft labels; expected <run>/fkd/<ipc>")
     manifest = assemble_label_manifest(folder)
     if manifest is None:
         raise FileNotFoundError(f"{folder}: epochs of labels are missing; run relabel to its end first "

@@ -24,7 +24,8 @@ def evaluate(model: nn.Module, batches, *, mean, std, device: torch.device) -> d
     model.eval()
     for pixels, labels in batches:
         logits, labels = model(normalize(pixels.to(device), mean, std)), labels.to(device)
-        top1, top5, num = top1 + topk_hits(logits, labels, 1), top5 + topk_hits(logits, labels, 5), num + len(labels)
+        top1, top5 = top1 + topk_hits(logits, labels, 1), top5 + topk_hits(logits, labels, 5)
+        num += len(labels)
     model.train(was_training)
     return {"top1": top1 / num, "top5": top5 / num, "images": num}
 

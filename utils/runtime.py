@@ -68,7 +68,8 @@ def choose_device(name: str, *, local_rank: int = 0) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device {name}: not usable here ({str(error).splitlines()[0]}); try cpu") from error
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"--device {name}: not usable here ({reason}); try cpu") from error
     return device
 
 
@@ -104,7 +105,7 @@ def progress(iterable=None, *, total: int | None = None, text: str = ""):
 
 
 def finite_values(terms: dict, *, where: str) -> dict[str, float]:
-    """Named scalars as floats, one host sync.   Raises: RuntimeError naming term and place of one not finite."""
+    """Named scalars as floats, one host sync.   Raises: RuntimeError naming a non-finite term, its place."""
     values = {name: float(value.detach()) for name, value in terms.items()}
     for name, value in values.items():
         if not math.isfinite(value):
