@@ -1,7 +1,7 @@
 """A narrow family for small images on a CPU: five BatchNorm networks of different design, and one without.
 
 Each takes (N, 3, H, W), H and W from 8 up, and returns (N, K) logits; 20 to 100 thousand parameters.
-`stem="imagenet"` strides the first convolution by 4, for 224-pixel inputs.   Source: ours, after the designs named.
+`stem="imagenet"` strides the first convolution by 4, for 224 pixels.   Source: ours, after the designs named.
 """
 import torch
 from torch import nn

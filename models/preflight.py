@@ -54,16 +54,17 @@ def check_teachers(teachers: dict[str, Teacher], batches, *, num_classes: int, f
         least = accuracy_floor(teacher, num_classes=num_classes, given=floor)
         seen = evaluate(teacher.model, batches, mean=mean, std=std, device=device)
         if seen["top1"] < least:
-            raise ValueError(f"teacher {teacher.name} gets {seen['top1']:.1%} of {seen['images']} real images "
-                             f"right, expected at least {least:.1%}; check the class order, the weights and the "
-                             f"pixel statistics, or pass --min-teacher-accuracy 0")
+            raise ValueError(f"teacher {teacher.name} gets {seen['top1']:.1%} of {seen['images']} real "
+                             f"images right, expected at least {least:.1%}; check the class order, the "
+                             f"weights and the pixel statistics, or pass --min-teacher-accuracy 0")
         records[teacher.sha256] = {"name": teacher.name, "accuracy": seen["top1"], "floor": least,
                                    "images": seen["images"]}
     return records
 
 
-def preflight(teachers: dict[str, Teacher], class_names: list, *, open_real: Callable[[], RealSet], known: Path,
-              floor: float | None, num_images: int, mean, std, device: torch.device) -> dict[str, dict]:
+def preflight(teachers: dict[str, Teacher], class_names: list, *, open_real: Callable[[], RealSet],
+              known: Path, floor: float | None, num_images: int, mean, std,
+              device: torch.device) -> dict[str, dict]:
     """Checks class names, then on real images the teachers that `known` (a preflight.json) does not list.
 
     Args:    open_real: gives the real images, called only when a teacher is to be checked;

@@ -77,7 +77,7 @@ def build_model(name: str, *, num_classes: int, stem: str = "imagenet") -> nn.Mo
 
 
 def penultimate(model: nn.Module) -> nn.Module:
-    """The same network returning its penultimate features (N, F): its last Linear layer becomes the identity."""
+    """The same network returning its penultimate features (N, F): its last Linear becomes the identity."""
     name = [n for n, m in model.named_modules() if isinstance(m, nn.Linear)][-1]
     owner, _, attribute = name.rpartition(".")
     setattr(model.get_submodule(owner), attribute, nn.Identity())
@@ -134,7 +134,8 @@ def find_weights(name: str, *, weights: dict[str, str], weights_dir: str, datase
         folders = [Path(weights_dir)] if weights_dir else []
         tried = [folder / f"{name}.pt" for folder in folders]
         if dataset == "imagenet-1k" and spec.filename:
-            tried += [folder / spec.filename for folder in (*folders, Path(torch.hub.get_dir(), "checkpoints"))]
+            folders = [*folders, Path(torch.hub.get_dir(), "checkpoints")]
+            tried += [folder / spec.filename for folder in folders]
     for path in tried:
         if path.is_file():
             return path
@@ -166,7 +167,7 @@ def read_state_dict(path: Path) -> dict:
         raise ValueError(f"{path}: no such weights file")
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds on damaged or pickled files; each means the same here
+    except Exception as error:  # torch raises many kinds on damaged or pickled files; all mean the same
         raise ValueError(f"{path}: not a weights file that loads with weights_only=True; save "
                          f"model.state_dict() with torch.save") from error
     for key in ("state_dict", "model"):

@@ -2,8 +2,9 @@
 
     python -m models.train_teachers --dataset cifar10 --output-dir out/teachers --models resnet18 mobilenet_v2
 
-Each network ends as <output-dir>/<name>.pt (a bare state dict) and <name>.json (accuracy, recipe, class names),
-which `--weights-dir <output-dir>` of the stages reads.  Finished networks are skipped, an unfinished one goes on.
+Each network ends as <output-dir>/<name>.pt (a bare state dict) and <name>.json (accuracy, recipe, class
+names), which the stages' `--weights-dir <output-dir>` reads.  Reruns skip what is finished, an unfinished
+network goes on.
 """
 import dataclasses
 import sys
@@ -59,7 +60,8 @@ class TeacherConfig:
     lr: float = option(0.1, "base learning rate, cosine to 0", source=SQUEEZE)
     momentum: float = option(0.9, "momentum of sgd", source=SQUEEZE)
     weight_decay: float = option(5e-4, "weight decay", source=SQUEEZE)
-    min_scale_crops: float = option(0.25, "least area fraction of a random crop: relabel asks about such crops")
+    min_scale_crops: float = option(
+        0.25, "least area fraction of a random crop: relabel asks about such crops")
     size: int = option(32, "side of the images [pixels]", source="data set")
     flip: bool = option(True, "random horizontal flips", source="data set")
     mean: tuple[float, ...] = option((0.4914, 0.4822, 0.4465), "pixel mean, in 0..1", source="data set")
@@ -76,7 +78,8 @@ class TeacherConfig:
     def __post_init__(self):
         require(self.epochs > 0, f"--epochs must be > 0, got {self.epochs}")
         require(self.batch_size > 1, f"--batch-size must be > 1, got {self.batch_size}")
-        require(0 < self.min_scale_crops <= 1, f"--min-scale-crops must be in (0, 1], got {self.min_scale_crops}")
+        require(0 < self.min_scale_crops <= 1,
+                f"--min-scale-crops must be in (0, 1], got {self.min_scale_crops}")
         require(self.save_every > 0, f"--save-every must be > 0, got {self.save_every}")
         dataset_spec(self.dataset)
         for name in self.models:
