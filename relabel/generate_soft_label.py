@@ -61,7 +61,8 @@ class RelabelConfig:
                                    commas=True)
     candidate_number: int = option(4, "only the first so many of the ensemble", source=RECIPE)
     ensemble: Literal["equal-norm", "primary-half", "mean", "primary"] = option(
-        "equal-norm", "how logits combine: the r18 rule, the r50/r101 rule, the mean, the primary", source=RECIPE)
+        "equal-norm", "how logits combine: the r18 rule, the r50/r101 rule, the mean, the primary",
+        source=RECIPE)
     weights: tuple[str, ...] = option((), "teachers' weights, name=path ...", identity=False)
     weights_dir: str = option("", "folder of teachers' weights, <name>.pt or torchvision's files",
                               identity=False)
@@ -74,7 +75,8 @@ class RelabelConfig:
     device: str = option("auto", "auto, cpu, cuda, cuda:1, ...", identity=False)
     shard: str = option("", "i/n: this process's share; default: torchrun's rank", identity=False)
     dry_run: bool = option(False, "print the plan, touch nothing", identity=False)
-    overwrite: bool = option(False, "delete labels of another configuration in the same folder", identity=False)
+    overwrite: bool = option(False, "delete labels of another configuration in the same folder",
+                             identity=False)
 
     def __post_init__(self):
         require(self.ipc >= 0, f"--ipc must be >= 0, got {self.ipc}")
@@ -82,8 +84,10 @@ class RelabelConfig:
         require(1 < self.batch_size <= 32767, f"--batch-size must be in 2..32767, got {self.batch_size}")
         require(self.steps_per_epoch is None or self.steps_per_epoch > 0,
                 f"--steps-per-epoch must be > 0, got {self.steps_per_epoch}")
-        require(0 < self.min_scale_crops <= 1, f"--min-scale-crops must be in (0, 1], got {self.min_scale_crops}")
-        require(self.mix_alpha is None or self.mix_alpha > 0, f"--mix-alpha must be > 0, got {self.mix_alpha}")
+        require(0 < self.min_scale_crops <= 1,
+                f"--min-scale-crops must be in (0, 1], got {self.min_scale_crops}")
+        require(self.mix_alpha is None or self.mix_alpha > 0,
+                f"--mix-alpha must be > 0, got {self.mix_alpha}")
         require(self.candidate_number > 0, f"--candidate-number must be > 0, got {self.candidate_number}")
         for name in self.teacher_names:
             model_spec(name)
@@ -158,7 +162,8 @@ def labels_identity(config: RelabelConfig, manifest: dict, entries: list, teache
 def main(argv=None) -> Path:
     """Writes every epoch of this shard that is not there; returns the folder of the labels."""
     config = parse_config(RelabelConfig, sys.argv[1:] if argv is None else argv, description=__doc__,
-                          presets=lambda given: {"batch_size": 50 if int(given.get("ipc", 10)) <= 10 else 100})
+                          presets=lambda given: {
+                              "batch_size": 50 if int(given.get("ipc", 10)) <= 10 else 100})
     run = run_folder(config.data, flag="--data")
     manifest = assemble_manifest(run)
     config = dataclasses.replace(config, ipc=config.ipc or manifest["ipc"])
@@ -167,14 +172,16 @@ def main(argv=None) -> Path:
         print(describe(config, run, manifest, entries))
         return label_folder(config, run)
     shard, device = parse_shard(config.shard), choose_device(config.device, local_rank=local_rank())
-    require(not config.overwrite or shard[1] == 1, "--overwrite would delete other shards' epochs; unshard it")
+    require(not config.overwrite or shard[1] == 1,
+            "--overwrite would delete other shards' epochs; unshard it")
     set_threads(config.threads)
     teachers = open_teachers(config, run, manifest, device)
     pixels, _ = load_distilled(run, entries, size=manifest["size"])
     folder, views = label_folder(config, run), config.views(manifest)
     claim_folder(folder, identity=labels_identity(config, manifest, entries, teachers),
                  overwrite=config.overwrite, contents=("epoch_*.pt", "log*.jsonl"))
-    mine = [epoch for epoch in my_units(range(config.epochs), shard) if not label_path(folder, epoch).is_file()]
+    mine = [epoch for epoch in my_units(range(config.epochs), shard)
+            if not label_path(folder, epoch).is_file()]
     size = label_bytes(len(entries), len(manifest["class_names"]), config)
     check_free_disk(folder, size * len(mine) // config.epochs)
     say(f"{folder}: {len(mine)} epochs of labels to make; {config.epochs} epochs take {readable(size)}")

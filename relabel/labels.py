@@ -36,5 +36,6 @@ def label_epoch(images: torch.Tensor, teachers: list, *, epoch: int, seed: int, 
                               teachers, ensemble=ensemble) for batch in range(len(plan["mix_box"]))]
     stored = torch.cat(logits).half().cpu()
     if not torch.isfinite(stored).all():
-        raise RuntimeError(f"a soft label of epoch {epoch} is not finite in float16: check the teachers' weights")
+        raise RuntimeError(f"a soft label of epoch {epoch} is not finite in float16: "
+                           f"check the teachers' weights")
     return {**plan, "logits": stored}
