@@ -50,8 +50,8 @@ def main(argv=None) -> dict:
     set_threads(config.threads)
     run = run_folder(config.data, flag="--data")
     manifest = assemble_manifest(run)
-    path = find_weights(config.arch_name, weights=parse_weights(config.weights), weights_dir=config.weights_dir,
-                        dataset=manifest["dataset"])
+    path = find_weights(config.arch_name, weights=parse_weights(config.weights),
+                        weights_dir=config.weights_dir, dataset=manifest["dataset"])
     teacher = load_teacher(config.arch_name, path, num_classes=len(manifest["class_names"]), device=device,
                            stem=config.stem or manifest["config"]["stem"])
     pixels, labels = load_distilled(Path(run), select_images(manifest, config.ipc), size=manifest["size"])
@@ -61,7 +61,8 @@ def main(argv=None) -> dict:
     if not values:
         raise ValueError(f"{run}: one image a class has no pairs to compare; make IPC 2 or more")
     mean, std = mean_and_std(values)
-    print(f"{run}: intra-class cosine {mean:.4f} +- {std:.4f} over {len(values)} classes ({config.arch_name})")
+    print(f"{run}: intra-class cosine {mean:.4f} +- {std:.4f} over {len(values)} classes "
+          f"({config.arch_name})")
     return {"mean": mean, "std": std, "classes": values}
 
 

@@ -16,7 +16,7 @@ def mse_gt(logits, soft_labels, targets, *, ce_weight: float, temperature: float
 
 
 def mae_gt(logits, soft_labels, targets, *, ce_weight: float, temperature: float) -> torch.Tensor:
-    """Mean absolute error on logits plus the ground-truth term.   Source: paper table 3a.   Shapes as mse_gt."""
+    """`mse_gt` with the mean absolute error on logits.   Source: paper table 3a.   Shapes as mse_gt."""
     return F.l1_loss(logits, soft_labels) + ce_weight * F.cross_entropy(logits, targets)
 
 
@@ -36,7 +36,7 @@ def kl_gt(logits, soft_labels, targets, *, ce_weight: float, temperature: float)
 
 
 def ce(logits, soft_labels, targets, *, ce_weight: float, temperature: float) -> torch.Tensor:
-    """Cross-entropy with the hard class alone, no soft label.   Source: recovery-only protocol, paper table 2."""
+    """Cross-entropy with the hard class alone.   Source: recovery-only protocol, paper table 2."""
     return F.cross_entropy(logits, targets)
 
 

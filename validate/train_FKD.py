@@ -1,6 +1,6 @@
 """Validate: train students from scratch on a distilled set and its soft labels, and report real accuracy.
 
-    python -m validate.train_FKD --train-dir out/full_resnet18 --fkd-path out/full_resnet18/fkd/10 --val-dir $IMAGENET
+    R=out/full_resnet18; python -m validate.train_FKD --train-dir $R --fkd-path $R/fkd/10 --val-dir $IMAGENET
 
 Paper sections 4.2 and 4.4; every flag is in validate/README.md.  One student per seed.
 """
@@ -91,7 +91,8 @@ class ValidateConfig:
     adamw_weight_decay: float = option(0.01, "weight decay, on weight matrices only",
                                        source="supplement table 1a", flag="--weight-decay")
     momentum: float = option(0.9, "momentum of sgd", source="recovery-only protocol, prism.md 3")
-    schedule: Literal["ssrs", "cosine", "linear"] = option("ssrs", "learning rate per epoch", source="paper 4.4")
+    schedule: Literal["ssrs", "cosine", "linear"] = option("ssrs", "learning rate per epoch",
+                                                           source="paper 4.4")
     zeta: float = option(2.5, "slow-down of ssrs", source="paper 4.4")
     seeds: tuple[int, ...] = option((0,), "one student a seed", source="paper table 1: three", identity=False)
     eval_every: int = option(10, "epochs between evaluations; the last is always evaluated", source=RECIPE)
@@ -100,7 +101,8 @@ class ValidateConfig:
     threads: int = option(0, "CPU threads; 0 = all cores; part of a run's identity")
     device: str = option("auto", "auto, cpu, cuda, cuda:1, ...", identity=False)
     dry_run: bool = option(False, "print the plan, touch nothing", identity=False)
-    overwrite: bool = option(False, "delete results of another configuration in the same folder", identity=False)
+    overwrite: bool = option(False, "delete results of another configuration in the same folder",
+                             identity=False)
 
     def __post_init__(self):
         for name in ("epochs", "batch_size", "steps_per_epoch"):
@@ -122,8 +124,8 @@ class ValidateConfig:
         world = rank_and_world()[1]
         require(self.gradient_accumulation_steps >= world,
                 f"{world} processes share the micro-batches of a batch, --gradient-accumulation-steps is "
-                f"{self.gradient_accumulation_steps}: use NPROC={self.gradient_accumulation_steps} or fewer, or more "
-                f"micro-batches (BatchNorm then sees fewer images)")
+                f"{self.gradient_accumulation_steps}: use NPROC={self.gradient_accumulation_steps} or fewer, "
+                f"or more micro-batches (BatchNorm then sees fewer images)")
         model_spec(self.model)
 
 
@@ -132,8 +134,8 @@ def settings_of_labels(config: ValidateConfig, labels: dict) -> dict:
 
     Raises: ValueError naming flag, its value and the labels'.
     """
-    require(labels["resampler"] == RESAMPLER, f"the labels were made with resampler {labels['resampler']}, this "
-            f"version uses {RESAMPLER}; rerun relabel with --overwrite")
+    require(labels["resampler"] == RESAMPLER, f"the labels were made with resampler {labels['resampler']}, "
+            f"this version uses {RESAMPLER}; rerun relabel with --overwrite")
     stored = {"epochs": labels["config"]["epochs"], "batch_size": labels["views"]["batch_size"],
               "min_scale_crops": labels["views"]["min_scale"], "mix_type": labels["views"]["mix_type"],
               "steps_per_epoch": labels["views"]["num_batches"], "ipc": labels["ipc"]}
@@ -142,8 +144,8 @@ def settings_of_labels(config: ValidateConfig, labels: dict) -> dict:
         fewer = name == "epochs" and config.allow_fewer_epochs and given is not None and given < value
         if given not in (None, value) and not (name == "ipc" and given == 0) and not fewer:
             hint = "; --allow-fewer-epochs permits it" if name == "epochs" and given < value else ""
-            raise ValueError(f"--{name.replace('_', '-')} {given} contradicts the labels, made with {value}; leave "
-                             f"the flag out, or relabel{hint}")
+            raise ValueError(f"--{name.replace('_', '-')} {given} contradicts the labels, made with {value}; "
+                             f"leave the flag out, or relabel{hint}")
     return {**stored, "epochs": config.epochs or stored["epochs"]}
 
 
@@ -151,8 +153,8 @@ def open_inputs(config: ValidateConfig) -> tuple[Path, dict, Path | None, dict |
     """The distilled run and its manifest, the labels' folder and manifest (None for hard labels)."""
     run = run_folder(config.train_dir, flag="--train-dir")
     manifest = assemble_manifest(run)
-    require(config.dataset in ("", manifest["dataset"]), f"--dataset {config.dataset} contradicts the distilled "
-            f"images, made from {manifest['dataset']}")
+    require(config.dataset in ("", manifest["dataset"]),
+            f"--dataset {config.dataset} contradicts the distilled images, made from {manifest['dataset']}")
     if not config.fkd_path:
         return run, manifest, None, None
     folder, labels = open_labels(config.fkd_path, config.ipc)
@@ -181,21 +183,23 @@ def describe(config: ValidateConfig, num_images: int, folder: Path) -> str:
             f"images        {num_images}, batches of {config.batch_size} in "
             f"{config.gradient_accumulation_steps} micro-batches\n"
             f"epochs        {config.epochs}, {config.epochs * batches} steps\n"
-            f"loss          {config.loss_type}, {config.schedule}\nresults       {folder}\ntime          {left}")
+            f"loss          {config.loss_type}, {config.schedule}\n"
+            f"results       {folder}\ntime          {left}")
 
 
 def views_source(config: ValidateConfig, folder: Path | None, *, num_images: int, num_classes: int, size: int,
                  flip: bool, seed: int) -> Callable[[int], dict]:
-    """f(epoch) -> the epoch's views: stored with their labels, or drawn from (seed, epoch) for hard labels."""
+    """f(epoch) -> its views: stored with their labels, or drawn from (seed, epoch) for hard labels."""
     if folder:
         return lambda epoch: load_labels(label_path(folder, epoch), num_classes=num_classes)
-    return lambda epoch: plan_epoch(num_images, size=size, batch_size=config.batch_size, flip=flip, mix_alpha=1.0,
-                                    min_scale=config.min_scale_crops, mix_type=config.mix_type,
-                                    num_batches=config.steps_per_epoch, generator=generator(seed, "student", epoch))
+    return lambda epoch: plan_epoch(
+        num_images, size=size, batch_size=config.batch_size, flip=flip, mix_alpha=1.0,
+        min_scale=config.min_scale_crops, mix_type=config.mix_type,
+        num_batches=config.steps_per_epoch, generator=generator(seed, "student", epoch))
 
 
-def train_seed(seed: int, config: ValidateConfig, *, pixels, targets, views_of, recipe: Recipe, num_classes: int,
-               batches: EvaluationBatches, device, folder: Path) -> dict:
+def train_seed(seed: int, config: ValidateConfig, *, pixels, targets, views_of, recipe: Recipe,
+               num_classes: int, batches: EvaluationBatches, device, folder: Path) -> dict:
     """Trains, evaluates and saves one student.   Returns: its result, as written to result.json."""
     started, leader = time.perf_counter(), rank_and_world()[0] == 0
     seed_everything(seed, "student", config.model)
@@ -211,9 +215,11 @@ def train_seed(seed: int, config: ValidateConfig, *, pixels, targets, views_of, 
         bar.update()
         if not leader:
             return
-        row = {"epoch": epoch, "lr": lr, **finite_values({"loss": loss}, where=f"epoch {epoch} of seed {seed}")}
+        row = {"epoch": epoch, "lr": lr,
+               **finite_values({"loss": loss}, where=f"epoch {epoch} of seed {seed}")}
         if epoch % config.eval_every == 0 or epoch == config.epochs - 1:
-            last = {"epoch": epoch, **evaluate(student, batches, mean=recipe.mean, std=recipe.std, device=device)}
+            last = {"epoch": epoch,
+                    **evaluate(student, batches, mean=recipe.mean, std=recipe.std, device=device)}
             row |= {"top1": last["top1"], "top5": last["top5"]}
             if last["top1"] > best["top1"]:
                 best = last
@@ -242,8 +248,9 @@ def main(argv=None) -> dict:
     config = resolve(config, manifest, labels)
     entries = select_images(manifest, config.ipc)
     digest = image_set_digest(entries)
-    require(labels is None or labels["images"] == digest, f"{label_dir}: the labels were made from other images "
-            f"than those in {run}; rerun relabel with --overwrite, or point --train-dir at their images")
+    require(labels is None or labels["images"] == digest,
+            f"{label_dir}: the labels were made from other images than those in {run}; "
+            f"rerun relabel with --overwrite, or point --train-dir at their images")
     out = Path(config.output_dir) if config.output_dir else run / "validate" / config.model
     if config.dry_run:
         print(describe(config, len(entries), out))
@@ -251,8 +258,8 @@ def main(argv=None) -> dict:
     device = choose_device(config.device, local_rank=local_rank())
     set_threads(config.threads)
     real = RealSet(config.dataset, config.val_dir, "val", size=manifest["size"])
-    require(real.class_names == manifest["class_names"], f"--val-dir {config.val_dir}: its class names are not "
-            f"those of the distilled images")
+    require(real.class_names == manifest["class_names"],
+            f"--val-dir {config.val_dir}: its class names are not those of the distilled images")
     pixels, targets = load_distilled(run, entries, size=manifest["size"])
     claim_folder(out, overwrite=config.overwrite, contents=("seed*", "results.json"), identity={
         "format": "prism-students", "version": FORMAT_VERSION, "class_names": manifest["class_names"],
@@ -260,15 +267,17 @@ def main(argv=None) -> dict:
         "config": {**identity(config), "threads": set_threads(config.threads)}})
     start_process_group(device)
     recipe = Recipe(loss_type=config.loss_type, ce_weight=config.ce_weight, temperature=config.temperature,
-                    micro_batches=config.gradient_accumulation_steps, batch_size=config.batch_size,
-                    mix_type=config.mix_type, size=manifest["size"], mean=manifest["mean"], std=manifest["std"])
+                    micro_batches=config.gradient_accumulation_steps, mix_type=config.mix_type,
+                    batch_size=config.batch_size, size=manifest["size"], mean=manifest["mean"],
+                    std=manifest["std"])
     batches, results = None, []
     for seed in config.seeds:
         folder = out / f"seed{seed}"
         if (folder / "result.json").is_file():
             results.append(read_json(folder / "result.json"))
             continue
-        batches = batches or EvaluationBatches(real, batch_size=config.eval_batch_size, workers=config.workers)
+        batches = batches or EvaluationBatches(real, batch_size=config.eval_batch_size,
+                                               workers=config.workers)
         views_of = views_source(config, label_dir, num_images=len(entries), size=manifest["size"], seed=seed,
                                 num_classes=len(real.class_names), flip=dataset_spec(config.dataset).flip)
         results.append(train_seed(seed, config, pixels=pixels.to(device), targets=targets.to(device),
@@ -279,8 +288,8 @@ def main(argv=None) -> dict:
     if rank_and_world()[0] == 0:
         write_json(out / "results.json", summary)
         top1 = summary["last_top1"]
-        say(f"{out}: top-1 {top1['mean']:.2%} +- {top1['std']:.2%} at the last epoch (n = {summary['n']} seeds), "
-            f"best epoch {summary['best_top1']['mean']:.2%}")
+        say(f"{out}: top-1 {top1['mean']:.2%} +- {top1['std']:.2%} at the last epoch "
+            f"(n = {summary['n']} seeds), best epoch {summary['best_top1']['mean']:.2%}")
     return summary
 
 

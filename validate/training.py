@@ -31,7 +31,7 @@ class Recipe:
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Weight decay on weight matrices only: none on biases and norm parameters.   Source: published recipe."""
+    """Weight decay on weight matrices only, not on biases or norm parameters.   Source: published recipe."""
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim <= 1]
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
@@ -90,9 +90,11 @@ def train_epoch(student: nn.Module, optimizer, pixels: torch.Tensor, targets: to
         part = slice(batch * recipe.batch_size, (batch + 1) * recipe.batch_size)
         views = render_batch(pixels, epoch_views, batch, batch_size=recipe.batch_size, size=recipe.size,
                              mix_type=recipe.mix_type, mean=recipe.mean, std=recipe.std)
-        soft_labels = epoch_views["logits"][part].to(pixels.device).float() if "logits" in epoch_views else None
+        soft_labels = epoch_views["logits"][part].to(pixels.device).float() \
+            if "logits" in epoch_views else None
         optimizer.zero_grad(set_to_none=True)
-        losses.append(train_batch(student, views, soft_labels, targets[index[part].to(pixels.device)], recipe))
+        losses.append(train_batch(student, views, soft_labels,
+                                  targets[index[part].to(pixels.device)], recipe))
         optimizer.step()
     return torch.stack(losses).mean()
 
