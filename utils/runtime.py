@@ -2,6 +2,7 @@
 
 Exit status: 0 done; 1 failure while running; 2 bad input, one line on stderr; 75 interrupted, run me again.
 """
+import contextlib
 import hashlib
 import json
 import math
@@ -18,7 +19,7 @@ import torchvision
 from tqdm import tqdm
 
 EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED = 2, 1, 75
-_said = set()
+_said, _hushed = set(), []
 
 
 def derive_seed(*parts) -> int:
@@ -41,15 +42,26 @@ def seed_everything(*parts) -> None:
 
 
 def say(message: str) -> None:
-    """Prints one line to the person at the terminal, without tearing a progress bar."""
-    tqdm.write(message, file=sys.stderr)
+    """Prints one line to the person at the terminal, without tearing a progress bar; silent inside `hushed`."""
+    if not _hushed:
+        tqdm.write(message, file=sys.stderr)
+
+
+@contextlib.contextmanager
+def hushed():
+    """Silences `say` (not warnings) while one program calls the stages' mains and reports for them."""
+    _hushed.append(True)
+    try:
+        yield
+    finally:
+        _hushed.pop()
 
 
 def warn_once(message: str) -> None:
     """Says a warning the first time it is given in this process."""
     if message not in _said:
         _said.add(message)
-        say(f"warning: {message}")
+        tqdm.write(f"warning: {message}", file=sys.stderr)
 
 
 def choose_device(name: str, *, local_rank: int = 0) -> torch.device:

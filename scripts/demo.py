@@ -1,0 +1,220 @@
+"""The whole pipeline on real images, on a CPU, in five minutes: PRISM and SRe2L on handwritten digits.
+
+    bash scripts/demo.sh          (set-up included)          python -m scripts.demo --draws 5
+
+Every draw is independent: teachers, starting points, subsets and students.  Both methods start from the same
+noise and share labels and students; two controls go through the same protocol: random real images, as many, and
+the whole training set at as many optimiser steps.  What it shows is measured, whatever it is.
+"""
+import dataclasses
+import statistics
+import sys
+import time
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+from models import train_teachers
+from recover import data_synthesis
+from relabel import generate_soft_label
+from utils.config import option, parse_config, require
+from utils.formats import read_json, write_atomically, write_json
+from utils.runtime import command_line, hushed, say, versions
+from validate import diversity, train_FKD
+
+TEACHERS = ("narrow_resnet", "narrow_mobilenet", "narrow_shufflenet", "narrow_plain", "narrow_alexnet")
+PRIMARY, STRANGER = "narrow_resnet", "narrow_efficientnet"  # the stranger is nobody's teacher: it measures
+METHODS = {"PRISM": ("--teachers", "multi"), "SRe2L": ("--teachers", "single")}
+CONTROLS = {"random real images": ("--init", "random"), "whole training set": ("--init", "real")}
+COLUMNS = {"soft": "top-1, soft labels", "hard": "top-1, hard labels", "cosine": "intra-class cosine"}
+STAGES = ("recover", "relabel", "validate")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DemoConfig:
+    """What `python -m scripts.demo` takes; feasibility on digits chose the defaults (they separate the methods)."""
+
+    out: str = option("out/demo", "folder for everything that is written")
+    draws: int = option(3, "independent draws of everything")
+    ipc: int = option(10, "images per class")
+    iterations: int = option(150, "recover iterations of every image")
+    lr: float = option(0.1, "recover learning rate")
+    r_bn: float = option(0.3, "recover weight of the alignment")
+    teacher_epochs: int = option(8, "epochs of each teacher")
+    epochs: int = option(100, "epochs of each student")
+    overwrite: bool = option(False, "delete an earlier demo of other settings in the same folder")
+
+    def __post_init__(self):
+        for name in ("draws", "ipc", "iterations", "teacher_epochs", "epochs"):
+            require(getattr(self, name) > 0, f"--{name.replace('_', '-')} must be > 0, got {getattr(self, name)}")
+        require(self.ipc > 1, "--ipc must be 2 or more: similarity needs pairs")
+
+
+class Timer:
+    """Seconds of each step, kept on disk so that a rerun, which skips finished work, still reports them."""
+
+    def __init__(self, path: Path):
+        self.path, self.seconds = path, read_json(path) if path.is_file() else {}
+
+    def run(self, name: str, main, *argv):
+        """Calls a stage's main hushed, says one line, and returns its result."""
+        started = time.perf_counter()
+        with hushed():
+            result = main([str(word) for word in argv])
+        if name not in self.seconds:
+            self.seconds[name] = round(time.perf_counter() - started, 2)
+            write_json(self.path, self.seconds)
+        say(f"{name:<48} {self.seconds[name]:6.1f} s")
+        return result
+
+
+def make_teachers(config: DemoConfig, timer: Timer, *, folder: Path, names, seed: int, what: str) -> None:
+    """Trains networks on the digits' training split."""
+    timer.run(what, train_teachers.main, "--dataset", "digits", "--output-dir", folder, "--models", *names,
+              "--epochs", config.teacher_epochs, "--batch-size", 64, "--optimizer", "adamw", "--lr", 0.005,
+              "--seed", seed, *overwrite(config))
+
+
+def overwrite(config: DemoConfig) -> tuple[str, ...]:
+    """--overwrite for the stages, when the demo was given it."""
+    return ("--overwrite",) if config.overwrite else ()
+
+
+def make_set(name: str, config: DemoConfig, timer: Timer, *, draw: int, teachers: Path) -> Path:
+    """One image set of a draw: a method's, or a control's.  Returns its run."""
+    if name in METHODS:
+        flags = (*METHODS[name], "--init", "noise", "--iteration", config.iterations, "--ipc-end", config.ipc,
+                 "--slices-per-batch", config.ipc)
+    else:
+        ipc_end = config.ipc if name == "random real images" else 137  # the largest class has 137 training images
+        flags = (*CONTROLS[name], "--teachers", "single", "--iteration", 0, "--ipc-end", ipc_end,
+                 "--allow-short-classes")
+    folder = Path(config.out, f"draw{draw}")
+    return timer.run(f"draw {draw}: recover, {name}", data_synthesis.main, "--dataset", "digits",
+                     "--syn-data-path", folder, "--exp-name", name.replace(" ", "_"), "--arch-name", PRIMARY,
+                     "--pool", *TEACHERS, "--weights-dir", teachers, "--lr", config.lr, "--r-bn", config.r_bn,
+                     "--iteration-step", 0, "--log-every", 50, "--seed", draw, *flags, *overwrite(config))
+
+
+def measure_set(name: str, run: Path, config: DemoConfig, timer: Timer, *, draw: int, teachers: Path) -> dict:
+    """Labels, students and similarity of one set.  Returns: column -> value, in percent for accuracies."""
+    # As many steps for every set: two batches of 50 an epoch at IPC 10.
+    steps, what = -(-config.ipc * 10 // 50), f"draw {draw}: {{}}, {name}"
+    labels = timer.run(what.format("relabel"), generate_soft_label.main, "--data", run, "--arch-name", PRIMARY,
+                       "--pool", *(n for n in TEACHERS if n != "narrow_plain"), "--weights-dir", teachers,
+                       "--epochs", config.epochs, "--batch-size", 50, "--steps-per-epoch", steps, "--seed", draw,
+                       *overwrite(config))
+    common = ("--train-dir", run, "--model", PRIMARY, "--seeds", draw, "--gradient-accumulation-steps", 1,
+              *overwrite(config))
+    soft = timer.run(what.format("validate, soft labels"), train_FKD.main, *common, "--fkd-path", labels,
+                     "--output-dir", run / "soft")
+    hard = timer.run(what.format("validate, hard labels"), train_FKD.main, *common, "--loss-type", "ce",
+                     "--epochs", config.epochs, "--batch-size", 50, "--steps-per-epoch", steps,
+                     "--output-dir", run / "hard")
+    cosine = diversity.main(["--data", str(run), "--arch-name", STRANGER,
+                             "--weights-dir", str(Path(config.out, "stranger"))])
+    return {"soft": 100 * soft["last_top1"]["mean"], "hard": 100 * hard["last_top1"]["mean"],
+            "cosine": cosine["mean"]}
+
+
+def stage_seconds(timer: Timer, name: str) -> dict[str, float]:
+    """Mean seconds of each stage for one set, over the draws (validate: its two students)."""
+    return {stage: round(sum(s for step, s in timer.seconds.items() if f": {stage}" in step and step.endswith(name))
+                         / sum(step.endswith(f"recover, {name}") for step in timer.seconds), 1)
+            for stage in STAGES}
+
+
+def summarize(rows: list[dict], timer: Timer) -> dict:
+    """Mean and std (n - 1) of every column by set, and the paired difference PRISM - SRe2L with its s.e."""
+    table = {name: {**{c: spread([row[name][c] for row in rows]) for c in COLUMNS},
+                    "seconds": stage_seconds(timer, name)} for name in (*METHODS, *CONTROLS)}
+    paired = {}
+    for column in COLUMNS:
+        differences = [row["PRISM"][column] - row["SRe2L"][column] for row in rows]
+        mean, std = spread(differences)
+        paired[column] = {"mean": mean, "standard_error": std / len(rows) ** 0.5, "each": differences}
+    return {"sets": table, "paired PRISM - SRe2L": paired, "n": len(rows), "draws": rows}
+
+
+def spread(values: list[float]) -> tuple[float, float]:
+    """Mean and standard deviation with n - 1 (nan for a single value: nothing is known of the spread)."""
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else float("nan")
+
+
+def markdown(summary: dict, config: DemoConfig) -> str:
+    """The table as Markdown, with what it means in words."""
+    lines = [f"| {config.ipc} images a class, n = {summary['n']} draws | " + " | ".join(COLUMNS.values())
+             + " | seconds: " + ", ".join(STAGES) + " |", "|---" * 5 + "|"]
+    for name, row in summary["sets"].items():
+        cells = [f"{row[c][0]:.{d}f} +- {row[c][1]:.{d}f}" for c, d in zip(COLUMNS, (1, 1, 3), strict=True)]
+        lines.append(f"| {name} | {' | '.join(cells)} | {', '.join(str(row['seconds'][s]) for s in STAGES)} |")
+    paired = summary["paired PRISM - SRe2L"]
+    cells = [f"{paired[c]['mean']:+.{d}f} (s.e. {paired[c]['standard_error']:.{d}f})"
+             for c, d in zip(COLUMNS, (1, 1, 3), strict=True)]
+    lines.append(f"| PRISM - SRe2L, paired | {' | '.join(cells)} | |")
+    return "\n".join([*lines, "", *in_words(summary)])
+
+
+def in_words(summary: dict) -> list[str]:
+    """What the numbers say and do not say, sentence by sentence from the numbers themselves."""
+    sets, paired, n = summary["sets"], summary["paired PRISM - SRe2L"], summary["n"]
+    fewer = sum(d < 0 for d in paired["cosine"]["each"])
+    lines = [f"- Diversity: PRISM's images are less alike within a class than SRe2L's in {fewer} of {n} draws "
+             f"(lower cosine is more diverse; {STRANGER} measures, which taught nobody)."]
+    mean, error = paired["soft"]["mean"], paired["soft"]["standard_error"]
+    decided = n > 1 and abs(mean) > 2 * error
+    lines.append(f"- Accuracy with soft labels: PRISM - SRe2L is {mean:+.1f} points, "
+                 + (f"more than two standard errors ({error:.1f})." if decided
+                    else f"within two standard errors ({error:.1f}): {n} draws do not decide it."))
+    real, best = sets["random real images"]["soft"][0], max(sets[m]["soft"][0] for m in METHODS)
+    verdict = "beat every distilled set" if real > best else "do not beat the best distilled set"
+    lines.append(f"- Random real images with the same soft labels {verdict} here: {real:.1f} to {best:.1f}. "
+                 f"Digits are easy; distillation is for data where ten images a class say little.")
+    lines.append("- +- is the standard deviation over draws of everything (n - 1). The test set is 450 digits, "
+                 "so one image is 0.2 points.")
+    return lines
+
+
+def picture(config: DemoConfig, *, scale: int = 3, gap: int = 12) -> Image.Image:
+    """Both methods' images of draw 0 side by side, a row a class, a column an IPC index (as figure 5)."""
+    side, shown = 16 * scale, min(config.ipc, 10)
+    width, top = shown * side, 22
+    canvas = Image.new("RGB", (2 * width + 3 * gap, 10 * side + top + gap), "white")
+    pen = ImageDraw.Draw(canvas)
+    for left, name in zip((gap, width + 2 * gap), METHODS, strict=True):
+        pen.text((left, 6), f"{name}: one row a class, {shown} images each, from the same noise", fill="black")
+        for k in range(10):
+            for i in range(shown):
+                path = Path(config.out, "draw0", name, "syn", str(k), f"{k}_ipc{i:04d}.png")
+                tile = Image.open(path).resize((side, side), Image.NEAREST)
+                canvas.paste(tile, (left + i * side, top + k * side))
+    return canvas
+
+
+def main(argv=None) -> dict:
+    """Runs the demo; returns its summary, as written to results.json."""
+    config = parse_config(DemoConfig, sys.argv[1:] if argv is None else argv, description=__doc__)
+    out, started = Path(config.out), time.perf_counter()
+    timer = Timer(out / "seconds.json")
+    say(f"{config.draws} draws of teachers, images, labels and students on handwritten digits; "
+        f"about {80 * config.draws / 60:.0f} minutes on 2 cores; finished steps are skipped on a rerun")
+    make_teachers(config, timer, folder=out / "stranger", names=(STRANGER,), seed=1000, what="network that measures")
+    rows = []
+    for draw in range(config.draws):
+        teachers = out / f"draw{draw}" / "teachers"
+        make_teachers(config, timer, folder=teachers, names=TEACHERS, seed=draw, what=f"draw {draw}: teachers")
+        rows.append({name: measure_set(name, make_set(name, config, timer, draw=draw, teachers=teachers), config,
+                                       timer, draw=draw, teachers=teachers) for name in (*METHODS, *CONTROLS)})
+    summary = {**summarize(rows, timer), "versions": versions()}
+    text = markdown(summary, config)
+    write_json(out / "results.json", summary)
+    write_atomically(out / "results.md", lambda file: file.write((text + "\n").encode()))
+    write_atomically(out / "images.png", lambda file: picture(config).save(file, "PNG"))
+    print(f"\n{text}\n\nTable    {out / 'results.md'}, {out / 'results.json'}\nPicture  {out / 'images.png'}\n"
+          f"Runs     {out}/draw*/ (images, labels, students, logs)\n"
+          f"Time     {time.perf_counter() - started:.0f} s")
+    return summary
+
+
+if __name__ == "__main__":
+    command_line(main)

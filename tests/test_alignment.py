@@ -1,0 +1,124 @@
+"""R_BN against numpy on a net of two convolutions, slice by slice, and its refusals."""
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from recover.alignment import ALIGNMENTS, BNAlignment
+
+N, SIZE, FIRST = 4, 9, 10.0
+
+
+def convolve(x, conv):
+    """A convolution written out: x (N, C, H, W) float64."""
+    pad, stride = conv.padding[0], conv.stride[0]
+    x = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(2, 3))[:, :, ::stride, ::stride]
+    return np.einsum("nchwij,ocij->nohw", windows, conv.weight.double().numpy()) \
+        + conv.bias.double().numpy()[:, None, None]
+
+
+def distance(x, bn):
+    """||mean - running mean|| + ||biased variance - running variance|| over batch, height and width."""
+    channels = x.transpose(1, 0, 2, 3).reshape(x.shape[1], -1)
+    mean = channels.sum(1) / channels.shape[1]
+    var = ((channels - mean[:, None]) ** 2).sum(1) / channels.shape[1]
+    return np.sqrt(((mean - bn.running_mean.numpy()) ** 2).sum()) \
+        + np.sqrt(((var - bn.running_var.numpy()) ** 2).sum())
+
+
+def closed_form(model, images):
+    """R_BN of one batch through the first two convolutions and BatchNorms of a tiny teacher."""
+    first = convolve(images.double().numpy(), model[0])
+    bn = model[1]
+    scale = (bn.weight / torch.sqrt(bn.running_var + bn.eps)).double().numpy()[:, None, None]
+    normal = (first - bn.running_mean.numpy()[:, None, None]) * scale + bn.bias.numpy()[:, None, None]
+    second = convolve(np.maximum(normal, 0), model[3])
+    return FIRST * distance(first, bn) + distance(second, model[4])
+
+
+@pytest.fixture
+def model(tiny_teacher):
+    return tiny_teacher(1)
+
+
+@pytest.fixture
+def images(gen):
+    return torch.randn(3 * N, 3, SIZE, SIZE, generator=gen) * 1.5 + 0.3
+
+
+def test_r_bn_is_the_closed_form(model, images):
+    expected_logits = model(images[:N])
+    logits, r_bn = BNAlignment(model, first_multiplier=FIRST)(images[:N], slices=1, aligned=1)
+    assert r_bn.shape == (1,)
+    assert r_bn.item() == pytest.approx(closed_form(model, images[:N]), rel=1e-5)
+    torch.testing.assert_close(logits, expected_logits)
+
+
+def test_norms_are_not_squared(model, images):
+    """Statistics displaced in a single channel count with their distance, not its square."""
+    alignment = BNAlignment(nn.Sequential(model[1]), first_multiplier=1.0)
+    bn, x = model[1], torch.zeros(N, 4, SIZE, SIZE)
+    bn.running_mean.copy_(torch.tensor([3.0, 0, 0, 0]))
+    bn.running_var.copy_(torch.tensor([0.0, 0, 5, 0]))
+    assert alignment(x, slices=1, aligned=1)[1].item() == pytest.approx(3 + 5)
+
+
+def test_slices_side_by_side_equal_each_alone(model, images):
+    alignment = BNAlignment(model, first_multiplier=FIRST)
+    logits, r_bn = alignment(images, slices=3, aligned=3)
+    for s, own in enumerate(images.split(N)):
+        assert r_bn[s].item() == pytest.approx(closed_form(model, own), rel=1e-5)
+        own_logits, own_r_bn = alignment(own, slices=1, aligned=1)
+        torch.testing.assert_close(logits[s * N:(s + 1) * N], own_logits)
+        torch.testing.assert_close(r_bn[s:s + 1], own_r_bn)
+
+
+@pytest.mark.parametrize("aligned", [0, 1, 2])
+def test_only_the_first_slices_are_aligned_and_all_have_logits(model, images, aligned):
+    expected_logits = model(images)
+    logits, r_bn = BNAlignment(model, first_multiplier=FIRST)(images, slices=3, aligned=aligned)
+    torch.testing.assert_close(logits, expected_logits)
+    assert r_bn.tolist() == pytest.approx([closed_form(model, x) for x in images.split(N)[:aligned]], rel=1e-5)
+
+
+def test_the_multiplier_is_that_of_the_first_layer_only(model, images):
+    once, thrice = (BNAlignment(model, first_multiplier=m)(images[:N], slices=1, aligned=1)[1].item()
+                    for m in (1.0, 3.0))
+    first = convolve(images[:N].double().numpy(), model[0])
+    assert thrice - once == pytest.approx(2 * distance(first, model[1]), rel=1e-4)
+
+
+def test_a_teacher_without_batchnorm_gives_zero(tiny_teacher, images):
+    plain = tiny_teacher(2, bn=False)
+    alignment = ALIGNMENTS["bn"](plain, first_multiplier=FIRST)
+    logits, r_bn = alignment(images, slices=3, aligned=2)
+    assert len(alignment) == 0 and r_bn.tolist() == [0.0, 0.0]
+    torch.testing.assert_close(logits, plain(images))
+
+
+def test_a_replaced_layer_is_noticed(model, images):
+    alignment = BNAlignment(model, first_multiplier=FIRST)
+    model[4] = nn.BatchNorm2d(5).eval()
+    with pytest.raises(RuntimeError, match="stale hooks: 1 of 2"):
+        alignment(images, slices=3, aligned=3)
+
+
+def test_a_reused_layer_is_noticed(model, images):
+    alignment = BNAlignment(nn.Sequential(model[0], model[1], model[1]), first_multiplier=FIRST)
+    with pytest.raises(RuntimeError, match="stale hooks: 2 of 1"):
+        alignment(images, slices=3, aligned=3)
+
+
+def test_a_layer_without_running_statistics_is_refused():
+    with pytest.raises(ValueError, match="track_running_stats"):
+        BNAlignment(nn.BatchNorm2d(3, track_running_stats=False), first_multiplier=FIRST)
+
+
+def test_use_changes_no_statistics_and_leaves_nothing_behind(model, images):
+    alignment, before = BNAlignment(model, first_multiplier=FIRST), {k: v.clone() for k, v
+                                                                     in model.state_dict().items()}
+    first = alignment(images, slices=3, aligned=3)[1]
+    model(images[:N])  # a plain forward, as the verifier's, between two measurements
+    torch.testing.assert_close(alignment(images, slices=3, aligned=3)[1], first, rtol=0, atol=0)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())

@@ -1,0 +1,264 @@
+"""Views: their laws against torchvision and Pillow, and their replay bit for bit."""
+import io
+
+import numpy as np
+import pytest
+import torch
+import torchvision.transforms.functional as TF
+from PIL import Image, ImageOps
+from torchvision.transforms import RandomResizedCrop
+
+from utils.augment import (
+    _sample_mix_boxes,
+    denormalize,
+    normalize,
+    pixel_bounds,
+    plan_epoch,
+    plan_shared_views,
+    render_batch,
+    resample,
+    sample_crops,
+    shared_view,
+)
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def plan(num=10, *, seed=0, size=16, batch_size=4, mix_type="cutmix", num_batches=None, flip=True,
+         mix_alpha=1.0):
+    return plan_epoch(num, size=size, batch_size=batch_size, min_scale=0.25, flip=flip, mix_type=mix_type,
+                      mix_alpha=mix_alpha, num_batches=num_batches, generator=seeded(seed))
+
+
+def render(images, views, batch=0, *, mix_type="none", batch_size=4):
+    return render_batch(images, views, batch, batch_size=batch_size, mix_type=mix_type, mean=MEAN, std=STD,
+                        size=images.shape[-1])
+
+
+@pytest.fixture
+def images(gen):
+    return torch.randint(0, 256, (10, 3, 16, 16), generator=gen, dtype=torch.uint8)
+
+
+# ---------------------------------------------------------------- crops
+
+@pytest.mark.parametrize("size, min_scale", [(224, 0.08), (224, 0.25), (32, 0.25)])
+def test_crops_lie_within_the_image_and_the_law(size, min_scale):
+    top, left, height, width = sample_crops(4000, size=size, min_scale=min_scale, generator=seeded()).double().T
+    assert min(top.min(), left.min()) >= 0 and min(height.min(), width.min()) >= 1
+    assert (top + height).max() <= size and (left + width).max() <= size
+    rounding = 1 / size  # half a pixel on each side of the box
+    area, ratio = height * width / size**2, width / height
+    assert area.min() >= min_scale - 2 * rounding and area.max() <= 1
+    shortest = torch.minimum(height, width)
+    assert (ratio >= 3 / 4 - 1.5 / shortest).all() and (ratio <= 4 / 3 + 1.5 / shortest).all()
+
+
+def test_crops_are_distributed_as_torchvisions():
+    size, num = 224, 6000
+    ours = sample_crops(num, size=size, min_scale=0.08, generator=seeded()).double()
+    torch.manual_seed(1)
+    blank = torch.empty(3, size, size)
+    theirs = torch.tensor([RandomResizedCrop.get_params(blank, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(num)]).double()
+    at = torch.linspace(0.05, 0.95, 19, dtype=torch.float64)
+    for measure in (lambda b: b[:, 2] * b[:, 3] / size**2, lambda b: b[:, 3] / b[:, 2],
+                    lambda b: b[:, 0] / size, lambda b: b[:, 1] / size):
+        assert (measure(ours).quantile(at) - measure(theirs).quantile(at)).abs().max() < 0.03
+
+
+@pytest.mark.parametrize("size", [16, 32, 224])
+def test_a_crop_that_cannot_fit_falls_back_to_the_whole_image(size):
+    boxes = sample_crops(500, size=size, min_scale=1.0, generator=seeded())
+    assert boxes.dtype == torch.int16 and boxes.unique(dim=0).tolist() == [[0, 0, size, size]]
+
+
+def test_each_view_can_have_its_own_least_scale():
+    low = torch.tensor([1.0, 0.08]).repeat_interleave(1000)
+    area = sample_crops(2000, size=64, min_scale=low, generator=seeded()).double()[:, 2:].prod(1) / 64**2
+    assert area[:1000].min() == 1 and area[1000:].mean() == pytest.approx(0.53, abs=0.05)
+
+
+# ---------------------------------------------------------------- recover's shared view
+
+def test_flips_and_rolls_follow_their_laws():
+    views = plan_shared_views(4000, size=16, min_scale=0.08, flip=True, jitter=3, generator=seeded())
+    assert np.mean(views.flips) == pytest.approx(0.5, abs=0.04)
+    assert set(map(tuple, views.rolls)) == {(y, x) for y in range(4) for x in range(4)}
+    still = plan_shared_views(50, size=16, min_scale=0.08, flip=False, jitter=0, generator=seeded())
+    assert not any(still.flips) and set(map(tuple, still.rolls)) == {(0, 0)}
+
+
+def test_a_shared_view_is_one_crop_flip_and_roll_of_every_image(gen):
+    x = torch.randn(3, 3, 16, 16, generator=gen)
+    views = plan_shared_views(20, size=16, min_scale=0.08, flip=True, jitter=4, generator=gen)
+    assert len(set(views.flips)) == 2
+    for step in range(20):
+        for image, view in zip(x, shared_view(x, views, step), strict=True):
+            expected = TF.resized_crop(image, *views.boxes[step], [16, 16], antialias=False)
+            expected = expected.numpy()[..., ::-1] if views.flips[step] else expected.numpy()
+            expected = np.roll(np.roll(expected, views.rolls[step][0], 1), views.rolls[step][1], 2)
+            np.testing.assert_allclose(view, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_shared_view_has_its_gradient_inside_the_crop_alone(gen):
+    x = torch.randn(2, 3, 16, 16, generator=gen, requires_grad=True)
+    views = plan_shared_views(5, size=16, min_scale=0.08, flip=True, jitter=4, generator=gen)
+    for step, (top, left, height, width) in enumerate(views.boxes):
+        gradient, = torch.autograd.grad(shared_view(x, views, step).sum(), x)
+        inside = torch.zeros(16, 16, dtype=torch.bool)
+        inside[top:top + height, left:left + width] = True
+        assert (gradient[..., inside] > 0).all() and (gradient[..., ~inside] == 0).all()
+        assert gradient.sum().item() == pytest.approx(x.numel(), rel=1e-4)  # bilinear weights sum to one
+
+
+# ---------------------------------------------------------------- replay
+
+@pytest.mark.parametrize("mix_type", ["cutmix", "mixup", "none"])
+def test_a_plan_is_a_function_of_its_seed(mix_type):
+    first, again, other = (plan(40, seed=seed, mix_type=mix_type) for seed in (0, 0, 1))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    for name in ("index", "crop", "flip"):
+        assert not torch.equal(first[name], other[name])
+
+
+@pytest.mark.parametrize("mix_type", ["cutmix", "mixup", "none"])
+def test_stored_views_are_rendered_again_bit_for_bit(images, mix_type):
+    views, file = plan(mix_type=mix_type), io.BytesIO()
+    torch.save(views, file)
+    file.seek(0)
+    stored = torch.load(file, weights_only=True)
+    for batch in range(3):
+        assert torch.equal(render(images, views, batch, mix_type=mix_type),
+                           render(images, stored, batch, mix_type=mix_type))
+
+
+# ---------------------------------------------------------------- resampling
+
+def test_resampling_is_pillows_to_within_a_grey_level(gen):
+    size = 48
+    pixels = torch.randint(0, 256, (40, 3, size, size), generator=gen, dtype=torch.uint8)
+    crop = sample_crops(40, size=size, min_scale=0.02, generator=gen)
+    crop[:4] = torch.tensor([[0, 0, size, size], [0, 0, 1, 1], [size - 3, size - 2, 3, 2], [5, 0, 1, size]])
+    flip = torch.arange(40) % 2 == 1
+    views = resample(pixels.float(), crop, flip, size=size)
+    for image, (top, left, height, width), mirrored, view in zip(pixels, crop.tolist(), flip, views, strict=True):
+        picture = Image.fromarray(image.permute(1, 2, 0).numpy()).crop((left, top, left + width, top + height))
+        picture = picture.resize((size, size), Image.Resampling.BILINEAR)
+        picture = ImageOps.mirror(picture) if mirrored else picture
+        assert np.abs(view.permute(1, 2, 0).numpy() - np.asarray(picture, np.float64)).max() <= 1
+
+
+def test_the_whole_image_is_resampled_to_itself(images):
+    whole = torch.tensor([[0, 0, 16, 16]]).repeat(10, 1)
+    unflipped = resample(images.float(), whole, torch.zeros(10, dtype=torch.bool), size=16)
+    flipped = resample(images.float(), whole, torch.ones(10, dtype=torch.bool), size=16)
+    np.testing.assert_allclose(unflipped, images, atol=1e-3)
+    np.testing.assert_allclose(flipped, images.flip(-1), atol=1e-3)
+
+
+# ---------------------------------------------------------------- mixes
+
+@pytest.mark.parametrize("size", [16, 224])
+def test_mix_lam_is_the_share_outside_the_box(size):
+    views = plan(4000, size=size, batch_size=2)
+    top, left, bottom, right = views["mix_box"].numpy().astype(np.int64).T
+    assert top.min() >= 0 and left.min() >= 0 and bottom.max() <= size and right.max() <= size
+    np.testing.assert_allclose(views["mix_lam"], 1 - (bottom - top) * (right - left) / size**2, atol=1e-6)
+
+
+def test_a_mix_box_has_the_side_of_its_lambda_and_is_clipped():
+    lam, size = torch.rand(3000, generator=seeded(3), dtype=torch.float64), 32
+    boxes = _sample_mix_boxes(lam, size, seeded()).numpy().astype(int)
+    for low, high in (boxes[:, [0, 2]].T, boxes[:, [1, 3]].T):
+        side = 2 * (np.floor(size * np.sqrt(1 - lam.numpy())).astype(int) // 2)
+        unclipped = (low > 0) & (high < size)
+        assert unclipped.sum() > 300 and (high - low)[unclipped].tolist() == side[unclipped].tolist()
+        clipped = (high - low)[~unclipped]
+        assert (clipped >= side[~unclipped] // 2).all() and (clipped <= side[~unclipped]).all()
+
+
+@pytest.mark.parametrize("alpha, spread", [(1.0, 1 / 12), (0.8, 1 / 10.4)])
+def test_mixup_lambda_is_a_beta_variable(alpha, spread):
+    lam = plan(6000, batch_size=2, mix_type="mixup", mix_alpha=alpha)["mix_lam"]
+    assert lam.dtype == torch.float32 and lam.mean().item() == pytest.approx(0.5, abs=0.02)
+    assert lam.var().item() == pytest.approx(spread, rel=0.06)  # 1 / (4 (2 alpha + 1))
+
+
+def test_cutmix_pastes_the_partners_box(images):
+    views = plan(seed=3)
+    for batch in range(3):
+        own, mixed = (render(images, views, batch, mix_type=kind) for kind in ("none", "cutmix"))
+        top, left, bottom, right = views["mix_box"][batch].tolist()
+        for i, partner in enumerate(views["mix_index"][4 * batch:4 * batch + 4].tolist()):
+            expected = own[i].numpy().copy()
+            expected[:, top:bottom, left:right] = own[partner].numpy()[:, top:bottom, left:right]
+            np.testing.assert_array_equal(mixed[i], expected)
+    assert (views["mix_lam"] < 1).any()
+
+
+def test_mixup_blends_with_the_partner(images):
+    views = plan(mix_type="mixup")
+    own, mixed = (render(images, views, mix_type=kind).numpy() for kind in ("none", "mixup"))
+    lam = views["mix_lam"][0].item()
+    assert 0 < lam < 1
+    np.testing.assert_allclose(mixed, lam * own + (1 - lam) * own[views["mix_index"][:4]], rtol=1e-5, atol=1e-6)
+
+
+def test_no_mix_leaves_every_image_whole(images):
+    views = plan(mix_type="none")
+    assert views["mix_lam"].tolist() == [1, 1, 1] and not views["mix_box"].any()
+    assert views["mix_index"].tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
+
+
+def test_a_view_is_the_indexed_image_cropped_and_normalised(images):
+    views = plan(mix_type="none")
+    for i, view in zip(views["index"].tolist()[4:8], render(images, views, 1), strict=True):
+        position = views["index"].tolist().index(i)
+        expected = resample(images[i:i + 1].float(), views["crop"][position:position + 1],
+                            views["flip"][position:position + 1], size=16)[0].numpy()
+        expected = (expected / 255 - np.reshape(MEAN, (3, 1, 1))) / np.reshape(STD, (3, 1, 1))
+        np.testing.assert_allclose(view, expected, rtol=1e-4, atol=1e-5)
+
+
+# ---------------------------------------------------------------- epochs
+
+def test_an_epoch_is_a_shuffle_whose_last_partial_batch_is_kept(images):
+    views = plan(10)
+    assert sorted(views["index"].tolist()) == list(range(10)) != views["index"].tolist()
+    assert len(views["mix_box"]) == len(views["mix_lam"]) == 3 and len(render(images, views, 2)) == 2
+    assert [sorted(part.tolist()) for part in views["mix_index"].split(4)] == [[0, 1, 2, 3], [0, 1, 2, 3], [0, 1]]
+    dtypes = {name: tensor.dtype for name, tensor in views.items()}
+    assert dtypes == {"index": torch.int32, "crop": torch.int16, "flip": torch.bool, "mix_index": torch.int16,
+                      "mix_box": torch.int16, "mix_lam": torch.float32}
+
+
+def test_num_batches_takes_the_start_of_the_shuffle():
+    short, whole = plan(10, num_batches=2), plan(10)
+    assert short["index"].tolist() == whole["index"].tolist()[:8]
+    assert {len(short[name]) for name in ("crop", "flip", "mix_index")} == {8} and len(short["mix_box"]) == 2
+    assert plan(10, num_batches=9)["index"].tolist() == whole["index"].tolist()
+
+
+def test_flips_can_be_left_out():
+    assert plan(2000)["flip"].double().mean().item() == pytest.approx(0.5, abs=0.05)
+    assert not plan(200, flip=False)["flip"].any()
+
+
+# ---------------------------------------------------------------- pixels
+
+def test_normalisation_is_numpys_and_has_an_inverse(images):
+    normal = normalize(images, MEAN, STD)
+    expected = (images.numpy() / 255 - np.reshape(MEAN, (3, 1, 1))) / np.reshape(STD, (3, 1, 1))
+    np.testing.assert_allclose(normal, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(denormalize(normal, MEAN, STD), images, atol=1e-3)
+
+
+def test_pixel_bounds_are_black_and_white():
+    low, high = pixel_bounds(MEAN, STD)
+    for channel in range(3):
+        assert low[0, channel].item() == pytest.approx((0 - MEAN[channel]) / STD[channel])
+        assert high[0, channel].item() == pytest.approx((1 - MEAN[channel]) / STD[channel])
