@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from models.registry import build_model, model_spec
 from utils.augment import plan_epoch, render_batch
-from utils.config import identity, option, parse_config, require
+from utils.config import ProcessFlags, identity, option, parse_config, require
 from utils.data import RealSet, dataset_spec, load_pixels
 from utils.formats import (
     FORMAT_VERSION,
@@ -44,7 +44,7 @@ SQUEEZE = "SRe2L squeeze on CIFAR-100"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TeacherConfig:
+class TeacherConfig(ProcessFlags):
     """What `python -m models.train_teachers` takes."""
 
     dataset: str = option("cifar10", "data set, or folder:PATH")
@@ -71,9 +71,6 @@ class TeacherConfig:
     memory_limit: float = option(8.0, "refuse a training set that is larger, decoded [GB]", identity=False)
     save_every: int = option(10, "epochs between saves of an unfinished network", identity=False)
     seed: int = option(0, "seed of everything")
-    threads: int = option(0, "CPU threads; 0 = all cores")
-    device: str = option("auto", "auto, cpu, cuda, cuda:1, ...", identity=False)
-    overwrite: bool = option(False, "delete networks of another configuration", identity=False)
 
     def __post_init__(self):
         require(self.epochs > 0, f"--epochs must be > 0, got {self.epochs}")

@@ -14,9 +14,8 @@ import torch
 
 from models.preflight import preflight
 from models.registry import has_batchnorm, load_teachers, model_spec, names_with_batchnorm
-from recover.alignment import ALIGNMENTS
 from recover.initialization import INITS, classes_with
-from recover.objective import Objective
+from recover.objective import Objective, build_objective
 from recover.units import (
     UnitPlan,
     describe_plan,
@@ -28,7 +27,7 @@ from recover.units import (
     unit_groups,
 )
 from utils.augment import pixel_bounds, shared_view
-from utils.config import identity, option, parse_config, require
+from utils.config import ProcessFlags, TeacherFlags, identity, option, parse_config, require
 from utils.data import RealSet, count_classes, dataset_preset, dataset_spec
 from utils.distributed import local_rank, my_units, parse_shard
 from utils.formats import (
@@ -49,7 +48,6 @@ from utils.runtime import (
     progress,
     seed_everything,
     set_threads,
-    warn_once,
 )
 from utils.schedule import cosine, num_iterations
 
@@ -57,7 +55,7 @@ RECIPE = "published recipe"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RecoverConfig:
+class RecoverConfig(ProcessFlags, TeacherFlags):
     """What `python -m recover.data_synthesis` takes; the defaults are the ImageNet-1K recipe."""
 
     dataset: str = option("imagenet-1k", "data set, or folder:PATH")
@@ -114,22 +112,12 @@ class RecoverConfig:
         "imagenet", "first layers: as published, or 3x3 without pooling", source="data set")
     image_format: Literal["jpg", "png"] = option("jpg", "file format of the images", source="data set")
     jpeg_quality: int = option(75, "JPEG quality, 4:2:0", source=RECIPE)
-    weights: tuple[str, ...] = option((), "teachers' weights, name=path ...", identity=False)
-    weights_dir: str = option("", "folder of teachers' weights, <name>.pt or torchvision's files",
-                              identity=False)
-    min_teacher_accuracy: float | None = option(
-        None, "least top-1 on real images; none: 0.7 x recorded, else min(0.5, 10 / classes)", identity=False)
-    preflight_images: int = option(512, "real images of the teachers' check", identity=False)
     verifier: bool = option(False, "log another network's accuracy on every finished unit", identity=False)
     verifier_arch: str = option("mobilenet_v2", "that network", source=RECIPE, identity=False)
     log_every: int = option(100, "iterations between lines of log.jsonl, the only host syncs", identity=False)
     seed: int = option(0, "seed of everything")
-    threads: int = option(0, "CPU threads; 0 = all cores; part of a run's identity")
-    device: str = option("auto", "auto, cpu, cuda, cuda:1, ...", identity=False)
     shard: str = option("", "i/n: this process's share; default: torchrun's rank", identity=False)
     dry_run: bool = option(False, "print the plan, touch nothing", identity=False)
-    overwrite: bool = option(False, "delete a run of another configuration in the same folder",
-                             identity=False)
 
     def __post_init__(self):
         require(0 <= self.ipc_start < self.ipc_end,
@@ -225,7 +213,7 @@ def synthesize_batch(starts: list[torch.Tensor], targets: torch.Tensor, objectiv
             optimizers[s].step()
             optimizers[s].zero_grad(set_to_none=True)
             images[s].data.clamp_(*bounds)
-            final[s] = own
+            final[s] = {name: value.detach() for name, value in own.items()}
         if step % log_every == 0:
             report(step, [plans[s] for s in active], terms)
     return [x.detach() for x in images], final
@@ -247,27 +235,6 @@ def open_inputs(config: RecoverConfig, device) -> tuple[RealSet, dict, dict]:
                         known=config.run / "preflight.json", floor=config.min_teacher_accuracy,
                         num_images=config.preflight_images, mean=config.mean, std=config.std)
     return real, teachers, checked
-
-
-def run_identity(config: RecoverConfig, real: RealSet, teachers: dict) -> dict:
-    """What config.json holds: all that the pixels depend on."""
-    return {"format": "prism-images", "version": FORMAT_VERSION, "class_names": real.class_names,
-            "weights": {name: teachers[name].sha256 for name in config.all_teachers},
-            "config": {**identity(config), "threads": set_threads(config.threads)}}
-
-
-def build_objective(config: RecoverConfig, teachers: dict) -> Objective:
-    """The objective over this run's teachers; warns where a setting weakens itself."""
-    models = {name: teachers[name].model for name in config.all_teachers}
-    silent = [name for name, model in models.items() if not has_batchnorm(model)]
-    if silent and config.teachers == "multi":
-        warn_once(f"{', '.join(silent)} has no BatchNorm: drawn as a BN teacher its term is 0"
-                  + (", and it counts in the mean (the published behaviour)" if config.bn_reduce == "mean"
-                     else ""))
-    hooked = {name: ALIGNMENTS[config.alignment](model, first_multiplier=config.first_bn_multiplier)
-              for name, model in models.items()}
-    return Objective(hooked, r_bn=config.r_bn, bn_reduce=config.bn_reduce, tv_l2=config.tv_l2,
-                     l2_scale=config.l2_scale)
 
 
 def dry_run(config: RecoverConfig, groups) -> None:
@@ -297,15 +264,21 @@ def main(argv=None) -> Path:
             "--overwrite would delete other shards' units; run it unsharded")
     set_threads(config.threads)
     real, teachers, checked = open_inputs(config, device)
-    claim_folder(config.run, identity=run_identity(config, real, teachers), overwrite=config.overwrite,
-                 contents=("syn", "units", "preflight.json", "log*.jsonl"))
+    models = {name: teachers[name].model for name in config.all_teachers}
+    claim_folder(config.run, overwrite=config.overwrite, identity={
+        "format": "prism-images", "version": FORMAT_VERSION, "class_names": real.class_names,
+        "weights": {name: teachers[name].sha256 for name in models},
+        "config": {**identity(config), "threads": set_threads(config.threads)},
+    }, contents=("syn", "units", "preflight.json", "log*.jsonl"))
     write_json(config.run / "preflight.json", checked)
     mine = [group for group in my_units(groups, shard)
             if not all(unit_path(config.run, *unit).is_file() for unit in group)]
     check_free_disk(config.run, predicted_bytes(sum(map(len, mine)) * config.batch_size, size=config.size,
                                                 **config.encoding))
-    objective = build_objective(config, teachers)
-    with_bn = [name for name in config.all_teachers if has_batchnorm(teachers[name].model)]
+    objective = build_objective(models, alignment=config.alignment, bn_reduce=config.bn_reduce,
+                                first_multiplier=config.first_bn_multiplier, r_bn=config.r_bn,
+                                tv_l2=config.tv_l2, l2_scale=config.l2_scale)
+    with_bn = [name for name in models if has_batchnorm(models[name])]
     log = Log(config.run / log_name(shard))
     total = sum(config.iterations_of(ipc_id) for group in mine for ipc_id, _ in group)
     with progress(total=total, text="recover") as bar:

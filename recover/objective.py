@@ -5,7 +5,10 @@ S slices (batches side by side), N images of one slice, C channels, H W pixels, 
 import torch
 import torch.nn.functional as F
 
+from models.registry import has_batchnorm
+from recover.alignment import ALIGNMENTS
 from recover.selection import Teachers
+from utils.runtime import warn_once
 
 REDUCTIONS = {"mean": torch.mean, "sum": torch.sum}
 
@@ -78,3 +81,18 @@ class Objective:
             terms["l2"] = l2_prior(view)
             loss = loss + self._l2_scale * terms["l2"]
         return {"loss": loss, **terms}
+
+
+def build_objective(models: dict, *, alignment: str, first_multiplier: float, bn_reduce: str,
+                    **weights) -> Objective:
+    """The objective over a run's teachers, each hooked once; warns of teachers that align nothing.
+
+    Args: models: name -> frozen network;  alignment: of ALIGNMENTS;  weights: r_bn, tv_l2, l2_scale.
+    """
+    silent = [name for name, model in models.items() if not has_batchnorm(model)]
+    if silent:
+        warn_once(f"{', '.join(silent)} has no BatchNorm: drawn as a BN teacher its term is 0"
+                  + (", and it counts in the mean (the published behaviour)" if bn_reduce == "mean" else ""))
+    hooked = {name: ALIGNMENTS[alignment](model, first_multiplier=first_multiplier)
+              for name, model in models.items()}
+    return Objective(hooked, bn_reduce=bn_reduce, **weights)

@@ -14,8 +14,8 @@ from models.preflight import preflight
 from models.registry import load_teachers, model_spec
 from relabel.labels import label_epoch
 from utils.augment import MIX_ALPHA, RESAMPLER
-from utils.config import identity, option, parse_config, require
-from utils.data import RealSet, dataset_spec, load_distilled
+from utils.config import ProcessFlags, TeacherFlags, identity, option, parse_config, require
+from utils.data import RealSet, dataset_spec, load_distilled, planned_images
 from utils.distributed import local_rank, my_units, parse_shard
 from utils.formats import (
     FORMAT_VERSION,
@@ -38,10 +38,12 @@ RECIPE = "published recipe"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RelabelConfig:
+class RelabelConfig(ProcessFlags, TeacherFlags):
     """What `python -m relabel.generate_soft_label` takes; the defaults are the ImageNet-1K, IPC 10 recipe."""
 
     data: str = option("out/full_resnet18", "run of recover, or its syn/ folder", identity=False)
+    dataset: str = option("", "data set of the images; none: as their manifest (a --dry-run before there are "
+                          "images: imagenet-1k)", identity=False)
     fkd_path: str = option("", "folder of labels, one folder an IPC below it; default: <data>/fkd",
                            identity=False)
     ipc: int = option(0, "images per class to label; 0 = all complete ones")
@@ -63,20 +65,10 @@ class RelabelConfig:
     ensemble: Literal["equal-norm", "primary-half", "mean", "primary"] = option(
         "equal-norm", "how logits combine: the r18 rule, the r50/r101 rule, the mean, the primary",
         source=RECIPE)
-    weights: tuple[str, ...] = option((), "teachers' weights, name=path ...", identity=False)
-    weights_dir: str = option("", "folder of teachers' weights, <name>.pt or torchvision's files",
-                              identity=False)
     val_dir: str = option("", "real images, to check teachers that recover did not check", identity=False)
-    min_teacher_accuracy: float | None = option(
-        None, "least top-1 on real images; none: 0.7 x recorded, else min(0.5, 10 / classes)", identity=False)
-    preflight_images: int = option(512, "real images of the teachers' check", identity=False)
     seed: int = option(0, "seed of views and mixes")
-    threads: int = option(0, "CPU threads; 0 = all cores; part of a run's identity")
-    device: str = option("auto", "auto, cpu, cuda, cuda:1, ...", identity=False)
     shard: str = option("", "i/n: this process's share; default: torchrun's rank", identity=False)
     dry_run: bool = option(False, "print the plan, touch nothing", identity=False)
-    overwrite: bool = option(False, "delete labels of another configuration in the same folder",
-                             identity=False)
 
     def __post_init__(self):
         require(self.ipc >= 0, f"--ipc must be >= 0, got {self.ipc}")
@@ -164,8 +156,13 @@ def main(argv=None) -> Path:
     config = parse_config(RelabelConfig, sys.argv[1:] if argv is None else argv, description=__doc__,
                           presets=lambda given: {
                               "batch_size": 50 if int(given.get("ipc", 10)) <= 10 else 100})
+    if config.dry_run and not Path(config.data).exists():
+        print(describe(config, Path(config.data), *planned_images(config.dataset, config.ipc)))
+        return Path(config.data)
     run = run_folder(config.data, flag="--data")
     manifest = assemble_manifest(run)
+    require(config.dataset in ("", manifest["dataset"]),
+            f"--dataset {config.dataset} contradicts the images in {run}, made from {manifest['dataset']}")
     config = dataclasses.replace(config, ipc=config.ipc or manifest["ipc"])
     entries = select_images(manifest, config.ipc)
     if config.dry_run:

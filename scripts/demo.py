@@ -3,8 +3,8 @@
     bash scripts/demo.sh          (set-up included)          python -m scripts.demo --draws 5
 
 Every draw is independent: teachers, starting points, subsets and students.  Both methods start from the same
-noise and share labels and students; two controls go through the same protocol: random real images, as many, and
-the whole training set at as many optimiser steps.  What it shows is measured, whatever it is.
+noise and share labels and students; two controls go through the same protocol: as many random real images,
+and the whole training set at as many optimiser steps.  What it shows is measured, whatever it is.
 """
 import dataclasses
 import statistics
@@ -32,7 +32,7 @@ STAGES = ("recover", "relabel", "validate")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DemoConfig:
-    """What `python -m scripts.demo` takes; feasibility on digits chose the defaults (they separate the methods)."""
+    """What `python -m scripts.demo` takes."""
 
     out: str = option("out/demo", "folder for everything that is written")
     draws: int = option(3, "independent draws of everything")
@@ -40,13 +40,15 @@ class DemoConfig:
     iterations: int = option(150, "recover iterations of every image")
     lr: float = option(0.1, "recover learning rate")
     r_bn: float = option(0.3, "recover weight of the alignment")
+    min_scale_crops: float = option(0.5, "least area fraction of a crop in every stage")
     teacher_epochs: int = option(8, "epochs of each teacher")
     epochs: int = option(100, "epochs of each student")
     overwrite: bool = option(False, "delete an earlier demo of other settings in the same folder")
 
     def __post_init__(self):
         for name in ("draws", "ipc", "iterations", "teacher_epochs", "epochs"):
-            require(getattr(self, name) > 0, f"--{name.replace('_', '-')} must be > 0, got {getattr(self, name)}")
+            value = getattr(self, name)
+            require(value > 0, f"--{name.replace('_', '-')} must be > 0, got {value}")
         require(self.ipc > 1, "--ipc must be 2 or more: similarity needs pairs")
 
 
@@ -72,7 +74,7 @@ def make_teachers(config: DemoConfig, timer: Timer, *, folder: Path, names, seed
     """Trains networks on the digits' training split."""
     timer.run(what, train_teachers.main, "--dataset", "digits", "--output-dir", folder, "--models", *names,
               "--epochs", config.teacher_epochs, "--batch-size", 64, "--optimizer", "adamw", "--lr", 0.005,
-              "--seed", seed, *overwrite(config))
+              "--seed", seed, "--min-scale-crops", config.min_scale_crops, *overwrite(config))
 
 
 def overwrite(config: DemoConfig) -> tuple[str, ...]:
@@ -86,31 +88,34 @@ def make_set(name: str, config: DemoConfig, timer: Timer, *, draw: int, teachers
         flags = (*METHODS[name], "--init", "noise", "--iteration", config.iterations, "--ipc-end", config.ipc,
                  "--slices-per-batch", config.ipc)
     else:
-        ipc_end = config.ipc if name == "random real images" else 137  # the largest class has 137 training images
+        ipc_end = config.ipc if name == "random real images" else 137  # images of the largest class
         flags = (*CONTROLS[name], "--teachers", "single", "--iteration", 0, "--ipc-end", ipc_end,
                  "--allow-short-classes")
     folder = Path(config.out, f"draw{draw}")
-    return timer.run(f"draw {draw}: recover, {name}", data_synthesis.main, "--dataset", "digits",
-                     "--syn-data-path", folder, "--exp-name", name.replace(" ", "_"), "--arch-name", PRIMARY,
+    return timer.run(f"draw {draw}: recover, {name}", data_synthesis.main,
+                     "--dataset", "digits", "--syn-data-path", folder, "--exp-name", name.replace(" ", "_"),
+                     "--arch-name", PRIMARY,
                      "--pool", *TEACHERS, "--weights-dir", teachers, "--lr", config.lr, "--r-bn", config.r_bn,
-                     "--iteration-step", 0, "--log-every", 50, "--seed", draw, *flags, *overwrite(config))
+                     "--iteration-step", 0, "--log-every", 50, "--seed", draw,
+                     "--min-scale-crops", config.min_scale_crops, *flags, *overwrite(config))
 
 
 def measure_set(name: str, run: Path, config: DemoConfig, timer: Timer, *, draw: int, teachers: Path) -> dict:
     """Labels, students and similarity of one set.  Returns: column -> value, in percent for accuracies."""
     # As many steps for every set: two batches of 50 an epoch at IPC 10.
     steps, what = -(-config.ipc * 10 // 50), f"draw {draw}: {{}}, {name}"
-    labels = timer.run(what.format("relabel"), generate_soft_label.main, "--data", run, "--arch-name", PRIMARY,
-                       "--pool", *(n for n in TEACHERS if n != "narrow_plain"), "--weights-dir", teachers,
-                       "--epochs", config.epochs, "--batch-size", 50, "--steps-per-epoch", steps, "--seed", draw,
-                       *overwrite(config))
+    pool = [name for name in TEACHERS if name != "narrow_plain"]
+    labels = timer.run(what.format("relabel"), generate_soft_label.main, "--data", run,
+                       "--arch-name", PRIMARY, "--pool", *pool, "--weights-dir", teachers, "--seed", draw,
+                       "--epochs", config.epochs, "--batch-size", 50, "--steps-per-epoch", steps,
+                       "--min-scale-crops", config.min_scale_crops, *overwrite(config))
     common = ("--train-dir", run, "--model", PRIMARY, "--seeds", draw, "--gradient-accumulation-steps", 1,
               *overwrite(config))
     soft = timer.run(what.format("validate, soft labels"), train_FKD.main, *common, "--fkd-path", labels,
                      "--output-dir", run / "soft")
     hard = timer.run(what.format("validate, hard labels"), train_FKD.main, *common, "--loss-type", "ce",
                      "--epochs", config.epochs, "--batch-size", 50, "--steps-per-epoch", steps,
-                     "--output-dir", run / "hard")
+                     "--min-scale-crops", config.min_scale_crops, "--output-dir", run / "hard")
     cosine = diversity.main(["--data", str(run), "--arch-name", STRANGER,
                              "--weights-dir", str(Path(config.out, "stranger"))])
     return {"soft": 100 * soft["last_top1"]["mean"], "hard": 100 * hard["last_top1"]["mean"],
@@ -119,8 +124,9 @@ def measure_set(name: str, run: Path, config: DemoConfig, timer: Timer, *, draw:
 
 def stage_seconds(timer: Timer, name: str) -> dict[str, float]:
     """Mean seconds of each stage for one set, over the draws (validate: its two students)."""
-    return {stage: round(sum(s for step, s in timer.seconds.items() if f": {stage}" in step and step.endswith(name))
-                         / sum(step.endswith(f"recover, {name}") for step in timer.seconds), 1)
+    own = {step: s for step, s in timer.seconds.items() if step.endswith(f", {name}")}
+    draws = sum(": recover" in step for step in own)
+    return {stage: round(sum(s for step, s in own.items() if f": {stage}" in step) / draws, 1)
             for stage in STAGES}
 
 
@@ -137,7 +143,7 @@ def summarize(rows: list[dict], timer: Timer) -> dict:
 
 
 def spread(values: list[float]) -> tuple[float, float]:
-    """Mean and standard deviation with n - 1 (nan for a single value: nothing is known of the spread)."""
+    """Mean and standard deviation with n - 1; nan for a single value, of whose spread nothing is known."""
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else float("nan")
 
 
@@ -147,7 +153,8 @@ def markdown(summary: dict, config: DemoConfig) -> str:
              + " | seconds: " + ", ".join(STAGES) + " |", "|---" * 5 + "|"]
     for name, row in summary["sets"].items():
         cells = [f"{row[c][0]:.{d}f} +- {row[c][1]:.{d}f}" for c, d in zip(COLUMNS, (1, 1, 3), strict=True)]
-        lines.append(f"| {name} | {' | '.join(cells)} | {', '.join(str(row['seconds'][s]) for s in STAGES)} |")
+        seconds = ", ".join(str(row["seconds"][stage]) for stage in STAGES)
+        lines.append(f"| {name} | {' | '.join(cells)} | {seconds} |")
     paired = summary["paired PRISM - SRe2L"]
     cells = [f"{paired[c]['mean']:+.{d}f} (s.e. {paired[c]['standard_error']:.{d}f})"
              for c, d in zip(COLUMNS, (1, 1, 3), strict=True)]
@@ -159,8 +166,8 @@ def in_words(summary: dict) -> list[str]:
     """What the numbers say and do not say, sentence by sentence from the numbers themselves."""
     sets, paired, n = summary["sets"], summary["paired PRISM - SRe2L"], summary["n"]
     fewer = sum(d < 0 for d in paired["cosine"]["each"])
-    lines = [f"- Diversity: PRISM's images are less alike within a class than SRe2L's in {fewer} of {n} draws "
-             f"(lower cosine is more diverse; {STRANGER} measures, which taught nobody)."]
+    lines = [f"- Diversity: PRISM's images are less alike within a class than SRe2L's in {fewer} of {n} "
+             f"draws (lower cosine is more diverse; {STRANGER} measures, which taught nobody)."]
     mean, error = paired["soft"]["mean"], paired["soft"]["standard_error"]
     decided = n > 1 and abs(mean) > 2 * error
     lines.append(f"- Accuracy with soft labels: PRISM - SRe2L is {mean:+.1f} points, "
@@ -170,23 +177,23 @@ def in_words(summary: dict) -> list[str]:
     verdict = "beat every distilled set" if real > best else "do not beat the best distilled set"
     lines.append(f"- Random real images with the same soft labels {verdict} here: {real:.1f} to {best:.1f}. "
                  f"Digits are easy; distillation is for data where ten images a class say little.")
-    lines.append("- +- is the standard deviation over draws of everything (n - 1). The test set is 450 digits, "
-                 "so one image is 0.2 points.")
+    lines.append("- +- is the standard deviation over draws of everything (n - 1). The test set is 450 "
+                 "digits, so one image is 0.2 points.")
     return lines
 
 
-def picture(config: DemoConfig, *, scale: int = 3, gap: int = 12) -> Image.Image:
+def picture(config: DemoConfig, *, side: int = 50, gap: int = 12) -> Image.Image:
     """Both methods' images of draw 0 side by side, a row a class, a column an IPC index (as figure 5)."""
-    side, shown = 16 * scale, min(config.ipc, 10)
-    width, top = shown * side, 22
+    shown, top = min(config.ipc, 10), 22
+    width = shown * side
     canvas = Image.new("RGB", (2 * width + 3 * gap, 10 * side + top + gap), "white")
     pen = ImageDraw.Draw(canvas)
     for left, name in zip((gap, width + 2 * gap), METHODS, strict=True):
-        pen.text((left, 6), f"{name}: one row a class, {shown} images each, from the same noise", fill="black")
+        pen.text((left, 6), f"{name}: a row a class, {shown} images each, from the same noise", fill="black")
         for k in range(10):
             for i in range(shown):
                 path = Path(config.out, "draw0", name, "syn", str(k), f"{k}_ipc{i:04d}.png")
-                tile = Image.open(path).resize((side, side), Image.NEAREST)
+                tile = Image.open(path).resize((side - 2, side - 2), Image.NEAREST)
                 canvas.paste(tile, (left + i * side, top + k * side))
     return canvas
 
@@ -196,22 +203,26 @@ def main(argv=None) -> dict:
     config = parse_config(DemoConfig, sys.argv[1:] if argv is None else argv, description=__doc__)
     out, started = Path(config.out), time.perf_counter()
     timer = Timer(out / "seconds.json")
-    say(f"{config.draws} draws of teachers, images, labels and students on handwritten digits; "
-        f"about {80 * config.draws / 60:.0f} minutes on 2 cores; finished steps are skipped on a rerun")
-    make_teachers(config, timer, folder=out / "stranger", names=(STRANGER,), seed=1000, what="network that measures")
+    say(f"{config.draws} draws of teachers, images, labels and students on handwritten digits; about "
+        f"{80 * config.draws / 60:.0f} minutes on 2 cores; finished steps are skipped on a rerun")
+    make_teachers(config, timer, folder=out / "stranger", names=(STRANGER,), seed=1000,
+                  what="network that measures")
     rows = []
     for draw in range(config.draws):
         teachers = out / f"draw{draw}" / "teachers"
-        make_teachers(config, timer, folder=teachers, names=TEACHERS, seed=draw, what=f"draw {draw}: teachers")
-        rows.append({name: measure_set(name, make_set(name, config, timer, draw=draw, teachers=teachers), config,
-                                       timer, draw=draw, teachers=teachers) for name in (*METHODS, *CONTROLS)})
+        make_teachers(config, timer, folder=teachers, names=TEACHERS, seed=draw,
+                      what=f"draw {draw}: teachers")
+        rows.append({})
+        for name in (*METHODS, *CONTROLS):
+            run = make_set(name, config, timer, draw=draw, teachers=teachers)
+            rows[-1][name] = measure_set(name, run, config, timer, draw=draw, teachers=teachers)
     summary = {**summarize(rows, timer), "versions": versions()}
     text = markdown(summary, config)
     write_json(out / "results.json", summary)
     write_atomically(out / "results.md", lambda file: file.write((text + "\n").encode()))
     write_atomically(out / "images.png", lambda file: picture(config).save(file, "PNG"))
-    print(f"\n{text}\n\nTable    {out / 'results.md'}, {out / 'results.json'}\nPicture  {out / 'images.png'}\n"
-          f"Runs     {out}/draw*/ (images, labels, students, logs)\n"
+    print(f"\n{text}\n\nTable    {out / 'results.md'}, {out / 'results.json'}\n"
+          f"Picture  {out / 'images.png'}\nRuns     {out}/draw*/ (images, labels, students, logs)\n"
           f"Time     {time.perf_counter() - started:.0f} s")
     return summary
 

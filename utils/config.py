@@ -68,6 +68,12 @@ def _add_field(parser: argparse.ArgumentParser, field: dataclasses.Field, kind) 
         parser.add_argument(*names, type=kind, metavar=kind.__name__.upper(), **common)
 
 
+def _fields(cls) -> list[dataclasses.Field]:
+    """A config's fields as people read them: its own first, then the flags that it shares with others."""
+    fields = dataclasses.fields(cls)
+    return sorted(fields, key=lambda field: field.name not in cls.__annotations__)
+
+
 def build_parser(cls, description: str = "") -> argparse.ArgumentParser:
     """The argparse parser of a config class: unset flags leave no trace, abbreviations are refused."""
     parser = _Parser(description=description, allow_abbrev=False,
@@ -75,7 +81,7 @@ def build_parser(cls, description: str = "") -> argparse.ArgumentParser:
     parser.add_argument("--config", default=argparse.SUPPRESS, metavar="FILE",
                         help="JSON of a saved config (a run's config.json): its values become defaults")
     kinds = typing.get_type_hints(cls)
-    for field in dataclasses.fields(cls):
+    for field in _fields(cls):
         _add_field(parser, field, kinds[field.name])
     return parser
 
@@ -156,7 +162,7 @@ def require(condition: bool, message: str) -> None:
 def flag_table(cls) -> str:
     """Markdown table of a config's flags (flag, default, meaning, source), as the stage READMEs show it."""
     rows = ["| flag | default | meaning | source |", "|---|---|---|---|"]
-    for field in dataclasses.fields(cls):
+    for field in _fields(cls):
         default = " ".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
         kind = typing.get_type_hints(cls)[field.name]
         if typing.get_origin(kind) is typing.Literal:
@@ -167,3 +173,24 @@ def flag_table(cls) -> str:
         spelt = f"`{_flag(field)}`" + (f", `{field.metadata['flag']}`" if field.metadata["flag"] else "")
         rows.append(f"| {spelt} | {shown} | {field.metadata['help']}{choices} | {field.metadata['source']} |")
     return "\n".join(rows)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProcessFlags:
+    """What every command takes: where it computes, and whether an earlier configuration may be deleted."""
+
+    threads: int = option(0, "CPU threads; 0 = all cores; part of a run's identity")
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, ...", identity=False)
+    overwrite: bool = option(False, "delete what another configuration left in the folder", identity=False)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TeacherFlags:
+    """What the stages with teachers take: weights, and the check of the teachers on real images."""
+
+    weights: tuple[str, ...] = option((), "teachers' weights, name=path ...", identity=False)
+    weights_dir: str = option("", "folder of teachers' weights, <name>.pt or torchvision's files",
+                              identity=False)
+    min_teacher_accuracy: float | None = option(
+        None, "least top-1 on real images; none: 0.7 x recorded, else min(0.5, 10 / classes)", identity=False)
+    preflight_images: int = option(512, "real images of the teachers' check", identity=False)

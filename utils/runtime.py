@@ -42,7 +42,7 @@ def seed_everything(*parts) -> None:
 
 
 def say(message: str) -> None:
-    """Prints one line to the person at the terminal, without tearing a progress bar; silent inside `hushed`."""
+    """Prints one line for the person at the terminal, between progress bars; silent inside `hushed`."""
     if not _hushed:
         tqdm.write(message, file=sys.stderr)
 

@@ -15,8 +15,8 @@ import torch
 
 from models.registry import build_model, model_spec
 from utils.augment import RESAMPLER, plan_epoch
-from utils.config import identity, option, parse_config, require
-from utils.data import EvaluationBatches, RealSet, dataset_spec, load_distilled
+from utils.config import ProcessFlags, identity, option, parse_config, require
+from utils.data import EvaluationBatches, RealSet, dataset_spec, load_distilled, planned_images
 from utils.distributed import local_rank, rank_and_world, start_process_group, stop_process_group
 from utils.formats import (
     FORMAT_VERSION,
@@ -57,7 +57,7 @@ FROM_LABELS = "none: as the labels' manifest"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ValidateConfig:
+class ValidateConfig(ProcessFlags):
     """What `python -m validate.train_FKD` takes; the defaults are the ImageNet-1K recipe."""
 
     train_dir: str = option("out/full_resnet18", "run of recover, or its syn/ folder", identity=False)
@@ -98,11 +98,7 @@ class ValidateConfig:
     eval_every: int = option(10, "epochs between evaluations; the last is always evaluated", source=RECIPE)
     eval_batch_size: int = option(250, "real images a batch of evaluation", identity=False)
     workers: int = option(4, "processes that decode a real set too large for memory", identity=False)
-    threads: int = option(0, "CPU threads; 0 = all cores; part of a run's identity")
-    device: str = option("auto", "auto, cpu, cuda, cuda:1, ...", identity=False)
     dry_run: bool = option(False, "print the plan, touch nothing", identity=False)
-    overwrite: bool = option(False, "delete results of another configuration in the same folder",
-                             identity=False)
 
     def __post_init__(self):
         for name in ("epochs", "batch_size", "steps_per_epoch"):
@@ -244,6 +240,11 @@ def main(argv=None) -> dict:
     config = parse_config(ValidateConfig, sys.argv[1:] if argv is None else argv, description=__doc__)
     if config.loss_type in ("kl", "ce") and config.ce_weight != ValidateConfig.ce_weight:
         warn_once(f"--ce-weight has no effect with --loss-type {config.loss_type}")
+    if config.dry_run and not Path(config.train_dir).exists():
+        planned, images = planned_images(config.dataset, config.ipc)
+        config = resolve(config, planned, None)
+        print(describe(config, len(images), Path(config.output_dir or config.train_dir)))
+        return {}
     run, manifest, label_dir, labels = open_inputs(config)
     config = resolve(config, manifest, labels)
     entries = select_images(manifest, config.ipc)
