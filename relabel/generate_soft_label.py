@@ -173,7 +173,7 @@ def main(argv=None) -> Path:
             "--overwrite would delete other shards' epochs; unshard it")
     set_threads(config.threads)
     teachers = open_teachers(config, run, manifest, device)
-    pixels, _ = load_distilled(run, entries, size=manifest["size"])
+    pixels = load_distilled(run, entries, size=manifest["size"])[0].to(device)
     folder, views = label_folder(config, run), config.views(manifest)
     claim_folder(folder, identity=labels_identity(config, manifest, entries, teachers),
                  overwrite=config.overwrite, contents=("epoch_*.pt", "log*.jsonl"))
@@ -185,7 +185,7 @@ def main(argv=None) -> Path:
     log, models = Log(folder / log_name(shard)), [teacher.model for teacher in teachers.values()]
     for epoch in progress(mine, text="relabel"):
         started = time.perf_counter()
-        labels = label_epoch(pixels.to(device), models, epoch=epoch, seed=config.seed, views=views,
+        labels = label_epoch(pixels, models, epoch=epoch, seed=config.seed, views=views,
                              ensemble=config.ensemble, mean=manifest["mean"], std=manifest["std"])
         save_tensors(label_path(folder, epoch), labels)
         log.write(epoch=epoch, mean_norm=float(labels["logits"].float().norm(dim=1).mean()),

@@ -1,5 +1,9 @@
 """What validate reports: results of several seeds as mean and spread."""
+from pathlib import Path
+
+from utils.formats import read_json, write_json
 from utils.metrics import mean_and_std
+from utils.runtime import say
 
 
 def summarize(results: list[dict]) -> dict:
@@ -10,3 +14,14 @@ def summarize(results: list[dict]) -> dict:
             mean, std = mean_and_std(result[epoch][metric] for result in results)
             rows[f"{epoch}_{metric}"] = {"mean": mean, "std": std}
     return {**rows, "n": len(results), "seeds": [result["seed"] for result in results], "results": results}
+
+
+def report(folder: Path, seeds) -> dict:
+    """Summarizes the finished seeds of a folder, writes results.json and says the accuracy."""
+    summary = summarize([read_json(folder / f"seed{seed}" / "result.json") for seed in seeds])
+    write_json(folder / "results.json", summary)
+    top1, n = summary["last_top1"], summary["n"]
+    spread = f" +- {top1['std']:.2%}" if n > 1 else ""
+    say(f"{folder}: top-1 {top1['mean']:.2%}{spread} at the last epoch (n = {n} student seeds), "
+        f"best epoch {summary['best_top1']['mean']:.2%}")
+    return summary

@@ -6,7 +6,6 @@ Paper sections 4.2 and 4.4; every flag is in validate/README.md.  One student pe
 """
 import dataclasses
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -31,26 +30,19 @@ from utils.formats import (
     run_folder,
     select_images,
     sha256_json,
-    write_json,
 )
-from utils.metrics import evaluate
 from utils.runtime import (
-    Log,
     choose_device,
     command_line,
-    finite_values,
     generator,
-    progress,
     readable_time,
-    say,
     seed_everything,
     set_threads,
-    versions,
     warn_once,
 )
 from utils.schedule import SCHEDULES
-from validate.results import summarize
-from validate.training import Recipe, parameter_groups, save_student, train_student
+from validate.results import report
+from validate.training import Journal, Recipe, parameter_groups, train_student
 
 RECIPE = "published recipe"
 FROM_LABELS = "none: as the labels' manifest"
@@ -194,45 +186,14 @@ def views_source(config: ValidateConfig, folder: Path | None, *, num_images: int
         num_batches=config.steps_per_epoch, generator=generator(seed, "student", epoch))
 
 
-def train_seed(seed: int, config: ValidateConfig, *, pixels, targets, views_of, recipe: Recipe,
-               num_classes: int, batches: EvaluationBatches, device, folder: Path) -> dict:
-    """Trains, evaluates and saves one student.   Returns: its result, as written to result.json."""
-    started, leader = time.perf_counter(), rank_and_world()[0] == 0
+def build_student(config: ValidateConfig, *, num_classes: int, seed: int, device):
+    """A fresh student and its optimiser; every rank builds the same from the seed."""
     seed_everything(seed, "student", config.model)
     student = build_model(config.model, num_classes=num_classes, stem=config.stem).to(device)
     groups = parameter_groups(student, config.adamw_weight_decay)
-    optimizer = torch.optim.AdamW(groups, lr=config.adamw_lr) if config.optimizer == "adamw" \
-        else torch.optim.SGD(groups, lr=config.adamw_lr, momentum=config.momentum)
-    log, best, last = Log(folder / "log.jsonl") if leader else None, {"top1": -1.0}, {}
-    bar = progress(total=config.epochs, text=f"{config.model} seed {seed}")
-
-    def after_epoch(epoch, loss, lr):
-        nonlocal best, last
-        bar.update()
-        if not leader:
-            return
-        row = {"epoch": epoch, "lr": lr,
-               **finite_values({"loss": loss}, where=f"epoch {epoch} of seed {seed}")}
-        if epoch % config.eval_every == 0 or epoch == config.epochs - 1:
-            last = {"epoch": epoch,
-                    **evaluate(student, batches, mean=recipe.mean, std=recipe.std, device=device)}
-            row |= {"top1": last["top1"], "top5": last["top5"]}
-            if last["top1"] > best["top1"]:
-                best = last
-                save_student(folder / "student_best.pt", student)
-        log.write(**row, seconds_per_epoch=(time.perf_counter() - started) / (epoch + 1))
-
-    train_student(student, optimizer, pixels=pixels, targets=targets, views_of=views_of, recipe=recipe,
-                  epochs=config.epochs, base_lr=config.adamw_lr, after_epoch=after_epoch,
-                  factor=lambda epoch: SCHEDULES[config.schedule](epoch, config.epochs, config.zeta))
-    bar.close()
-    result = {"seed": seed, "last": last, "best": best, "seconds": round(time.perf_counter() - started, 3),
-              "device": device.type, "versions": versions()}
-    if leader:
-        log.close()
-        save_student(folder / "student_last.pt", student)
-        write_json(folder / "result.json", result)
-    return result
+    if config.optimizer == "sgd":
+        return student, torch.optim.SGD(groups, lr=config.adamw_lr, momentum=config.momentum)
+    return student, torch.optim.AdamW(groups, lr=config.adamw_lr)
 
 
 def main(argv=None) -> dict:
@@ -249,6 +210,7 @@ def main(argv=None) -> dict:
     config = resolve(config, manifest, labels)
     entries = select_images(manifest, config.ipc)
     digest = image_set_digest(entries)
+    require(not config.overwrite or rank_and_world()[1] == 1, "--overwrite needs a single process")
     require(labels is None or labels["images"] == digest,
             f"{label_dir}: the labels were made from other images than those in {run}; "
             f"rerun relabel with --overwrite, or point --train-dir at their images")
@@ -261,7 +223,7 @@ def main(argv=None) -> dict:
     real = RealSet(config.dataset, config.val_dir, "val", size=manifest["size"])
     require(real.class_names == manifest["class_names"],
             f"--val-dir {config.val_dir}: its class names are not those of the distilled images")
-    pixels, targets = load_distilled(run, entries, size=manifest["size"])
+    pixels, targets = (part.to(device) for part in load_distilled(run, entries, size=manifest["size"]))
     claim_folder(out, overwrite=config.overwrite, contents=("seed*", "results.json"), identity={
         "format": "prism-students", "version": FORMAT_VERSION, "class_names": manifest["class_names"],
         "images": digest, "labels": sha256_json(read_json(label_dir / "config.json")) if labels else None,
@@ -271,27 +233,21 @@ def main(argv=None) -> dict:
                     micro_batches=config.gradient_accumulation_steps, mix_type=config.mix_type,
                     batch_size=config.batch_size, size=manifest["size"], mean=manifest["mean"],
                     std=manifest["std"])
-    batches, results = None, []
-    for seed in config.seeds:
-        folder = out / f"seed{seed}"
-        if (folder / "result.json").is_file():
-            results.append(read_json(folder / "result.json"))
-            continue
-        batches = batches or EvaluationBatches(real, batch_size=config.eval_batch_size,
-                                               workers=config.workers)
-        views_of = views_source(config, label_dir, num_images=len(entries), size=manifest["size"], seed=seed,
-                                num_classes=len(real.class_names), flip=dataset_spec(config.dataset).flip)
-        results.append(train_seed(seed, config, pixels=pixels.to(device), targets=targets.to(device),
-                                  views_of=views_of, recipe=recipe, num_classes=len(real.class_names),
-                                  batches=batches, device=device, folder=folder))
+    leader, num_classes, batches = rank_and_world()[0] == 0, len(real.class_names), None
+    todo = [seed for seed in config.seeds if not (out / f"seed{seed}" / "result.json").is_file()]
+    if todo and leader:
+        batches = EvaluationBatches(real, batch_size=config.eval_batch_size, workers=config.workers)
+    for seed in todo:
+        student, optimizer = build_student(config, num_classes=num_classes, seed=seed, device=device)
+        journal = Journal(out / f"seed{seed}", batches, seed=seed, epochs=config.epochs, recipe=recipe,
+                          eval_every=config.eval_every) if leader else None
+        train_student(
+            student, optimizer, journal, pixels=pixels, targets=targets, recipe=recipe, epochs=config.epochs,
+            base_lr=config.adamw_lr, factor=lambda t: SCHEDULES[config.schedule](t, config.epochs, config.zeta),
+            views_of=views_source(config, label_dir, num_images=len(entries), size=manifest["size"], seed=seed,
+                                  num_classes=num_classes, flip=dataset_spec(config.dataset).flip))
     stop_process_group()
-    summary = summarize(results)
-    if rank_and_world()[0] == 0:
-        write_json(out / "results.json", summary)
-        top1 = summary["last_top1"]
-        say(f"{out}: top-1 {top1['mean']:.2%} +- {top1['std']:.2%} at the last epoch "
-            f"(n = {summary['n']} seeds), best epoch {summary['best_top1']['mean']:.2%}")
-    return summary
+    return report(out, config.seeds) if leader else {}
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 M distilled images, B views in a batch, b in a micro-batch, C channels, H W pixels, K classes.
 """
 import dataclasses
+import time
 from pathlib import Path
 
 import torch
@@ -11,7 +12,9 @@ from torch import nn
 
 from utils.augment import render_batch
 from utils.distributed import rank_and_world
-from utils.formats import save_tensors
+from utils.formats import save_tensors, write_json
+from utils.metrics import evaluate
+from utils.runtime import Log, finite_values, progress, versions
 from validate.losses import LOSSES
 
 
@@ -51,7 +54,7 @@ def train_batch(student: nn.Module, views: torch.Tensor, soft_labels, targets: t
     BatchNorm sees one micro-batch at a time, on one process or on several; the gradient is that of the
     batch's mean loss either way.   Source: published recipe (two micro-batches of 25).
     Args:    views: (B, C, H, W);  soft_labels: (B, K) or None;  targets: (B,).
-    Returns: () detached loss of this rank's share.
+    Returns: () detached mean loss of the batch.
     """
     (rank, world), total = rank_and_world(), views.new_zeros(())
     for part in micro_parts(len(views), recipe.micro_batches)[rank::world]:
@@ -64,6 +67,7 @@ def train_batch(student: nn.Module, views: torch.Tensor, soft_labels, targets: t
         total += loss.detach()
     if dist.is_initialized():
         sum_over_ranks(student)
+        dist.all_reduce(total)
     return total
 
 
@@ -99,21 +103,60 @@ def train_epoch(student: nn.Module, optimizer, pixels: torch.Tensor, targets: to
     return torch.stack(losses).mean()
 
 
-def train_student(student: nn.Module, optimizer, *, pixels, targets, views_of, recipe: Recipe, epochs: int,
-                  base_lr: float, factor, after_epoch) -> None:
+class Journal:
+    """A student's log, evaluations and saved weights, below one folder.  Rank 0 alone keeps one."""
+
+    def __init__(self, folder: Path, batches, *, seed: int, epochs: int, eval_every: int, recipe: Recipe):
+        """Args: batches: of real images, to evaluate on;  eval_every: epochs between evaluations."""
+        self._folder, self._batches, self._seed, self._recipe = folder, batches, seed, recipe
+        self._epochs, self._every, self._started = epochs, eval_every, time.perf_counter()
+        self._best, self._last = {"top1": -1.0}, {}
+        (folder / "log.jsonl").unlink(missing_ok=True)  # of an attempt that did not finish
+        self._log, self._bar = Log(folder / "log.jsonl"), progress(total=epochs, text=f"student, seed {seed}")
+
+    def after_epoch(self, student: nn.Module, epoch: int, loss: torch.Tensor, lr: float) -> None:
+        """Logs one epoch; evaluates every so many and at the last, and keeps the best student."""
+        row = {"epoch": epoch, "lr": lr,
+               **finite_values({"loss": loss}, where=f"epoch {epoch} of seed {self._seed}")}
+        if epoch % self._every == 0 or epoch == self._epochs - 1:
+            seen = evaluate(student, self._batches, mean=self._recipe.mean, std=self._recipe.std,
+                            device=loss.device)
+            self._last = {"epoch": epoch, **seen}
+            row |= {"top1": seen["top1"], "top5": seen["top5"]}
+            if seen["top1"] > self._best["top1"]:
+                self._best = self._last
+                save_student(self._folder / "student_best.pt", student)
+        self._log.write(**row, seconds_per_epoch=(time.perf_counter() - self._started) / (epoch + 1))
+        self._bar.update()
+
+    def finish(self, student: nn.Module, device: torch.device) -> None:
+        """Saves the last student, then the result that makes this seed finished."""
+        self._bar.close()
+        self._log.close()
+        save_student(self._folder / "student_last.pt", student)
+        write_json(self._folder / "result.json", {
+            "seed": self._seed, "last": self._last, "best": self._best, "device": device.type,
+            "seconds": round(time.perf_counter() - self._started, 3), "versions": versions()})
+
+
+def save_student(path: Path, student: nn.Module) -> None:
+    """A bare state dict on the CPU: three lines of plain torch load it (see the README)."""
+    save_tensors(path, {name: value.cpu() for name, value in student.state_dict().items()})
+
+
+def train_student(student: nn.Module, optimizer, journal: Journal | None, *, pixels, targets, views_of,
+                  recipe: Recipe, epochs: int, base_lr: float, factor) -> None:
     """All epochs of one student; the learning rate changes once an epoch.
 
-    Args: pixels, targets: as in `train_epoch`;  views_of(epoch): its views;  factor(epoch): of SCHEDULES;
-          after_epoch(epoch, loss, lr): logs and evaluates.
+    Args: journal: None on ranks other than 0;  pixels, targets: as in `train_epoch`;
+          views_of(epoch): its views;  factor(epoch): of SCHEDULES.
     """
     for epoch in range(epochs):
         lr = base_lr * factor(epoch)
         for group in optimizer.param_groups:
             group["lr"] = lr
         loss = train_epoch(student, optimizer, pixels, targets, views_of(epoch), recipe)
-        after_epoch(epoch, loss, lr)
-
-
-def save_student(path: Path, student) -> None:
-    """A bare state dict on the CPU: three lines of plain torch load it (see the README)."""
-    save_tensors(path, {name: value.cpu() for name, value in student.state_dict().items()})
+        if journal:
+            journal.after_epoch(student, epoch, loss, lr)
+    if journal:
+        journal.finish(student, pixels.device)
