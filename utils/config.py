@@ -171,7 +171,8 @@ def flag_table(cls) -> str:
             choices = ""
         shown = f"`{default}`" if default not in ("", None, ()) else "none"
         spelt = f"`{_flag(field)}`" + (f", `{field.metadata['flag']}`" if field.metadata["flag"] else "")
-        rows.append(f"| {spelt} | {shown} | {field.metadata['help']}{choices} | {field.metadata['source']} |")
+        meaning = (field.metadata["help"] + choices).replace("<", "&lt;")
+        rows.append(f"| {spelt} | {shown} | {meaning} | {field.metadata['source']} |")
     return "\n".join(rows)
 
 

@@ -241,11 +241,11 @@ def main(argv=None) -> dict:
         student, optimizer = build_student(config, num_classes=num_classes, seed=seed, device=device)
         journal = Journal(out / f"seed{seed}", batches, seed=seed, epochs=config.epochs, recipe=recipe,
                           eval_every=config.eval_every) if leader else None
-        train_student(
-            student, optimizer, journal, pixels=pixels, targets=targets, recipe=recipe, epochs=config.epochs,
-            base_lr=config.adamw_lr, factor=lambda t: SCHEDULES[config.schedule](t, config.epochs, config.zeta),
-            views_of=views_source(config, label_dir, num_images=len(entries), size=manifest["size"], seed=seed,
-                                  num_classes=num_classes, flip=dataset_spec(config.dataset).flip))
+        views_of = views_source(config, label_dir, num_images=len(entries), size=manifest["size"], seed=seed,
+                                num_classes=num_classes, flip=dataset_spec(config.dataset).flip)
+        train_student(student, optimizer, journal, pixels=pixels, targets=targets, views_of=views_of,
+                      recipe=recipe, epochs=config.epochs, base_lr=config.adamw_lr,
+                      factor=lambda t: SCHEDULES[config.schedule](t, config.epochs, config.zeta))
     stop_process_group()
     return report(out, config.seeds) if leader else {}
 
