@@ -136,7 +136,7 @@ class Journal:
         save_student(self._folder / "student_last.pt", student)
         write_json(self._folder / "result.json", {
             "seed": self._seed, "last": self._last, "best": self._best, "device": device.type,
-            "seconds": round(time.perf_counter() - self._started, 3), "versions": versions()})
+            "versions": versions()})
 
 
 def save_student(path: Path, student: nn.Module) -> None:
