@@ -1,0 +1,575 @@
+"""The three stages one after the other, through their mains, on 16-pixel data and narrow networks."""
+import itertools
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from helpers import CLASSES, POOL, PROCESS, contents, modification_times, pixels_of, words, write_data
+from PIL import Image
+from torchvision.datasets import ImageFolder
+
+from models import train_teachers
+from models.ensemble import ENSEMBLES
+from models.registry import build_model, load_teachers
+from recover import data_synthesis
+from relabel import generate_soft_label
+from utils.augment import render_batch
+from utils.data import load_distilled
+from utils.formats import LABEL_DTYPES, select_images, sha256_file
+from utils.schedule import SCHEDULES
+from validate import diversity, train_FKD
+from validate.losses import LOSSES
+
+pytest_plugins = ["stage_fixtures"]
+ROOT = Path(__file__).parents[1]
+STAGES = {"recover": data_synthesis.main, "relabel": generate_soft_label.main, "validate": train_FKD.main}
+
+
+def read_json(path: Path):
+    return json.loads(path.read_text())
+
+
+def read_log(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def units_of(run: Path) -> dict[str, dict]:
+    return {path.stem: read_json(path) for path in sorted((run / "units").iterdir())}
+
+
+@pytest.fixture
+def copied(made, tmp_path) -> Path:
+    """The finished run, to be altered."""
+    return shutil.copytree(made, tmp_path / "copied")
+
+
+def interrupt(monkeypatch, where: str, *, call: int) -> None:
+    """Makes the `call`-th call of a function (module.name) a Ctrl-C instead."""
+    module, name = where.rsplit(".", 1)
+    function, calls = getattr(sys.modules[module], name), itertools.count(1)
+
+    def interrupted(*args, **kwargs):
+        if next(calls) == call:
+            raise KeyboardInterrupt
+        return function(*args, **kwargs)
+    monkeypatch.setattr(where, interrupted)
+
+
+# ---------------------------------------------------------------- files
+
+def test_distilled_images_lie_as_an_imagefolder_in_label_order(made):
+    folder = ImageFolder(str(made / "syn"))
+    assert folder.classes == list(CLASSES) and folder.targets == [0, 0, 1, 1, 2, 2, 3, 3]
+    expected = {f"syn/{name}/{name}_ipc{i:04d}.png" for name in CLASSES for i in range(2)}
+    assert {str(path.relative_to(made)) for path in made.glob("syn/*/*")} == expected
+    assert {(picture.size, picture.mode) for picture, _ in folder} == {((16, 16), "RGB")}
+
+
+def test_units_and_manifest_record_what_was_made(made, tiny):
+    units, manifest = units_of(made), read_json(made / "manifest.json")
+    assert list(units) == [f"ipc{i:04d}_chunk{chunk:02d}" for i in range(2) for chunk in range(2)]
+    assert list(units["ipc0001_chunk01"]["files"]) == ["syn/cat/cat_ipc0001.png", "syn/dog/dog_ipc0001.png"]
+    assert [unit["files"] for unit in manifest["units"]] == [unit["files"] for unit in units.values()]
+    for unit in units.values():
+        assert unit["files"] == {path: sha256_file(made / path) for path in unit["files"]}
+        assert unit["iterations"] == 3 and unit["primary"] == {"narrow_resnet": 3}
+        assert unit["short_classes"] == [] and set(unit["final"]) >= {"loss", "ce", "bn/narrow_resnet"}
+    assert (manifest["class_names"], manifest["ipc"], manifest["size"]) == (list(CLASSES), 2, 16)
+    assert manifest["weights"] == {name: sha256_file(tiny.teachers / f"{name}.pt") for name in POOL}
+    assert manifest["config"]["seed"] == 0 and manifest["dataset"] == f"folder:{tiny.data}"
+
+
+def test_labels_have_the_documented_tensors_and_name_their_images(made):
+    manifest = read_json(made / "fkd" / "2" / "manifest.json")
+    assert manifest["class_names"] == list(CLASSES) and manifest["num_images"] == 8
+    assert manifest["weights"].keys() == {POOL[0], POOL[1], POOL[3]}
+    assert manifest["weights"].items() <= read_json(made / "manifest.json")["weights"].items()
+    assert {path.name for path in (made / "fkd" / "2").glob("*.pt")} == {f"epoch_00{i}.pt" for i in range(3)}
+    for epoch in range(3):
+        labels = torch.load(made / "fkd" / "2" / f"epoch_{epoch:03d}.pt", weights_only=True, mmap=True)
+        assert {name: tensor.dtype for name, tensor in labels.items()} == LABEL_DTYPES
+        shapes = {name: tuple(tensor.shape) for name, tensor in labels.items()}
+        assert shapes == {"index": (8,), "crop": (8, 4), "flip": (8,), "mix_index": (8,), "mix_box": (2, 4),
+                          "mix_lam": (2,), "logits": (8, 4)}  # batches of 5 and 3
+        assert sorted(labels["index"].tolist()) == list(range(8))
+
+
+def test_stored_logits_are_the_ensembles_on_the_stored_views(made, tiny):
+    manifest = read_json(made / "manifest.json")
+    pixels, targets = load_distilled(made, select_images(manifest, 2), size=16)
+    assert targets.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    labels = torch.load(made / "fkd" / "2" / "epoch_001.pt", weights_only=True)
+    teachers = load_teachers((POOL[0], POOL[1], POOL[3]), weights=(), weights_dir=tiny.teachers, dataset="x",
+                             num_classes=4, stem="small", device=torch.device("cpu"))
+    views = render_batch(pixels, labels, 1, batch_size=5, mix_type="cutmix", mean=manifest["mean"],
+                         std=manifest["std"], size=16)
+    with torch.no_grad():
+        logits = torch.stack([teacher.model(views) for teacher in teachers.values()])
+    assert torch.equal(labels["logits"][5:], ENSEMBLES["equal-norm"](logits).half())
+
+
+def test_results_are_mean_and_spread_over_the_seeds(made):
+    folder = made / "validate" / "narrow_resnet"
+    summary = read_json(folder / "results.json")
+    each = [read_json(folder / f"seed{seed}" / "result.json") for seed in (0, 1)]
+    for epoch in ("last", "best"):
+        top1 = [result[epoch]["top1"] for result in each]
+        assert summary[f"{epoch}_top1"] == {"mean": statistics.mean(top1), "std": statistics.stdev(top1)}
+    assert summary["n"] == 2 and summary["seeds"] == [0, 1]
+    assert all(result["best"]["top1"] >= result["last"]["top1"] for result in each)
+    assert each[0]["last"]["epoch"] == 2 and each[0]["last"]["images"] == 12
+
+
+def test_students_load_with_plain_torch_and_reproduce_their_accuracy(made, tiny):
+    config = read_json(made / "config.json")["config"]
+    mean, std = (torch.tensor(config[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
+    real = ImageFolder(str(tiny.data / "val"))
+    pixels = torch.stack([torch.from_numpy(numpy.array(picture)).permute(2, 0, 1) for picture, _ in real])
+    for seed, kind in itertools.product((0, 1), ("last", "best")):
+        folder = made / "validate" / "narrow_resnet" / f"seed{seed}"
+        student = build_model("narrow_resnet", num_classes=4, stem="small")
+        student.load_state_dict(torch.load(folder / f"student_{kind}.pt", weights_only=True))
+        hits = student.eval()((pixels / 255 - mean) / std).argmax(1) == torch.tensor(real.targets)
+        assert hits.float().mean().item() == pytest.approx(read_json(folder / "result.json")[kind]["top1"])
+
+
+def test_the_log_holds_every_term_over_the_iterations(made):
+    rows = [row for row in read_log(made / "log.jsonl") if not row.get("done")]
+    assert [(row["ipc_id"], row["chunk"], row["step"]) for row in rows] \
+        == list(itertools.product((0, 1), (0, 1), (0, 1, 2)))
+    for row in rows:
+        alignment = [value for name, value in row.items() if name.startswith("bn/")]
+        assert row["bn/narrow_resnet"] > 0
+        assert row["loss"] == pytest.approx(row["ce"] + 0.01 * statistics.mean(alignment), rel=1e-5)
+
+
+def test_a_longer_run_learns(tiny, tmp_path):
+    """Recover lowers its own loss, and a student of its images recognises real ones."""
+    run = tiny.recover(tmp_path, "--iteration", 40, "--lr", 0.1, "--init", "noise", "--r-bn", 0.1,
+                       "--batch-size", 4, "--log-every", 39)
+    for ipc_id in (0, 1):
+        rows = [row for row in read_log(run / "log.jsonl") if row["ipc_id"] == ipc_id]
+        assert rows[-1]["ce"] < 0.2 * rows[0]["ce"] and rows[-1]["loss"] < 0.6 * rows[0]["loss"]
+    tiny.relabel(run, "--epochs", 25, "--batch-size", 8)
+    summary = tiny.validate(run, "--adamw-lr", 0.01, "--eval-every", 25)
+    assert summary["last_top1"]["mean"] > 0.7  # chance is 0.25
+
+
+# ---------------------------------------------------------------- the same bytes
+
+def test_the_same_seed_makes_the_same_bytes(made, tiny, tmp_path):
+    run = tiny.recover(tmp_path)
+    tiny.relabel(run / "syn")
+    tiny.validate(run / "syn", "--fkd-path", run / "fkd", "--ipc", 2)
+    assert contents(run) == contents(made)
+
+
+def test_another_seed_makes_other_images_labels_and_students(made, tiny, copied, tmp_path):
+    other = tiny.recover(tmp_path, "--seed", 1)
+    assert (pixels_of(other) != pixels_of(made)).mean() > 0.5
+    tiny.relabel(copied, "--seed", 1, "--overwrite")
+    stored, again = (stored_labels(run / "fkd" / "2") for run in (made, copied))
+    assert not torch.equal(stored["crop"], again["crop"])
+    folder = made / "validate" / "narrow_resnet"
+    assert len({sha256_file(path) for path in folder.glob("seed*/student_last.pt")}) == 2
+
+
+@pytest.mark.parametrize("how", ["flag", "torchrun"])
+def test_sharded_is_unsharded(how, made, tiny, tmp_path, monkeypatch):
+    def in_shards(stage, *where):
+        for index in (1, 0):  # the later shard first
+            if how == "torchrun":
+                monkeypatch.setenv("RANK", str(index))
+                monkeypatch.setenv("WORLD_SIZE", "2")
+            path = stage(*where, *(("--shard", f"{index}/2") if how == "flag" else ()))
+        monkeypatch.delenv("RANK", raising=False)
+        monkeypatch.delenv("WORLD_SIZE", raising=False)
+        return path
+
+    run = in_shards(tiny.recover, tmp_path)
+    assert len(read_log(run / "log_1of2.jsonl")) == len(read_log(run / "log_0of2.jsonl")) == 2 * 4
+    in_shards(tiny.relabel, run)
+    tiny.validate(run)
+    assert contents(run) == contents(made)
+
+
+def test_one_shard_alone_leaves_no_manifest(tiny, tmp_path):
+    run = tiny.recover(tmp_path, "--shard", "0/2")
+    assert len(units_of(run)) == 2 and not (run / "manifest.json").exists()
+
+
+def test_interrupted_recover_goes_on_to_the_same_bytes(made, tiny, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt(patch, "recover.units.write_json", call=3)  # images there, their record not
+        tiny.recover(tmp_path)
+    run = tmp_path / "run"
+    before = modification_times(run)
+    assert len(list(run.glob("units/*"))) == 2 and len(list(run.glob("syn/*/*"))) == 6
+    tiny.recover(tmp_path)
+    after = modification_times(run)
+    kept = [path for path in before if path.startswith(("units", "syn")) and "ipc0000" in path]
+    assert len(kept) == 6 and all(before[path] == after[path] for path in kept)
+    tiny.relabel(run)
+    tiny.validate(run)
+    assert contents(run) == contents(made)
+
+
+def test_interrupted_relabel_goes_on_to_the_same_bytes(made, tiny, copied, monkeypatch):
+    shutil.rmtree(copied / "fkd")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt(patch, "relabel.labels.ensemble_logits", call=4)  # within the second epoch
+        tiny.relabel(copied)
+    folder = copied / "fkd" / "2"
+    assert [p.name for p in folder.glob("*.pt")] == ["epoch_000.pt"]
+    assert not (folder / "manifest.json").exists()
+    before = modification_times(folder)["epoch_000.pt"]
+    tiny.relabel(copied)
+    assert contents(copied) == contents(made) and modification_times(folder)["epoch_000.pt"] == before
+
+
+def test_interrupted_validate_goes_on_to_the_same_bytes(made, tiny, copied, monkeypatch):
+    folder = copied / "validate" / "narrow_resnet"
+    shutil.rmtree(folder)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt(patch, "validate.training.train_epoch", call=5)  # the second seed's second epoch
+        tiny.validate(copied)
+    assert (folder / "seed0" / "result.json").exists() and not (folder / "seed1" / "result.json").exists()
+    before = modification_times(folder / "seed0")
+    tiny.validate(copied)
+    assert contents(copied) == contents(made) and modification_times(folder / "seed0") == before
+
+
+def test_interrupted_teachers_go_on_to_the_same_bytes(tiny, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt(patch, "models.train_teachers.train_epoch", call=10)  # the second network's fourth epoch
+        train_teachers.main(tiny.teacher_flags(tmp_path, "--save-every", 1))
+    assert (tmp_path / "narrow_resnet.json").exists() and not (tmp_path / "narrow_shufflenet.pt").exists()
+    train_teachers.main(tiny.teacher_flags(tmp_path, "--save-every", 1))
+    assert contents(tmp_path) == contents(tiny.teachers)
+    rows = [(row["teacher"], row["epoch"]) for row in read_log(tmp_path / "log.jsonl")]
+    assert rows == list(itertools.product(POOL, range(6)))  # nothing was trained twice
+
+
+def test_a_finished_run_is_left_alone(made, tiny, copied):
+    before = modification_times(copied)
+    tiny.recover(copied.parent, "--exp-name", copied.name)
+    tiny.relabel(copied)
+    tiny.validate(copied)
+    after = modification_times(copied)
+    rewritten = {path for path in before if before[path] != after[path]}
+    assert before.keys() == after.keys() and contents(copied) == contents(made)
+    assert not any(path.endswith((".pt", ".png")) or path.startswith("units") for path in rewritten)
+
+
+def test_more_images_reuse_the_first_and_their_labels_stay_valid(tiny, copied):
+    before = modification_times(copied)
+    tiny.recover(copied.parent, "--exp-name", copied.name, "--ipc-end", 4)
+    after = modification_times(copied)
+    kept = [path for path in before if path.startswith(("units", "syn"))]
+    assert len(kept) == 12 and {path: before[path] for path in kept} == {path: after[path] for path in kept}
+    assert read_json(copied / "manifest.json")["ipc"] == 4 and len(list(copied.glob("syn/*/*"))) == 16
+    tiny.relabel(copied, "--ipc", 2)  # nothing to do
+    now = modification_times(copied)
+    assert all(now[path] == before[path] for path in before if path.startswith("fkd") and "log" not in path)
+    shutil.rmtree(copied / "validate")
+    assert tiny.validate(copied)["n"] == 2  # eight of the sixteen images, by the labels
+    tiny.relabel(copied)
+    assert read_json(copied / "fkd" / "4" / "manifest.json")["num_images"] == 16
+
+
+def test_extended_in_two_steps_is_made_in_one(tiny, copied, tmp_path):
+    whole = tiny.recover(tmp_path, "--ipc-end", 3)
+    tiny.recover(copied.parent, "--exp-name", copied.name, "--ipc-start", 2, "--ipc-end", 3)
+    made_whole = contents(whole)
+    assert {path: digest for path, digest in contents(copied).items() if path in made_whole} == made_whole
+
+
+# ---------------------------------------------------------------- indices side by side
+
+@pytest.mark.parametrize("step", [0, 2])
+def test_slices_side_by_side_are_the_indices_one_by_one(step, tiny, tmp_path):
+    flags = ("--iteration", 6, "--iteration-step", step, "--ipc-end", 4, "--seed", 3, "--iteration-period", 2)
+    alone = tiny.recover(tmp_path / "alone", *flags)
+    together = tiny.recover(tmp_path / "together", *flags, "--slices-per-batch", 2)
+    assert numpy.abs(pixels_of(alone) - pixels_of(together)).max() <= 1
+    ours, theirs = units_of(together), units_of(alone)
+    assert {unit["iterations"] for unit in ours.values()} == {6, 6 - step}
+    assert len({tuple(unit["aligned"]) for unit in ours.values()}) > 2  # slices drew different teachers
+    for name, unit in ours.items():
+        assert {key: unit[key] for key in ("iterations", "primary", "aligned")} \
+            == {key: theirs[name][key] for key in ("iterations", "primary", "aligned")}
+        assert unit["final"] == pytest.approx(theirs[name]["final"], rel=1e-3)
+
+
+def test_slices_redraw_their_own_teachers_and_primaries(tiny, tmp_path):
+    flags = ("--iteration", 4, "--selection", "intra", "--primary", "drawn")
+    alone = tiny.recover(tmp_path / "alone", *flags)
+    together = tiny.recover(tmp_path / "together", *flags, "--slices-per-batch", 2)
+    assert numpy.abs(pixels_of(alone) - pixels_of(together)).max() <= 1
+    assert any(len(unit["primary"]) > 1 for unit in units_of(together).values())
+
+
+# ---------------------------------------------------------------- every choice of recover
+
+def run_with(tiny, tmp_path, *flags) -> tuple[Path, list[dict], list[dict]]:
+    """A run of recover, its units and the rows of its log."""
+    run = tiny.recover(tmp_path, *flags)
+    return run, list(units_of(run).values()), read_log(run / "log.jsonl")
+
+
+def test_single_and_dual_teachers(tiny, tmp_path):
+    _, units, _ = run_with(tiny, tmp_path / "single", "--teachers", "single")
+    assert {tuple(unit["aligned"]) for unit in units} == {("narrow_resnet",)}
+    _, units, _ = run_with(tiny, tmp_path / "dual", "--teachers", "dual", "--ipc-end", 6, "--iteration", 1)
+    assert {tuple(unit["aligned"]) for unit in units} == {("narrow_shufflenet",), ("narrow_plain",)}
+    assert {tuple(unit["primary"]) for unit in units} == {("narrow_resnet",)}
+
+
+def test_a_uniform_subset_may_leave_phi_out(tiny, tmp_path):
+    _, units, rows = run_with(tiny, tmp_path, "--subset-law", "uniform", "--max-bn-teachers", 2,
+                              "--ipc-end", 6, "--iteration", 1)
+    assert {len(unit["aligned"]) for unit in units} == {1, 2}
+    assert any("narrow_resnet" not in unit["aligned"] for unit in units)
+    assert {tuple(unit["primary"]) for unit in units} == {("narrow_resnet",)}
+    assert all(row["ce"] > 0 for row in rows)
+
+
+def test_teachers_redrawn_at_every_iteration(tiny, tmp_path):
+    _, units, rows = run_with(tiny, tmp_path, "--selection", "intra", "--iteration", 8)
+    for unit in units:
+        assert unit["aligned"]["narrow_resnet"] == 8  # theta_1 = phi
+        assert any(0 < count < 8 for count in unit["aligned"].values())
+    drawn = {frozenset(name for name in row if name.startswith("bn/")) for row in rows}
+    assert len(drawn) > 3
+
+
+def test_a_drawn_primary(tiny, tmp_path):
+    _, units, _ = run_with(tiny, tmp_path, "--primary", "drawn", "--ipc-end", 6, "--iteration", 1)
+    assert len({tuple(unit["primary"]) for unit in units}) > 1
+    assert all(set(unit["primary"]) <= set(unit["aligned"]) for unit in units)
+
+
+@pytest.mark.parametrize("reduce, combine", [("sum", sum), ("mean", statistics.mean)])
+def test_reductions_over_teachers(reduce, combine, tiny, tmp_path):
+    _, _, rows = run_with(tiny, tmp_path, "--bn-reduce", reduce, "--r-bn", 0.5, "--seed", 3)
+    terms = [[value for name, value in row.items() if name.startswith("bn/")] for row in rows]
+    assert max(map(len, terms)) > 1
+    for row, alignment in zip(rows, terms, strict=True):
+        assert row["loss"] == pytest.approx(row["ce"] + 0.5 * combine(alignment), rel=1e-5)
+
+
+def test_priors_are_terms_of_the_loss(tiny, tmp_path):
+    _, _, rows = run_with(tiny, tmp_path, "--teachers", "single", "--tv-l2", 0.01, "--l2-scale", 0.1)
+    for row in rows:
+        expected = row["ce"] + 0.01 * row["bn/narrow_resnet"] + 0.01 * row["tv"] + 0.1 * row["l2"]
+        assert row["loss"] == pytest.approx(expected, rel=1e-5) and row["tv"] > 0 and row["l2"] > 0
+
+
+@pytest.mark.parametrize("flags", [("--min-scale-schedule", "cosine"), ("--first-bn-multiplier", 1),
+                                   ("--jitter", 0), ("--no-flip",), ("--lr", 0.25), ("--batch-size", 4),
+                                   ("--init", "random"), ("--init", "noise")])
+def test_what_changes_the_images(flags, made, tiny, tmp_path):
+    run = tiny.recover(tmp_path, *flags)
+    assert pixels_of(run).shape == pixels_of(made).shape
+    assert (pixels_of(run) != pixels_of(made)).mean() > 0.05
+
+
+def test_the_crop_curriculum_starts_from_the_whole_image(made, tiny, tmp_path):
+    """Its first view is the whole image, so the first loss is that of the uncropped start image."""
+    flags = ("--jitter", 0, "--no-flip", "--iteration", 1)
+    first = [run_with(tiny, tmp_path / str(i), *flags, *more)[2][0]["loss"] for i, more in enumerate([
+        ("--min-scale-schedule", "cosine"), ("--min-scale-crops", 1)])]
+    assert first[0] == first[1]
+
+
+def test_iterations_vary_with_the_index(tiny, tmp_path):
+    _, units, _ = run_with(tiny, tmp_path, "--iteration", 5, "--iteration-step", 2, "--iteration-period", 2,
+                           "--ipc-end", 4, "--batch-size", 4)
+    assert [unit["iterations"] for unit in units] == [5, 3, 5, 3]
+
+
+def test_no_iterations_store_the_real_images_unchanged(tiny, tmp_path):
+    run = tiny.recover(tmp_path, "--iteration", 0)
+    for name, i in itertools.product(CLASSES, range(2)):
+        stored, real = run / f"syn/{name}/{name}_ipc{i:04d}.png", tiny.data / f"train/{name}/{i:02d}.png"
+        assert numpy.array_equal(Image.open(stored), Image.open(real))
+
+
+def test_random_initialisation_takes_no_image_twice(tiny, tmp_path):
+    run = tiny.recover(tmp_path, "--iteration", 0, "--init", "random", "--ipc-end", 6)
+    for name in CLASSES:
+        ours, real = ({numpy.asarray(Image.open(path)).tobytes() for path in folder.iterdir()}
+                      for folder in (run / "syn" / name, tiny.data / "train" / name))
+        assert ours == real and len(ours) == 6
+
+
+def test_jpeg_images_are_read_as_stored(tiny, tmp_path):
+    run = tiny.recover(tmp_path, "--image-format", "jpg", "--jpeg-quality", 40)
+    files = sorted(run.glob("syn/*/*"))
+    assert {Image.open(path).format for path in files} == {"JPEG"} and len(files) == 8
+    tiny.relabel(run)
+    assert tiny.validate(run)["n"] == 2
+
+
+def test_short_classes_are_left_out_and_listed(tiny, tmp_path):
+    data = shutil.copytree(tiny.data, tmp_path / "data")
+    (data / "train" / "bee" / "05.png").unlink()
+    shutil.copytree(data / "train" / "dog", data / "train" / "eel")
+    shutil.copytree(data / "val" / "dog", data / "val" / "eel")
+    for path in list((data / "train" / "eel").iterdir())[1:]:
+        path.unlink()
+    dataset = ("--dataset", f"folder:{data}")
+    train_teachers.main(tiny.teacher_flags(tmp_path / "teachers", *dataset, "--epochs", 1))
+    weights = ("--weights-dir", tmp_path / "teachers", "--min-teacher-accuracy", 0)
+    run = tiny.recover(tmp_path, *dataset, *weights, "--ipc-end", 6, "--allow-short-classes")
+    units, manifest = units_of(run), read_json(run / "manifest.json")
+    assert units["ipc0005_chunk00"]["short_classes"] == ["bee"]
+    assert units["ipc0005_chunk02"]["short_classes"] == ["eel"]
+    assert units["ipc0005_chunk02"]["files"] == {} == units["ipc0005_chunk02"]["final"]
+    assert units["ipc0000_chunk02"]["short_classes"] == []
+    assert sorted(path.name for path in run.glob("syn/bee/*")) == [f"bee_ipc{i:04d}.png" for i in range(5)]
+    assert manifest["ipc"] == 6 and sum(len(unit["files"]) for unit in manifest["units"]) == 3 * 6 + 5 + 1
+    tiny.relabel(run, *weights)
+    assert tiny.validate(run, "--fkd-path", run / "fkd" / "6")["n"] == 2
+
+
+def test_a_verifier_is_logged(tiny, tmp_path):
+    _, _, rows = run_with(tiny, tmp_path, "--verifier", "--verifier-arch", "narrow_plain", "--iteration", 0)
+    assert {row["verifier_top1"] for row in rows if row.get("done")} == {1.0}  # real images, learnt by heart
+
+
+# ---------------------------------------------------------------- every choice of relabel and validate
+
+def stored_labels(folder: Path) -> dict:
+    return torch.load(folder / "epoch_000.pt", weights_only=True)
+
+
+def test_every_ensemble(made, tiny, tmp_path):
+    logits = [stored_labels(tiny.relabel(made, "--fkd-path", tmp_path / name, "--ensemble", name))["logits"]
+              for name in ENSEMBLES]
+    assert len({tensor.numpy().tobytes() for tensor in logits}) == len(ENSEMBLES)
+    assert read_json(tmp_path / "primary" / "2" / "manifest.json")["weights"].keys() == {"narrow_resnet"}
+
+
+def test_mixup_and_no_mix(made, tiny, tmp_path):
+    mixup = stored_labels(tiny.relabel(made, "--fkd-path", tmp_path / "mixup", "--mix-type", "mixup"))
+    assert ((mixup["mix_lam"] > 0) & (mixup["mix_lam"] < 1)).all() and not mixup["mix_box"].any()
+    plain = stored_labels(tiny.relabel(made, "--fkd-path", tmp_path / "none", "--mix-type", "none"))
+    assert (plain["mix_lam"] == 1).all() and plain["mix_index"].tolist() == [0, 1, 2, 3, 4, 0, 1, 2]
+    for name in ("mixup", "none"):
+        assert tiny.validate(made, "--fkd-path", tmp_path / name, "--ipc", 2, "--mix-type", name,
+                             "--output-dir", tmp_path / f"students_{name}")["n"] == 2
+
+
+def test_steps_per_epoch_shorten_every_epoch(made, tiny, tmp_path):
+    folder = tiny.relabel(made, "--fkd-path", tmp_path, "--steps-per-epoch", 1)
+    assert all(len(torch.load(path, weights_only=True)["index"]) == 5 for path in folder.glob("*.pt"))
+    assert tiny.validate(made, "--fkd-path", folder, "--output-dir", tmp_path / "students")["n"] == 2
+
+
+def student_rows(made, tiny, out, *flags) -> list[dict]:
+    """The log of one student."""
+    tiny.validate(made, "--output-dir", out, "--seeds", 0, *flags)
+    return read_log(out / "seed0" / "log.jsonl")
+
+
+def test_every_loss(made, tiny, tmp_path):
+    soft = {name: student_rows(made, tiny, tmp_path / name, "--loss-type", name)
+            for name in LOSSES if name != "ce"}
+    hard = student_rows(made, tiny, tmp_path / "ce", "--loss-type", "ce", "--fkd-path", "", "--epochs", 3,
+                        "--batch-size", 5)
+    first = [rows[0]["loss"] for rows in (*soft.values(), hard)]
+    assert len(set(first)) == len(LOSSES) and min(first) > 0
+    assert soft["kl_gt"][0]["loss"] > soft["kl"][0]["loss"]
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_every_schedule_sets_the_rate_of_every_epoch(name, made, tiny, tmp_path):
+    rows = student_rows(made, tiny, tmp_path, "--schedule", name, "--adamw-lr", 0.004, "--zeta", 2)
+    assert [row["lr"] for row in rows] == pytest.approx([0.004 * SCHEDULES[name](t, 3, 2) for t in range(3)])
+
+
+def test_micro_batches_change_batchnorm_and_sgd_the_step(made, tiny, tmp_path):
+    losses = [student_rows(made, tiny, tmp_path / str(i), *flags)[-1]["loss"] for i, flags in enumerate([
+        (), ("--gradient-accumulation-steps", 2), ("--optimizer", "sgd"), ("--adamw-weight-decay", 0.5)])]
+    assert len(set(losses)) == 4
+
+
+def test_fewer_epochs_than_labels(made, tiny, tmp_path):
+    rows = student_rows(made, tiny, tmp_path, "--epochs", 2, "--allow-fewer-epochs")
+    assert [row["epoch"] for row in rows] == [0, 1]
+
+
+def test_evaluation_every_so_many_epochs_and_at_the_end(made, tiny, tmp_path):
+    rows = student_rows(made, tiny, tmp_path, "--eval-every", 10)
+    assert ["top1" in row for row in rows] == [True, False, True]
+
+
+def test_diversity_of_equal_images_is_one(tiny, tmp_path, capsys):
+    data = write_data(tmp_path / "data")
+    for pair in (("ant", "ant"), ("bee", "dog")):  # the second image of a class is the first of another
+        there, taken = (data / "train" / name for name in pair)
+        shutil.copyfile(taken / "00.png", there / "01.png")
+    run = tiny.recover(tmp_path, "--dataset", f"folder:{data}", "--iteration", 0)
+    found = diversity.main(words("--data", run, "--arch-name", "narrow_plain", "--weights-dir", tiny.teachers,
+                                 *PROCESS))
+    assert found["classes"][0] == pytest.approx(1) and found["classes"][1] < 0.99
+    assert found["mean"] == pytest.approx(statistics.mean(found["classes"]))
+    assert f"{found['mean']:.4f}" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------- plans
+
+def test_dry_runs_of_a_finished_run_write_nothing(made, tiny, capsys):
+    before = modification_times(made)
+    plans = []
+    for main, flags in ((data_synthesis.main, tiny.recover_flags(made.parent, "--ipc-end", 4)),
+                        (generate_soft_label.main, tiny.relabel_flags(made)),
+                        (train_FKD.main, tiny.validate_flags(made, "--seeds", 0, 1, 2))):
+        main([*flags, "--dry-run"])
+        plans.append(capsys.readouterr().out)
+    assert modification_times(made) == before
+    assert "8 in all, 8 of this shard, 4 to do" in plans[0] and "12 to do" in plans[0]
+    assert "3, 0 to do" in plans[1] and "narrow_resnet + narrow_shufflenet + narrow_alexnet" in plans[1]
+    assert "3 x narrow_resnet" in plans[2] and "1 to do" in plans[2]
+    assert all("measured here" in plan or "unknown until" not in plan for plan in plans)
+
+
+def test_dry_runs_before_there_is_anything(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for main, flags, told in (
+            (data_synthesis.main, ("--train-data-path", "nowhere", "--ipc-end", 10),
+             ("100 in all", "255000 to do", "resnet18 <- resnet18", "10000 (10 IPC indices x 1000 classes)")),
+            (generate_soft_label.main, ("--ipc", 10), ("300 to do", "batches of 50", "6.")),
+            (train_FKD.main, ("--ipc", 10, "--fkd-path", "out/fkd/10", "--epochs", 300, "--batch-size", 50),
+             ("60000 steps", "1 x resnet18", "10000, batches of 50 in 2 micro-batches"))):
+        main(words(*flags, "--dry-run"))
+        shown = capsys.readouterr().out
+        assert all(text in shown for text in told), shown
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---------------------------------------------------------------- processes
+
+def test_two_processes_train_the_student_of_one(made, tiny, tmp_path):
+    micro = ("--gradient-accumulation-steps", 2, "--seeds", 0)
+    alone = student_rows(made, tiny, tmp_path / "one", *micro)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m",
+               "validate.train_FKD", *tiny.validate_flags(made, "--output-dir", tmp_path / "two", *micro)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
+    together = read_log(tmp_path / "two" / "seed0" / "log.jsonl")
+    assert [row["loss"] for row in together] == pytest.approx([row["loss"] for row in alone], rel=1e-4)
+    ours, theirs = (torch.load(tmp_path / name / "seed0" / "student_last.pt", weights_only=True)
+                    for name in ("two", "one"))
+    weights = [name for name in ours if "running" not in name and "num_batches" not in name]
+    assert all(torch.allclose(ours[name], theirs[name], atol=1e-4) for name in weights)
+    assert read_json(tmp_path / "two" / "results.json")["n"] == 1
