@@ -122,7 +122,8 @@ def train_teacher(name: str, pixels, labels, *, config: TeacherConfig, device, n
     Args: pixels: (N, 3, H, W) uint8, labels: (N,), the training set.
     """
     seed_everything(config.seed, "teacher", name)
-    model = build_model(name, num_classes=num_classes, stem=config.stem).to(device)
+    model = build_model(name, num_classes=num_classes, stem=config.stem)
+    model = model.to(device, memory_format=torch.channels_last)
     optimizer, first = _optimizer(model, config), 0
     unfinished = Path(config.output_dir) / f"{name}.unfinished.pt"
     if unfinished.is_file():
@@ -146,7 +147,7 @@ def train_teacher(name: str, pixels, labels, *, config: TeacherConfig, device, n
 
 def _save_teacher(name, model, accuracy, class_names, config) -> dict:
     path = Path(config.output_dir) / f"{name}.pt"
-    save_tensors(path, {key: value.cpu() for key, value in model.state_dict().items()})
+    save_tensors(path, {key: value.cpu().contiguous() for key, value in model.state_dict().items()})
     record = {"name": name, "accuracy": accuracy, "class_names": class_names, "stem": config.stem,
               "sha256": sha256_file(path), "recipe": identity(config), "versions": versions()}
     write_json(path.with_suffix(".json"), record)

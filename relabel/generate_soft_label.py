@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from models.preflight import preflight
 from models.registry import load_teachers, model_spec
 from relabel.labels import label_epoch
@@ -182,7 +184,8 @@ def main(argv=None) -> Path:
     size = label_bytes(len(entries), len(manifest["class_names"]), config)
     check_free_disk(folder, size * len(mine) // config.epochs)
     say(f"{folder}: {len(mine)} epochs of labels to make; {config.epochs} epochs take {readable(size)}")
-    log, models = Log(folder / log_name(shard)), [teacher.model for teacher in teachers.values()]
+    models = [teacher.model.to(memory_format=torch.channels_last) for teacher in teachers.values()]
+    log = Log(folder / log_name(shard))
     for epoch in progress(mine, text="relabel"):
         started = time.perf_counter()
         labels = label_epoch(pixels, models, epoch=epoch, seed=config.seed, views=views,

@@ -1,9 +1,17 @@
 """Fixtures that several test files share: tiny teachers, generators, folders of pictures."""
+import random
+
 import numpy
 import pytest
 import torch
 from PIL import Image
 from torch import nn
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Nets of a few pixels: waking a second thread takes longer than the work."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture
@@ -36,11 +44,11 @@ def tiny_teacher():
 
 @pytest.fixture
 def image_folder():
-    """f(folder, {class name: number of images}): writes 12 x 10 PNGs, image i of class k all of grey 20 k + i."""
+    """f(folder, {class name: number}): writes 12 x 10 PNGs, image i of class k all of grey 20 k + i."""
     def make(folder, counts: dict[str, int]) -> None:
         for k, (name, num) in enumerate(counts.items()):
             (folder / name).mkdir(parents=True)
-            for i in range(num):
+            for i in random.Random(0).sample(range(num), num):  # a directory's order is not the files'
                 grey = numpy.full((10, 12, 3), 20 * k + i, numpy.uint8)
                 Image.fromarray(grey).save(folder / name / f"{i:03d}.png")
     return make

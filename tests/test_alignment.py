@@ -79,7 +79,8 @@ def test_only_the_first_slices_are_aligned_and_all_have_logits(model, images, al
     expected_logits = model(images)
     logits, r_bn = BNAlignment(model, first_multiplier=FIRST)(images, slices=3, aligned=aligned)
     torch.testing.assert_close(logits, expected_logits)
-    assert r_bn.tolist() == pytest.approx([closed_form(model, x) for x in images.split(N)[:aligned]], rel=1e-5)
+    expected = [closed_form(model, own) for own in images.split(N)[:aligned]]
+    assert r_bn.tolist() == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_multiplier_is_that_of_the_first_layer_only(model, images):

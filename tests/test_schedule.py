@@ -4,7 +4,8 @@ import pytest
 from utils.schedule import SCHEDULES, cosine, crop_curriculum, linear, num_iterations, ssrs
 
 
-@pytest.mark.parametrize("epoch, factor", [(0, 1), (150, 0.9045), (250, 0.7500), (251, 0.1225), (299, 0.0025)])
+@pytest.mark.parametrize("epoch, factor",
+                         [(0, 1), (150, 0.9045), (250, 0.7500), (251, 0.1225), (299, 0.0025)])
 def test_ssrs_of_300_epochs(epoch, factor):
     assert round(ssrs(epoch, 300, 2.5), 4) == factor
 
@@ -40,7 +41,8 @@ def test_iterations_fall_by_500_and_start_again():
 
 
 def test_step_zero_is_the_fixed_schedule():
-    assert {num_iterations(i, iteration=4000, iteration_step=0, iteration_period=8) for i in range(20)} == {4000}
+    law = {"iteration": 4000, "iteration_step": 0, "iteration_period": 8}
+    assert {num_iterations(i, **law) for i in range(20)} == {4000}
 
 
 def test_the_crop_curriculum_falls_from_the_whole_image():

@@ -11,11 +11,13 @@ from recover.selection import SELECTIONS, Teachers, plan_selection
 POOL = ("phi", "m", "e", "s", "plain")
 WITH_BN = ["phi", "m", "e", "s"]
 DRAWS = 24000
+THREE_SLOTS = {0: 1 / 8, 1: 3 / 8, 2: 3 / 8, 3: 1 / 8}  # further teachers: three slots, each with p = 0.5
 
 
 def draws(law, *, pool=POOL, max_bn=4, with_bn=WITH_BN, num=DRAWS):
     rng = random.Random(7)
-    return [SELECTIONS[law](rng, pool=pool, primary="phi", max_bn=max_bn, with_bn=with_bn) for _ in range(num)]
+    return [SELECTIONS[law](rng, pool=pool, primary="phi", max_bn=max_bn, with_bn=with_bn)
+            for _ in range(num)]
 
 
 def assert_frequencies(seen, expected: dict, num=DRAWS):
@@ -29,14 +31,13 @@ def assert_frequencies(seen, expected: dict, num=DRAWS):
 def test_bernoulli_fills_three_further_slots_with_a_half_each():
     seen = draws("bernoulli")
     assert all(aligned[0] == "phi" and len(set(aligned)) == len(aligned) for aligned in seen)
-    assert_frequencies([len(aligned) - 1 for aligned in seen], {0: 1 / 8, 1: 3 / 8, 2: 3 / 8, 3: 1 / 8})
+    assert_frequencies([len(aligned) - 1 for aligned in seen], THREE_SLOTS)
     for name in POOL[1:]:
         assert_frequencies([name in aligned for aligned in seen], {True: 0.375, False: 0.625})
 
 
 def test_bernoulli_subsets_of_one_size_are_equally_likely():
-    size_law = {0: 1 / 8, 1: 3 / 8, 2: 3 / 8, 3: 1 / 8}
-    expected = {frozenset(chosen): p / math.comb(4, k) for k, p in size_law.items()
+    expected = {frozenset(chosen): p / math.comb(4, k) for k, p in THREE_SLOTS.items()
                 for chosen in itertools.combinations(POOL[1:], k)}
     assert_frequencies([frozenset(aligned[1:]) for aligned in draws("bernoulli")], expected)
 
@@ -44,7 +45,8 @@ def test_bernoulli_subsets_of_one_size_are_equally_likely():
 def test_bernoulli_slots_are_bounded_by_k_max_and_by_the_pool():
     assert set(draws("bernoulli", max_bn=1, num=100)) == {("phi",)}
     assert_frequencies([len(a) for a in draws("bernoulli", max_bn=2)], {1: 1 / 2, 2: 1 / 2})
-    assert_frequencies([len(a) for a in draws("bernoulli", pool=POOL[:3], max_bn=9)], {1: 1 / 4, 2: 1 / 2, 3: 1 / 4})
+    of_three = draws("bernoulli", pool=POOL[:3], max_bn=9)
+    assert_frequencies([len(a) for a in of_three], {1: 1 / 4, 2: 1 / 2, 3: 1 / 4})
 
 
 @pytest.mark.parametrize("max_bn", [1, 2, 4, 9])
@@ -82,13 +84,13 @@ def test_pre_shares_one_draw_among_iterations_and_chunks_of_an_index():
 def test_pre_draws_follow_the_law_over_the_indices():
     num = 4000
     further = [len(plan(ipc_id, iterations=1)[0].aligned) - 1 for ipc_id in range(num)]
-    assert_frequencies(further, {0: 1 / 8, 1: 3 / 8, 2: 3 / 8, 3: 1 / 8}, num)
+    assert_frequencies(further, THREE_SLOTS, num)
 
 
 def test_intra_redraws_at_every_iteration_and_for_every_chunk():
     first, second = (plan(0, chunk, 8000, selection="intra") for chunk in (0, 1))
     for teachers in (first, second):
-        assert_frequencies([len(t.aligned) - 1 for t in teachers], {0: 1 / 8, 1: 3 / 8, 2: 3 / 8, 3: 1 / 8}, 8000)
+        assert_frequencies([len(t.aligned) - 1 for t in teachers], THREE_SLOTS, 8000)
     assert first != second and first != plan(1, 0, 8000, selection="intra")
     assert first == plan(0, 0, 8000, selection="intra")
 

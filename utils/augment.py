@@ -175,14 +175,14 @@ def render_batch(images: torch.Tensor, plan: dict, batch: int, *, batch_size: in
 
     Args:    images: (M, C, H, W) uint8, the whole distilled set, on any device;  plan: as `plan_epoch`'s;
              batch: which batch of the epoch.
-    Returns: (B, C, size, size) float32 on the images' device.
+    Returns: (B, C, size, size) float32 on the images' device, channels last in memory.
     """
     part = slice(batch * batch_size, (batch + 1) * batch_size)
     chosen = images[plan["index"][part].long().to(images.device)].float()
     views = resample(chosen, plan["crop"][part].to(images.device), plan["flip"][part], size=size)
-    views = normalize(views, mean, std)
-    return mix(views, mix_type=mix_type, partner=plan["mix_index"][part], box=plan["mix_box"][batch],
-               lam=float(plan["mix_lam"][batch]))
+    views = mix(normalize(views, mean, std), mix_type=mix_type, partner=plan["mix_index"][part],
+                box=plan["mix_box"][batch], lam=float(plan["mix_lam"][batch]))
+    return views.contiguous(memory_format=torch.channels_last)
 
 
 def normalize(pixels: torch.Tensor, mean, std) -> torch.Tensor:

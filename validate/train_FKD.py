@@ -189,7 +189,8 @@ def views_source(config: ValidateConfig, folder: Path | None, *, num_images: int
 def build_student(config: ValidateConfig, *, num_classes: int, seed: int, device):
     """A fresh student and its optimiser; every rank builds the same from the seed."""
     seed_everything(seed, "student", config.model)
-    student = build_model(config.model, num_classes=num_classes, stem=config.stem).to(device)
+    student = build_model(config.model, num_classes=num_classes, stem=config.stem)
+    student = student.to(device, memory_format=torch.channels_last)
     groups = parameter_groups(student, config.adamw_weight_decay)
     if config.optimizer == "sgd":
         return student, torch.optim.SGD(groups, lr=config.adamw_lr, momentum=config.momentum)

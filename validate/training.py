@@ -141,7 +141,7 @@ class Journal:
 
 def save_student(path: Path, student: nn.Module) -> None:
     """A bare state dict on the CPU: three lines of plain torch load it (see the README)."""
-    save_tensors(path, {name: value.cpu() for name, value in student.state_dict().items()})
+    save_tensors(path, {name: value.cpu().contiguous() for name, value in student.state_dict().items()})
 
 
 def train_student(student: nn.Module, optimizer, journal: Journal | None, *, pixels, targets, views_of,
