@@ -1,0 +1,49 @@
+"""Ensembles of logits against numpy, teacher by teacher and row by row."""
+import numpy as np
+import pytest
+import torch
+
+from models.ensemble import ENSEMBLES
+
+T, N, K = 4, 6, 5
+
+
+@pytest.fixture
+def logits(gen):
+    """(T, N, K) with teachers and rows of very different norms."""
+    scale = torch.tensor([1.0, 5.0, 0.2, 20.0])[:, None, None] * torch.linspace(0.5, 3, N)[:, None]
+    return torch.randn(T, N, K, generator=gen, dtype=torch.float64) * scale
+
+
+def test_equal_norm_scales_each_matrix_to_the_mean_frobenius_norm(logits):
+    norms = [np.sqrt((matrix.numpy() ** 2).sum()) for matrix in logits]
+    scaled = [matrix.numpy() * np.mean(norms) / norm for matrix, norm in zip(logits, norms, strict=True)]
+    expected = sum(scaled) / T
+    np.testing.assert_allclose(ENSEMBLES["equal-norm"](logits), expected, rtol=1e-10)
+
+
+def test_equal_norm_does_not_depend_on_one_teachers_scale_but_for_the_mean(logits):
+    louder = logits * torch.tensor([1.0, 1.0, 1.0, 7.0])[:, None, None]
+    one, other = (ENSEMBLES["equal-norm"](x).numpy() for x in (logits, louder))
+    ratio = other / one
+    np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-9)
+
+
+def test_primary_half_scales_each_row_to_the_mean_row_norm(logits):
+    numbers, rows = logits.numpy(), []
+    for n in range(N):
+        others = (numbers[1, n] + numbers[2, n] + numbers[3, n]) / 3
+        rows.append((numbers[0, n] + others) / 2)
+    norms = [np.sqrt((row ** 2).sum()) for row in rows]
+    expected = [row * np.mean(norms) / norm for row, norm in zip(rows, norms, strict=True)]
+    np.testing.assert_allclose(ENSEMBLES["primary-half"](logits), expected, rtol=1e-10)
+
+
+def test_mean_and_primary(logits):
+    np.testing.assert_allclose(ENSEMBLES["mean"](logits), logits.numpy().sum(0) / T)
+    np.testing.assert_array_equal(ENSEMBLES["primary"](logits), logits.numpy()[0])
+
+
+def test_an_ensemble_of_one_teacher_is_that_teacher(logits):
+    for name in ("equal-norm", "mean", "primary"):
+        np.testing.assert_allclose(ENSEMBLES[name](logits[:1]), logits[0], rtol=1e-10)

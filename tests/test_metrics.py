@@ -1,0 +1,72 @@
+"""Accuracy and diversity against explicit pairs and counts."""
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from utils.metrics import evaluate, intra_class_cosine, mean_and_std, topk_hits
+
+CPU = torch.device("cpu")
+
+
+def test_intra_class_cosine_is_the_mean_over_explicit_pairs(gen):
+    features = torch.randn(12, 6, generator=gen) * torch.linspace(0.1, 9, 12)[:, None]
+    labels = torch.tensor([2, 0, 2, 5, 0, 2, 0, 2, 7, 0, 7, 2])  # class 5 has a single image
+    expected = []
+    for label in (0, 2, 7):
+        members = features[labels == label].double().numpy()
+        expected.append(np.mean([a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+                                 for a, b in itertools.combinations(members, 2)]))
+    assert intra_class_cosine(features, labels) == pytest.approx(expected, rel=1e-6)
+
+
+def test_equal_images_have_cosine_one_and_orthogonal_ones_zero():
+    labels = torch.tensor([0, 0, 0, 1, 1])
+    features = torch.tensor([[1.0, 2], [2, 4], [3, 6], [1, 0], [0, 5]])
+    assert intra_class_cosine(features, labels) == pytest.approx([1.0, 0.0])
+
+
+@pytest.mark.parametrize("values, mean, std", [
+    ([3.0], 3, 0), ([1, 2, 4, 5], 3, np.sqrt(10 / 3)), (iter([0.5, 0.25]), 0.375, 0.125 * np.sqrt(2))])
+def test_mean_and_std_divide_by_one_less(values, mean, std):
+    assert mean_and_std(values) == pytest.approx((mean, std))
+
+
+def test_topk_hits_count_the_labels_among_the_largest(gen):
+    logits, labels = torch.randn(50, 9, generator=gen), torch.randint(0, 9, (50,), generator=gen)
+    for k in (1, 5, 20):
+        largest = np.argsort(-logits.numpy(), axis=1)[:, :k]
+        expected = sum(label in row for row, label in zip(largest, labels.tolist(), strict=True))
+        assert topk_hits(logits, labels, k) == expected
+
+
+class Spy(nn.Module):
+    """Its logits are the mean pixel of eight bands of the image; notes how it is called."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.calls = nn.BatchNorm2d(3), []
+
+    def forward(self, images):
+        self.calls.append((self.training, torch.is_grad_enabled(), images.dtype, len(images)))
+        return self.norm(images).mean(1).mean(2)
+
+
+def test_evaluate_is_the_share_of_hits_over_all_images(gen):
+    pixels = torch.randint(0, 256, (10, 3, 8, 8), generator=gen, dtype=torch.uint8)
+    labels = torch.randint(0, 8, (10,), generator=gen)
+    model, mean, std = Spy().train(), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    batches = list(zip(pixels.split(4), labels.split(4), strict=True))
+    seen = evaluate(model, batches, mean=mean, std=std, device=CPU)
+    normal = (pixels.numpy() / 255 - np.reshape(mean, (3, 1, 1))) / np.reshape(std, (3, 1, 1))
+    order = np.argsort(-normal.mean(1).mean(2), axis=1)
+    top1, top5 = (np.mean([label in row[:k] for row, label in zip(order, labels.tolist(), strict=True)])
+                  for k in (1, 5))
+    assert seen == {"top1": pytest.approx(top1), "top5": pytest.approx(top5), "images": 10}
+    assert 0 < top1 < top5
+    assert model.calls == [(False, False, torch.float32, n) for n in (4, 4, 2)]
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
