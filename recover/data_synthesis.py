@@ -146,6 +146,11 @@ class RecoverConfig(ProcessFlags, TeacherFlags):
         dataset_spec(self.dataset)
         for name in self.all_teachers:
             model_spec(name)
+        if self.teachers == "dual":
+            with_bn = set(names_with_batchnorm(self.teacher_pool, stem=self.stem))
+            primaries = self.teacher_pool if self.primary == "drawn" else (self.arch_name,)
+            require(all(with_bn - {phi} for phi in primaries), f"--teachers dual needs a network with "
+                    f"BatchNorm other than the primary in --pool, got {' '.join(self.teacher_pool)}")
 
     @property
     def run(self) -> Path:
