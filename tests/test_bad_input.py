@@ -1,0 +1,534 @@
+"""Every bad input ends in one clear line and exit status 2, and leaves nothing half-written."""
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from helpers import CLASSES, POOL, contents, pixels_of, words, write_data, write_pictures
+from PIL import Image
+
+from models import train_teachers
+from models.registry import build_model
+from recover import data_synthesis
+from relabel import generate_soft_label
+from utils import formats
+from utils.formats import read_json, write_json
+from utils.runtime import command_line
+from validate import diversity, train_FKD
+
+pytest_plugins = ["stage_fixtures"]
+ROOT = Path(__file__).parents[1]
+RECOVER, RELABEL, VALIDATE = data_synthesis.main, generate_soft_label.main, train_FKD.main
+
+
+@pytest.fixture
+def copied(made, tmp_path) -> Path:
+    """The finished run, to be damaged."""
+    return shutil.copytree(made, tmp_path / "copied")
+
+
+@pytest.fixture
+def recover_refused(refused, tiny, tmp_path):
+    """f(*flags): the line with which recover refuses, having written nothing."""
+    def run(*flags) -> str:
+        line = refused(RECOVER, tiny.recover_flags(tmp_path / "out", *flags))
+        assert not (tmp_path / "out").exists()
+        return line
+    return run
+
+
+@pytest.fixture
+def stage_refused(refused, tiny, copied):
+    """f(main, *flags): the line with which relabel or validate refuses, the run left as it was."""
+    def run(main, *flags) -> str:
+        before = contents(copied)
+        make = tiny.relabel_flags if main is RELABEL else tiny.validate_flags
+        line = refused(main, make(copied, *flags))
+        assert contents(copied) == before
+        return line
+    return run
+
+
+def names(line: str, *parts) -> bool:
+    """Whether a line names all of these; shows it otherwise."""
+    missing = [str(part) for part in parts if str(part) not in line]
+    assert not missing, f"{missing} not in: {line}"
+    return True
+
+
+def save_weights(folder: Path, names, *, num_classes: int = len(CLASSES)) -> Path:
+    """Random weights without a record beside them."""
+    folder.mkdir()
+    torch.manual_seed(0)
+    for name in names:
+        model = build_model(name, num_classes=num_classes, stem="small")
+        torch.save(model.state_dict(), folder / f"{name}.pt")
+    return folder
+
+
+# ---------------------------------------------------------------- real data
+
+@pytest.mark.parametrize("flags, named", [
+    (("--dataset", "imagenet-1k", "--train-data-path", "/nowhere"), ("/nowhere", "--train-data-path")),
+    (("--dataset", "imagenet-1k"), ("no data folder given", "--train-data-path", "IMAGENET")),
+    (("--dataset", "folder:/nowhere"), ("--dataset folder:/nowhere", "expected a folder of class folders")),
+    (("--dataset", "imagenet"), ("--dataset imagenet", "imagenet-1k", "folder:PATH")),
+])
+def test_missing_data(flags, named, recover_refused):
+    assert names(recover_refused(*flags), *named)
+
+
+def test_empty_data(recover_refused, tmp_path):
+    data = tmp_path / "data"
+    (data / "train").mkdir(parents=True)
+    assert names(recover_refused("--dataset", f"folder:{data}"), data, "expected a folder of class folders")
+    for name in CLASSES:
+        (data / "train" / name).mkdir()
+    assert names(recover_refused("--dataset", f"folder:{data}"), data / "train", "no images found")
+    for name in CLASSES[1:]:
+        write_pictures(data / "more", {name: 1})
+        (data / "more" / name / "00.png").rename(data / "train" / name / "00.png")
+    line = recover_refused("--dataset", f"folder:{data}", "--ipc-end", 1)
+    assert names(line, data / "train", "'ant' holds no image")
+
+
+@pytest.mark.parametrize("name, expected", [("cifar10", 10), ("cifar100", 100), ("imagenet-1k", 1000)])
+def test_a_wrong_number_of_classes(name, expected, recover_refused, tiny):
+    line = recover_refused("--dataset", name, "--train-data-path", tiny.data)
+    assert names(line, tiny.data, f"expected {expected} classes", "got 4", "--dataset folder:PATH")
+
+
+def test_a_class_with_too_few_images(recover_refused):
+    line = recover_refused("--ipc-end", 7)
+    assert names(line, "'ant'", "6 training images", "--ipc-end needs 7", "--allow-short-classes")
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:len(content) // 2], lambda content: b"no image",
+                                    lambda content: b""])
+def test_a_corrupt_image_is_found_before_anything_is_written(damage, refused, tiny, tmp_path):
+    data = shutil.copytree(tiny.data, tmp_path / "data")
+    bad = data / "train" / "cat" / "01.png"
+    bad.write_bytes(damage(bad.read_bytes()))
+    argv = tiny.recover_flags(tmp_path / "out", "--dataset", f"folder:{data}")
+    assert names(refused(RECOVER, argv), bad, "not a readable image", "replace or delete it")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_corrupt_image_met_late_leaves_whole_units(refused, tiny, made, tmp_path):
+    data = shutil.copytree(tiny.data, tmp_path / "data")
+    bad = data / "train" / "cat" / "01.png"
+    whole = bad.read_bytes()
+    bad.write_bytes(whole[:200])
+    flags = ("--dataset", f"folder:{data}", "--min-teacher-accuracy", 0)
+    assert names(refused(RECOVER, tiny.recover_flags(tmp_path, *flags)), bad, "not a readable image")
+    run = tmp_path / "run"
+    assert len(list(run.glob("units/*"))) == 3 and len(list(run.glob("syn/*/*"))) == 6
+    bad.write_bytes(whole)
+    tiny.recover(tmp_path, *flags)
+    assert numpy.array_equal(pixels_of(run), pixels_of(made))
+
+
+def test_every_kind_of_image_is_converted(tiny, tmp_path):
+    data = write_data(tmp_path / "data", train=1)
+    rng = numpy.random.default_rng(0)
+    grey, deep = rng.integers(0, 256, (16, 16), numpy.uint8), rng.integers(0, 65536, (16, 16), numpy.uint16)
+    colours = rng.integers(0, 256, (16, 16, 3), numpy.uint8)
+    rgb = Image.fromarray(colours)
+    alpha = rgb.copy()
+    alpha.putalpha(Image.fromarray(grey))
+    palette = rgb.quantize(64)
+    pictures = {"cmyk": rgb.convert("CMYK"), "deep": Image.fromarray(deep), "grey": Image.fromarray(grey),
+                "palette": palette, "rgba": alpha}
+    shutil.rmtree(data / "train")
+    for name, picture in pictures.items():
+        (data / "train" / name).mkdir(parents=True)
+        picture.save(data / "train" / name / ("0.tif" if name == "cmyk" else "0.png"))
+    weights = save_weights(tmp_path / "weights", POOL, num_classes=5)
+    run = tiny.recover(tmp_path, "--dataset", f"folder:{data}", "--iteration", 0, "--ipc-end", 1,
+                       "--weights-dir", weights, "--min-teacher-accuracy", 0)
+    stored = dict(zip(sorted(pictures), pixels_of(run), strict=True))
+    assert numpy.array_equal(stored["grey"], numpy.repeat(grey[..., None], 3, 2))
+    assert numpy.abs(stored["deep"] - deep[..., None] / 257).max() < 1  # scaled, not clipped at 255
+    assert numpy.array_equal(stored["rgba"], colours)
+    assert numpy.array_equal(stored["cmyk"], colours)
+    assert numpy.array_equal(stored["palette"], palette.convert("RGB"))
+
+
+# ---------------------------------------------------------------- teachers
+
+def test_unknown_networks(recover_refused, stage_refused, refused, tiny, tmp_path):
+    for flags in (("--arch-name", "resnet19"), ("--pool", "narrow_resnet,resnet19"),
+                  ("--verifier", "--verifier-arch", "resnet19"), ("--weights", "resnet19=a.pt")):
+        assert names(recover_refused(*flags), "resnet19", "narrow_resnet", "mobilenet_v2")
+    assert names(stage_refused(RELABEL, "--arch-name", "resnet19"), "resnet19", "narrow_resnet")
+    assert names(stage_refused(VALIDATE, "--model", "resnet19"), "resnet19", "narrow_resnet")
+    line = refused(train_teachers.main, tiny.teacher_flags(tmp_path / "out", "--models", "resnet19"))
+    assert names(line, "resnet19", "narrow_resnet") and not (tmp_path / "out").exists()
+
+
+def test_weights_of_the_wrong_shape(recover_refused, tiny, tmp_path):
+    folder = save_weights(tmp_path / "weights", ["narrow_resnet"], num_classes=7)
+    line = recover_refused("--weights", f"narrow_resnet={folder / 'narrow_resnet.pt'}")
+    assert names(line, folder / "narrow_resnet.pt", "does not fit narrow_resnet", "(7,)", "expected (4,)",
+                 "number of classes")
+    line = recover_refused("--weights", f"narrow_plain={tiny.teachers / 'narrow_resnet.pt'}")
+    assert names(line, "does not fit narrow_plain")
+
+
+def test_weights_that_are_not_there(recover_refused, tmp_path):
+    line = recover_refused("--weights-dir", tmp_path / "nowhere")
+    assert names(line, tmp_path / "nowhere" / "narrow_resnet.pt", "models.train_teachers", "--weights")
+    assert names(recover_refused("--weights", "narrow_resnet=/nowhere.pt"), "/nowhere.pt", "narrow_resnet")
+    assert names(recover_refused("--weights", "narrow_plain"), "--weights narrow_plain", "expected name=path")
+
+
+def test_weights_that_are_damaged(recover_refused, tiny, tmp_path):
+    bad = tmp_path / "bad.pt"
+    bad.write_bytes((tiny.teachers / "narrow_resnet.pt").read_bytes()[:5000])
+    assert names(recover_refused("--weights", f"narrow_resnet={bad}"), bad, "not a weights file")
+    torch.save({"epoch": 3}, bad)
+    assert names(recover_refused("--weights", f"narrow_resnet={bad}"), bad, "expected a state dict")
+
+
+def test_teachers_below_the_floor(recover_refused, tiny, tmp_path):
+    weights = save_weights(tmp_path / "weights", POOL)
+    line = recover_refused("--weights-dir", weights)  # no record: min(0.5, 10 / classes)
+    assert names(line, "teacher narrow_resnet gets", "of 24 real images", "expected at least 50.0%",
+                 "--min-teacher-accuracy 0")
+    write_json(weights / "narrow_resnet.json", {"accuracy": 0.9})
+    assert names(recover_refused("--weights-dir", weights), "expected at least 63.0%")
+    line = recover_refused("--min-teacher-accuracy", 1.01)
+    assert names(line, "teacher narrow_resnet gets", "expected at least 101.0%")
+
+
+def test_labels_in_another_order_than_the_teachers(recover_refused, tiny, tmp_path):
+    """The commonest silent failure: the same class names, the classes themselves exchanged."""
+    data = shutil.copytree(tiny.data, tmp_path / "data")
+    shutil.rmtree(data / "train")
+    for name, other in zip(CLASSES, reversed(CLASSES), strict=True):
+        shutil.copytree(tiny.data / "train" / other, data / "train" / name)
+    line = recover_refused("--dataset", f"folder:{data}")
+    assert names(line, "teacher narrow_resnet gets 0.0%", "expected at least 70.0%", "check the class order")
+
+
+def test_teachers_of_other_class_names(recover_refused, tiny, tmp_path):
+    data = shutil.copytree(tiny.data, tmp_path / "data")
+    (data / "train" / "dog").rename(data / "train" / "eel")
+    line = recover_refused("--dataset", f"folder:{data}", "--min-teacher-accuracy", 0)
+    assert names(line, "narrow_resnet was trained with other class names", "class 3 is 'dog'", "'eel'")
+
+
+def test_relabel_checks_the_teachers_that_recover_did_not(stage_refused, tiny, copied, tmp_path):
+    shutil.rmtree(copied / "fkd")
+    weights = save_weights(tmp_path / "weights", [POOL[1]])
+    flags = ("--weights", f"{POOL[1]}={weights / POOL[1]}.pt")
+    line = stage_refused(RELABEL, *flags)
+    assert names(line, f"teacher {POOL[1]} gets", "of 12 real images", "at least 50.0%")
+    assert names(stage_refused(RELABEL, *flags, "--min-teacher-accuracy", 0.9), "at least 90.0%")
+    tiny.relabel(copied, *flags, "--min-teacher-accuracy", 0)
+
+
+def test_weights_that_are_not_numbers_stop_the_run(tiny, copied, tmp_path, monkeypatch, capfd):
+    state = torch.load(tiny.teachers / "narrow_resnet.pt", weights_only=True)
+    torch.save({name: torch.full_like(value, float("nan")) if value.is_floating_point() else value
+                for name, value in state.items()}, tmp_path / "nan.pt")
+    flags = ("--weights", f"narrow_resnet={tmp_path / 'nan.pt'}", "--min-teacher-accuracy", 0)
+    for main, argv, named in (
+            (RECOVER, tiny.recover_flags(tmp_path / "out", *flags),
+             ("loss is nan", "iteration 0 of IPC index 0")),
+            (RELABEL, tiny.relabel_flags(copied, *flags, "--fkd-path", tmp_path / "fkd"),
+             ("soft label of epoch 0 is not finite",))):
+        monkeypatch.setattr(sys, "argv", ["stage", *argv])
+        with pytest.raises(SystemExit) as ended:
+            command_line(main)
+        assert ended.value.code == 1 and names(capfd.readouterr().err.splitlines()[-1], *named)
+    assert not list(tmp_path.glob("out/**/*.png")) and not list(tmp_path.glob("fkd/**/*.pt"))
+
+
+# ---------------------------------------------------------------- earlier stages
+
+def test_a_missing_run(refused, tiny, tmp_path):
+    for main, argv, flag in ((RELABEL, tiny.relabel_flags(tmp_path / "run"), "--data"),
+                             (VALIDATE, tiny.validate_flags(tmp_path / "run"), "--train-dir"),
+                             (diversity.main, ["--data", tmp_path / "run"], "--data")):
+        line = refused(main, argv)
+        assert names(line, f"{flag} {tmp_path / 'run'}", "no distilled images", "recover/recover_r18.sh")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unfinished_run(refused, tiny, tmp_path):
+    run = tiny.recover(tmp_path, "--shard", "0/2")  # every first chunk of two
+    before = contents(run)
+    for main, argv in ((RELABEL, tiny.relabel_flags(run)), (VALIDATE, tiny.validate_flags(run))):
+        assert names(refused(main, argv), run, "IPC index 0 is not finished", "recover.data_synthesis")
+    assert contents(run) == before
+
+
+def test_more_images_than_there_are(stage_refused):
+    line = stage_refused(RELABEL, "--ipc", 4)
+    assert names(line, "--ipc 4", "2 complete IPC indices", "--ipc-end 4")
+
+
+def test_missing_labels(stage_refused, copied):
+    line = stage_refused(VALIDATE, "--fkd-path", copied / "fkd", "--ipc", 4)
+    assert names(line, "--fkd-path", "no soft labels", "relabel_r18.sh", "relabel.generate_soft_label")
+    line = stage_refused(VALIDATE, "--fkd-path", copied)
+    assert names(line, f"--fkd-path {copied}", "not of soft labels", "<run>/fkd/<ipc>")
+    line = stage_refused(RELABEL, "--data", copied / "fkd" / "2")
+    assert names(line, copied / "fkd" / "2", "expected a run of recover")
+
+
+def test_unfinished_labels(stage_refused, copied):
+    (copied / "fkd" / "2" / "manifest.json").unlink()
+    (copied / "fkd" / "2" / "epoch_001.pt").unlink()
+    line = stage_refused(VALIDATE)
+    assert names(line, copied / "fkd" / "2", "epochs of labels are missing", "relabel/relabel_r18.sh")
+
+
+def test_labels_of_other_images(refused, tiny, copied):
+    tiny.recover(copied.parent, "--exp-name", copied.name, "--seed", 5, "--overwrite")
+    before = contents(copied)
+    line = refused(VALIDATE, tiny.validate_flags(copied))
+    assert names(line, copied / "fkd" / "2", "made from other images", "--overwrite", "--train-dir")
+    line = refused(RELABEL, tiny.relabel_flags(copied))
+    assert names(line, copied / "fkd" / "2", "holds another configuration", "images is", "--overwrite")
+    assert contents(copied) == before
+    tiny.relabel(copied, "--overwrite")
+    assert tiny.validate(copied, "--overwrite")["n"] == 2
+
+
+@pytest.mark.parametrize("flag, value, stored", [
+    ("--batch-size", 4, 5), ("--epochs", 2, 3), ("--epochs", 4, 3), ("--mix-type", "none", "cutmix"),
+    ("--min-scale-crops", 0.5, 0.25), ("--steps-per-epoch", 1, None), ("--ipc", 1, 2)])
+def test_flags_that_contradict_the_labels(flag, value, stored, stage_refused):
+    line = stage_refused(VALIDATE, flag, value)
+    assert names(line, f"{flag} {value} contradicts the labels, made with {stored}")
+    assert ("--allow-fewer-epochs" in line) == (flag == "--epochs" and value < 3)
+
+
+def test_labels_of_another_resampler(stage_refused, copied):
+    for name in ("config.json", "manifest.json"):
+        path = copied / "fkd" / "2" / name
+        write_json(path, {**read_json(path), "resampler": "nearest/0"})
+    assert names(stage_refused(VALIDATE), "nearest/0", "rerun relabel with --overwrite")
+
+
+def test_another_data_set_than_the_images(stage_refused):
+    for main in (RELABEL, VALIDATE):
+        assert names(stage_refused(main, "--dataset", "cifar10"), "--dataset cifar10 contradicts")
+
+
+def test_test_images_of_other_classes(refused, tiny, tmp_path):
+    data = shutil.copytree(tiny.data, tmp_path / "data")
+    run = tiny.recover(tmp_path, "--dataset", f"folder:{data}", "--iteration", 0)
+    tiny.relabel(run)
+    (data / "val" / "dog").rename(data / "val" / "eel")
+    before = contents(run)
+    assert names(refused(VALIDATE, tiny.validate_flags(run)), "--val-dir", "class names are not those")
+    shutil.rmtree(data / "val" / "eel")
+    assert names(refused(VALIDATE, tiny.validate_flags(run)), "class names are not those")
+    assert contents(run) == before
+
+
+@pytest.mark.parametrize("main", [RELABEL, VALIDATE])
+def test_a_truncated_distilled_image(main, stage_refused, copied):
+    bad = copied / "syn" / "cat" / "cat_ipc0001.png"
+    bad.write_bytes(bad.read_bytes()[:300])
+    assert names(stage_refused(main), bad, "its bytes are not those", "rerun recover")
+    bad.unlink()
+    assert names(stage_refused(main), bad, "is missing", "rerun recover")
+
+
+def test_a_truncated_label_file(refused, tiny, copied):
+    shutil.rmtree(copied / "validate")
+    bad = copied / "fkd" / "2" / "epoch_002.pt"
+    whole = bad.read_bytes()
+    bad.write_bytes(whole[:len(whole) // 2])
+    line = refused(VALIDATE, tiny.validate_flags(copied))
+    assert names(line, bad, "damaged or truncated label file", "delete it and rerun relabel")
+    assert not list(copied.glob("validate/**/result*.json"))
+    bad.unlink()
+    tiny.relabel(copied)
+    assert bad.read_bytes() == whole and tiny.validate(copied)["n"] == 2
+
+
+def test_damaged_records(refused, tiny, copied):
+    unit = copied / "units" / "ipc0001_chunk00.json"
+    unit.write_text(unit.read_text()[:50])
+    assert names(refused(RELABEL, tiny.relabel_flags(copied)), unit, "damaged, not JSON", "delete it")
+    (copied / "config.json").write_text("")
+    argv = tiny.recover_flags(copied.parent, "--exp-name", copied.name)
+    assert names(refused(RECOVER, argv), copied / "config.json", "damaged, not JSON")
+
+
+# ---------------------------------------------------------------- flags
+
+@pytest.mark.parametrize("flags, named", [
+    (("--iteration", 4000, "--iteration-step", 600, "--ipc-end", 10),
+     ("--iteration 4000", "--iteration-step 600", "-200 iterations", "expected > 0")),
+    (("--iteration", 500, "--iteration-step", 500), ("some index 0 iterations",)),
+    (("--ipc-start", 2), ("--ipc-end must be > --ipc-start", "got 2 and 2")),
+    (("--ipc-end", 3, "--slices-per-batch", 2), ("--ipc-end 3", "multiples of --slices-per-batch 2")),
+    (("--slices-per-batch", 2, "--allow-short-classes"), ("--allow-short-classes needs",)),
+    (("--teachers", "dual", "--pool", "narrow_resnet,narrow_alexnet"), ("--teachers dual needs", "--pool")),
+    (("--teachers", "dual", "--pool", "narrow_resnet,narrow_alexnet", "--primary", "drawn"), ("BatchNorm",)),
+    (("--shard", "3/2"), ("--shard 3/2", "expected i/n with 0 <= i < n")),
+    (("--shard", "2"), ("--shard 2", "expected i/n")),
+    (("--shard", "0/2", "--overwrite"), ("--overwrite",)),
+    (("--device", "cuda:99"), ("--device cuda:99", "try cpu")),
+    (("--cos",), ("--cos is not a flag", "--schedule")),
+    (("--store-best-images",), ("--store-best-images is not a flag", "always stored")),
+    (("--wandb-api-key=1234",), ("--wandb-api-key is not a flag", "log.jsonl")),
+    (("--batch_size", 3), ("--batch_size", "--help")),
+    (("--iterations", 3), ("--iterations", "--help")),
+    (("--teachers", "many"), ("--teachers", "many", "single", "multi")),
+    (("--lr", "fast"), ("--lr", "fast")),
+])
+def test_flags_of_recover(flags, named, recover_refused):
+    assert names(recover_refused(*flags), *named)
+
+
+@pytest.mark.parametrize("flags, named", [
+    (("--shard", "1/1"), ("--shard 1/1", "expected i/n")),
+    (("--shard", "0/2", "--overwrite"), ("--overwrite",)),
+    (("--ensemble", "primary-half", "--candidate-number", 1), ("--ensemble primary-half", "two teachers")),
+    (("--batch-size", 1), ("--batch-size", "got 1")),
+    (("--use-fp16",), ("--use-fp16 is not a flag", "fp16")),
+    (("--mode", "fkd_save"), ("--mode is not a flag", "relabel writes labels")),
+])
+def test_flags_of_relabel(flags, named, stage_refused):
+    assert names(stage_refused(RELABEL, *flags), *named)
+
+
+@pytest.mark.parametrize("flags, named", [
+    (("--loss-type", "ce"), ("--loss-type ce", "leave out --fkd-path")),
+    (("--fkd-path", ""), ("--loss-type mse_gt", "give --fkd-path")),
+    (("--fkd-path", "", "--loss-type", "ce", "--batch-size", 4), ("--epochs is required",)),
+    (("--fkd-path", "", "--loss-type", "ce", "--epochs", 4), ("--batch-size is required",)),
+    (("--seeds", 1, 1), ("--seeds must differ",)),
+    (("--cos",), ("--cos is not a flag", "--schedule ssrs")),
+])
+def test_flags_of_validate(flags, named, stage_refused):
+    assert names(stage_refused(VALIDATE, *flags), *named)
+
+
+def test_more_processes_than_micro_batches(stage_refused, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    assert names(stage_refused(VALIDATE), "2 processes", "--gradient-accumulation-steps is 1")
+
+
+def test_config_files(recover_refused, stage_refused, made, tmp_path):
+    saved = tmp_path / "saved.json"
+    saved.write_text(json.dumps({"lr": 0.1, "learning_rate": 0.1}))
+    line = recover_refused("--config", saved)
+    assert names(line, f"--config {saved}", "fields of RecoverConfig", "learning_rate")
+    saved.write_text("lr: 0.1")
+    assert names(recover_refused("--config", saved), f"--config {saved}", "not JSON")
+    assert names(recover_refused("--config", tmp_path / "none.json"), "none.json: no such file")
+    line = stage_refused(VALIDATE, "--config", made / "config.json")
+    assert names(line, "fields of ValidateConfig", "iteration_step")
+
+
+# ---------------------------------------------------------------- output folders
+
+def test_folders_that_cannot_be_written(refused, tiny, made, tmp_path):
+    (tmp_path / "file").write_text("kept")
+    out, before = tmp_path / "file" / "out", contents(made)
+    for main, argv in ((RECOVER, tiny.recover_flags(out)),
+                       (RELABEL, tiny.relabel_flags(made, "--fkd-path", out)),
+                       (VALIDATE, tiny.validate_flags(made, "--output-dir", out)),
+                       (train_teachers.main, tiny.teacher_flags(out))):
+        assert names(refused(main, argv), out, "cannot be written", "choose another output folder")
+    assert (tmp_path / "file").read_text() == "kept" and contents(made) == before
+
+
+def test_too_little_disk(refused, tiny, made, tmp_path, monkeypatch):
+    monkeypatch.setattr(formats.shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10, 9, 1))
+    line = refused(RECOVER, tiny.recover_flags(tmp_path))
+    assert names(line, tmp_path, "6.1 kB are needed", "1 B are free")
+    line = refused(RELABEL, tiny.relabel_flags(made, "--fkd-path", tmp_path / "fkd"))
+    assert names(line, tmp_path / "fkd", "12.8 kB are needed", "1 B are free")
+    assert not list(tmp_path.glob("**/*.png")) and not list(tmp_path.glob("**/*.pt"))
+
+
+def test_a_run_of_another_configuration(refused, tiny, made, copied):
+    before = contents(copied)
+    flags = ("--exp-name", copied.name, "--lr", 0.1)
+    line = refused(RECOVER, tiny.recover_flags(copied.parent, *flags))
+    assert names(line, copied, "another configuration", "config.lr is 0.05 there and 0.1 here", "--overwrite")
+    assert contents(copied) == before
+    tiny.recover(copied.parent, *flags, "--overwrite")
+    assert read_json(copied / "config.json")["config"]["lr"] == 0.1
+    assert (pixels_of(copied) != pixels_of(made)).mean() > 0.5
+    tiny.recover(copied.parent, "--exp-name", copied.name, "--overwrite")
+    assert contents(copied) == before
+
+
+def test_runs_differ_by_teachers_and_threads(refused, tiny, copied, tmp_path):
+    argv = tiny.recover_flags(copied.parent, "--exp-name", copied.name)
+    assert names(refused(RECOVER, [*argv, "--threads", "2"]), "config.threads is 1 there and 2 here")
+    state = torch.load(tiny.teachers / "narrow_plain.pt", weights_only=True)
+    torch.save({name: value * 1.001 if value.is_floating_point() else value for name, value in state.items()},
+               tmp_path / "other.pt")
+    line = refused(RECOVER, [*argv, "--weights", f"narrow_plain={tmp_path / 'other.pt'}"])
+    assert names(line, "weights.narrow_plain is")
+
+
+def test_labels_and_students_of_another_configuration(stage_refused, tiny, made, copied):
+    line = stage_refused(RELABEL, "--epochs", 4)
+    assert names(line, copied / "fkd" / "2", "config.epochs is 3 there and 4 here", "--overwrite")
+    line = stage_refused(VALIDATE, "--adamw-lr", 0.01)
+    assert names(line, copied / "validate", "config.adamw_lr is 0.001 there and 0.01 here", "--overwrite")
+    tiny.validate(copied, "--adamw-lr", 0.01, "--overwrite")
+    tiny.relabel(copied, "--epochs", 4, "--overwrite")
+    assert len(list(copied.glob("fkd/2/*.pt"))) == 4
+    tiny.relabel(copied, "--overwrite")
+    tiny.validate(copied, "--overwrite")
+    assert contents(copied) == contents(made)
+
+
+def test_teachers_of_another_configuration(refused, tiny, tmp_path):
+    folder = shutil.copytree(tiny.teachers, tmp_path / "teachers")
+    argv = tiny.teacher_flags(folder, "--epochs", 1)
+    line = refused(train_teachers.main, argv)
+    assert names(line, folder, "config.epochs is 6 there and 1 here", "--overwrite")
+    assert contents(folder) == contents(tiny.teachers)
+    train_teachers.main([*argv, "--models", "narrow_alexnet", "--overwrite"])
+    assert {path.name for path in folder.glob("*.pt")} == {"narrow_alexnet.pt"}
+
+
+# ---------------------------------------------------------------- whole processes
+
+def test_a_process_ends_with_one_line_and_status_2(tmp_path):
+    commands = {("recover.data_synthesis", "--dataset", "folder:nowhere"): "folder:nowhere",
+                ("relabel.generate_soft_label", "--data", "nowhere"): "--data nowhere",
+                ("validate.train_FKD", "--train-dir", "nowhere", "--fkd-path", "x"): "--train-dir nowhere",
+                ("models.train_teachers", "--epochs", "0"): "--epochs must be > 0, got 0"}
+    running = [subprocess.Popen([sys.executable, "-m", *command], cwd=tmp_path, text=True,
+                                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE) for command in commands]
+    for process, named in zip(running, commands.values(), strict=True):
+        shown, error = process.communicate(timeout=120)
+        assert process.returncode == 2 and shown == ""
+        assert len(error.splitlines()) == 1 and error.startswith("error: ") and named in error
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("raised, status, shown", [
+    (ValueError("two\nlines"), 2, "error: two lines\n"), (FileNotFoundError("no x"), 2, "error: no x\n"),
+    (RuntimeError("nan"), 1, "error: RuntimeError: nan\n"), (OSError("full"), 1, "error: OSError: full\n"),
+    (KeyboardInterrupt(), 75, "error: interrupted; finished work is kept, run the same command again\n")])
+def test_exit_statuses(raised, status, shown, monkeypatch, capsys):
+    def main(argv):
+        raise raised
+    monkeypatch.setattr(sys, "argv", words("stage", "--seed", 3))
+    with pytest.raises(SystemExit) as ended:
+        command_line(main)
+    assert ended.value.code == status and capsys.readouterr().err == shown
+    assert command_line(lambda argv: argv == ["--seed", "3"] or pytest.fail(str(argv))) is None
