@@ -3,7 +3,6 @@
 MODELS: name -> ModelSpec.  A torchvision network is one line; a new family is one file and one line.
 """
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from torch import nn
 
 from models import narrow_cifar
 from models.torchvision_cifar import small_stem
-from utils.formats import sha256_file
+from utils.formats import read_json, sha256_file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +68,14 @@ def model_spec(name: str) -> ModelSpec:
     if name not in MODELS:
         raise ValueError(f"unknown network {name!r}; expected one of {', '.join(MODELS)}")
     return MODELS[name]
+
+
+def check_pool(pool) -> None:
+    """Raises ValueError unless every name of a --pool is known and none stands twice."""
+    for name in pool:
+        model_spec(name)
+    if len(set(pool)) < len(pool):
+        raise ValueError(f"--pool names a network twice: {' '.join(pool)}")
 
 
 def build_model(name: str, *, num_classes: int, stem: str = "imagenet") -> nn.Module:
@@ -155,7 +162,7 @@ def find_weights(name: str, *, weights: dict[str, str], weights_dir: str, datase
 
 def _hash_of(filename: str) -> str | None:
     digest = filename.rsplit("-", 1)[-1].split(".")[0]
-    return digest if len(digest) == 8 else None
+    return digest if len(digest) in (8, 10) else None
 
 
 def read_state_dict(path: Path) -> dict:
@@ -173,7 +180,8 @@ def read_state_dict(path: Path) -> dict:
     for key in ("state_dict", "model"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
-    if not isinstance(loaded, dict) or not all(isinstance(v, torch.Tensor) for v in loaded.values()):
+    if not isinstance(loaded, dict) or not all(
+            isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in loaded.items()):
         raise ValueError(f"{path}: expected a state dict of tensors, got {type(loaded).__name__}")
     return {key.removeprefix("module."): value for key, value in loaded.items()}
 
@@ -200,7 +208,7 @@ def load_teacher(name: str, path: Path, *, num_classes: int, stem: str, device: 
     model = build_model(name, num_classes=num_classes, stem=stem)
     load_weights(model, path, name=name)
     record = path.with_suffix(".json")
-    info = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    info = read_json(record) if record.is_file() else {}
     if info.get("stem", stem) != stem:
         raise ValueError(f"{path}: trained with --stem {info['stem']}, but this run uses --stem {stem}")
     public = model_spec(name) if path.name == model_spec(name).filename else None

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 
 from models.preflight import preflight
-from models.registry import has_batchnorm, load_teachers, model_spec, names_with_batchnorm
+from models.registry import check_pool, has_batchnorm, load_teachers, model_spec, names_with_batchnorm
 from recover.initialization import INITS, classes_with
 from recover.objective import Objective, build_objective
 from recover.units import (
@@ -131,6 +131,9 @@ class RecoverConfig(ProcessFlags, TeacherFlags):
                 f"--iteration-period {self.iteration_period} gives some index {worst} iterations, "
                 f"expected > 0; lower the step")
         require(self.size >= 8, f"--size must be >= 8, got {self.size}")
+        require(self.lr > 0, f"--lr must be > 0, got {self.lr}")
+        require(len(self.mean) == len(self.std) == 3 and min(self.std) > 0,
+                f"--mean and --std take three values, --std > 0, got {self.mean} and {self.std}")
         require(len(self.betas) == 2, f"--betas takes two values, got {len(self.betas)}")
         require(0 < self.min_scale_crops <= 1,
                 f"--min-scale-crops must be in (0, 1], got {self.min_scale_crops}")
@@ -144,8 +147,8 @@ class RecoverConfig(ProcessFlags, TeacherFlags):
         require(slices == 1 or not self.allow_short_classes,
                 "--allow-short-classes needs --slices-per-batch 1: slices must have the same classes")
         dataset_spec(self.dataset)
-        for name in self.all_teachers:
-            model_spec(name)
+        check_pool(self.pool)
+        model_spec(self.arch_name)
         if self.teachers == "dual":
             with_bn = set(names_with_batchnorm(self.teacher_pool, stem=self.stem))
             primaries = self.teacher_pool if self.primary == "drawn" else (self.arch_name,)

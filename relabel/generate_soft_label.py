@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 
 from models.preflight import preflight
-from models.registry import load_teachers, model_spec
+from models.registry import check_pool, load_teachers, model_spec
 from relabel.labels import label_epoch
 from utils.augment import MIX_ALPHA, RESAMPLER
 from utils.config import ProcessFlags, TeacherFlags, identity, option, parse_config, require
@@ -50,7 +50,7 @@ class RelabelConfig(ProcessFlags, TeacherFlags):
                            identity=False)
     ipc: int = option(0, "images per class to label; 0 = all complete ones")
     epochs: int = option(300, "epochs of labels", source="supplement table 1a")
-    batch_size: int = option(50, "views a batch, which the student trains on too; 100 above IPC 10",
+    batch_size: int | None = option(None, "views a batch, for the student too; none: 50, above IPC 10 100",
                              source="supplement table 1a, table 3c")
     steps_per_epoch: int | None = option(None, "only so many batches of each epoch's shuffle")
     min_scale_crops: float = option(0.25, "least area fraction of a random crop", source="supplement table 3")
@@ -75,7 +75,8 @@ class RelabelConfig(ProcessFlags, TeacherFlags):
     def __post_init__(self):
         require(self.ipc >= 0, f"--ipc must be >= 0, got {self.ipc}")
         require(self.epochs > 0, f"--epochs must be > 0, got {self.epochs}")
-        require(1 < self.batch_size <= 32767, f"--batch-size must be in 2..32767, got {self.batch_size}")
+        require(self.batch_size is None or 1 < self.batch_size <= 32767,
+                f"--batch-size must be in 2..32767, got {self.batch_size}")
         require(self.steps_per_epoch is None or self.steps_per_epoch > 0,
                 f"--steps-per-epoch must be > 0, got {self.steps_per_epoch}")
         require(0 < self.min_scale_crops <= 1,
@@ -83,8 +84,8 @@ class RelabelConfig(ProcessFlags, TeacherFlags):
         require(self.mix_alpha is None or self.mix_alpha > 0,
                 f"--mix-alpha must be > 0, got {self.mix_alpha}")
         require(self.candidate_number > 0, f"--candidate-number must be > 0, got {self.candidate_number}")
-        for name in self.teacher_names:
-            model_spec(name)
+        check_pool(self.pool)
+        model_spec(self.arch_name)
         require(self.ensemble != "primary-half" or len(self.teacher_names) > 1,
                 "--ensemble primary-half needs two teachers or more; raise --candidate-number or --pool")
 
@@ -155,18 +156,18 @@ def labels_identity(config: RelabelConfig, manifest: dict, entries: list, teache
 
 def main(argv=None) -> Path:
     """Writes every epoch of this shard that is not there; returns the folder of the labels."""
-    config = parse_config(RelabelConfig, sys.argv[1:] if argv is None else argv, description=__doc__,
-                          presets=lambda given: {
-                              "batch_size": 50 if int(given.get("ipc", 10)) <= 10 else 100})
-    if config.dry_run and not Path(config.data).exists():
-        print(describe(config, Path(config.data), *planned_images(config.dataset, config.ipc)))
-        return Path(config.data)
-    run = run_folder(config.data, flag="--data")
-    manifest = assemble_manifest(run)
+    config = parse_config(RelabelConfig, sys.argv[1:] if argv is None else argv, description=__doc__)
+    run = Path(config.data)
+    if config.dry_run and not run.exists():
+        manifest, entries = planned_images(config.dataset, config.ipc)
+    else:
+        run = run_folder(config.data, flag="--data")
+        manifest = assemble_manifest(run)
+        entries = select_images(manifest, config.ipc)
     require(config.dataset in ("", manifest["dataset"]),
             f"--dataset {config.dataset} contradicts the images in {run}, made from {manifest['dataset']}")
-    config = dataclasses.replace(config, ipc=config.ipc or manifest["ipc"])
-    entries = select_images(manifest, config.ipc)
+    ipc = config.ipc or manifest["ipc"]
+    config = dataclasses.replace(config, ipc=ipc, batch_size=config.batch_size or (50 if ipc <= 10 else 100))
     if config.dry_run:
         print(describe(config, run, manifest, entries))
         return label_folder(config, run)

@@ -113,7 +113,7 @@ def plan_epoch(num_images: int, *, size: int, batch_size: int, min_scale: float,
     boxes = torch.zeros(len(lengths), 4, dtype=torch.int16)
     if mix_type == "cutmix":
         boxes = _sample_mix_boxes(lam, size, generator)
-        lam = 1 - ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).float() / size**2
+        lam = 1 - (boxes[:, 2:] - boxes[:, :2]).float().prod(1) / size**2
     return {**plan, "mix_index": torch.cat(partners).to(torch.int16), "mix_box": boxes,
             "mix_lam": lam.float()}
 

@@ -111,13 +111,17 @@ def _read_config_file(path: str, cls) -> dict:
 
 def _check_kinds(values: dict, cls) -> dict:
     """Values of a saved config with lists as tuples; ValueError on a value that its flag would not take."""
-    checked, parser = {}, build_parser(cls)
+    checked, parser, kinds = {}, build_parser(cls), typing.get_type_hints(cls)
     for name, value in values.items():
+        kind = kinds[name]
         if value is None or isinstance(value, bool):
+            kinds_taken = (kind, *typing.get_args(kind))
+            fits = (type(None) if value is None else bool) in kinds_taken
+            require(fits, f"--config: {name} is {json.dumps(value)}, which its flag would not take")
             checked[name] = value
             continue
         words = [str(v) for v in value] if isinstance(value, list) else [str(value)]
-        if words and words != [""]:
+        if words and (words != [""] or kind is not str):
             value = getattr(parser.parse_args(["--" + name.replace("_", "-"), *words]), name)
         checked[name] = tuple(value) if isinstance(value, list) else value
     return checked

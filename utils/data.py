@@ -42,14 +42,15 @@ class DatasetSpec:
         """The config fields that this data set implies, for `parse_config`.
 
         Another `size` than the data set's own changes what goes with it: jitter 32 above 64 pixels, 4 from
-        32, 2 below; up to 64 pixels the small stem and PNG.
+        32, 2 below; up to 64 pixels the small stem; below 64 PNG.
         """
         names = ("size", "flip", "jitter", "image_format", "mean", "std", "stem")
         fields = {name: getattr(self, name) for name in names}
         if size not in (None, self.size):
             small = size <= 64
             fields |= {"size": size, "jitter": 32 if not small else 4 if size >= 32 else 2,
-                       "stem": "small" if small else "imagenet", "image_format": "png" if small else "jpg"}
+                       "stem": "small" if small else "imagenet",
+                       "image_format": "png" if size < 64 else "jpg"}
         return fields
 
 
@@ -81,7 +82,7 @@ def resize_and_crop(picture: Image.Image, size: int) -> torch.Tensor:
 
     256 and 224 for ImageNet, 72 and 64 for Tiny-ImageNet, 32 and 32 for CIFAR.
     """
-    picture = TF.center_crop(TF.resize(picture, size // 7 * 8, antialias=True), [size, size])
+    picture = TF.center_crop(TF.resize(picture, max(size, size // 7 * 8), antialias=True), [size, size])
     return TF.pil_to_tensor(picture)
 
 
