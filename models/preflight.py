@@ -63,17 +63,19 @@ def check_teachers(teachers: dict[str, Teacher], batches, *, num_classes: int, f
 
 
 def preflight(teachers: dict[str, Teacher], class_names: list, *, open_real: Callable[[], RealSet],
-              known: Path, floor: float | None, num_images: int, mean, std,
+              known: Path | None, floor: float | None, num_images: int, mean, std,
               device: torch.device) -> dict[str, dict]:
-    """Checks class names, then on real images the teachers that `known` (a preflight.json) does not list.
+    """Checks class names, then on real images the teachers that `known` (a preflight.json) does not list,
+    or lists below a floor that is given now.
 
     Args:    open_real: gives the real images, called only when a teacher is to be checked;
              floor: --min-teacher-accuracy, 0 to skip the images;  num_images: --preflight-images.
     Returns: all records, weights sha256 -> record.   Raises: ValueError as `check_teachers`.
     """
     check_class_names(teachers, class_names)
-    records = read_json(known) if known.is_file() else {}
-    unknown = {name: teacher for name, teacher in teachers.items() if teacher.sha256 not in records}
+    records = read_json(known) if known and known.is_file() else {}
+    unknown = {name: teacher for name, teacher in teachers.items()
+               if teacher.sha256 not in records or records[teacher.sha256]["accuracy"] < (floor or 0)}
     if unknown and floor != 0:
         real_set = open_real()
         if real_set.class_names != class_names:

@@ -239,8 +239,9 @@ def open_inputs(config: RecoverConfig, device) -> tuple[RealSet, dict, dict]:
     wanted = dict.fromkeys(config.all_teachers + ((config.verifier_arch,) if config.verifier else ()))
     teachers = load_teachers(wanted, weights=config.weights, weights_dir=config.weights_dir, stem=config.stem,
                              dataset=config.dataset, num_classes=len(real.class_names), device=device)
-    checked = preflight(teachers, real.class_names, open_real=lambda: real, device=device,
-                        known=config.run / "preflight.json", floor=config.min_teacher_accuracy,
+    known = None if config.overwrite else config.run / "preflight.json"  # else of other data, perhaps
+    checked = preflight(teachers, real.class_names, open_real=lambda: real, device=device, known=known,
+                        floor=config.min_teacher_accuracy,
                         num_images=config.preflight_images, mean=config.mean, std=config.std)
     return real, teachers, checked
 

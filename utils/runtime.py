@@ -91,6 +91,8 @@ def set_threads(threads: int) -> int:
     On a CPU the number changes rounding, so it belongs to a run's identity; torchrun's OMP_NUM_THREADS=1
     is overridden here.
     """
+    if threads < 0:
+        raise ValueError(f"--threads must be >= 0, where 0 is all cores, got {threads}")
     threads = threads or os.cpu_count() or 1
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)

@@ -98,7 +98,9 @@ class ValidateConfig(ProcessFlags):
             require(value is None or value > 0, f"{flag} must be > 0, got {value}")
         require(self.gradient_accumulation_steps > 0,
                 f"--gradient-accumulation-steps must be > 0, got {self.gradient_accumulation_steps}")
-        require(self.eval_every > 0, f"--eval-every must be > 0, got {self.eval_every}")
+        for name in ("eval_every", "eval_batch_size", "adamw_lr"):
+            value, flag = getattr(self, name), "--" + name.replace("_", "-")
+            require(value > 0, f"{flag} must be > 0, got {value}")
         require(self.temperature > 0 and self.zeta > 0, "--temperature and --zeta must be > 0")
         require(len(set(self.seeds)) == len(self.seeds), f"--seeds must differ, got {self.seeds}")
         soft = bool(self.fkd_path)
@@ -203,6 +205,8 @@ def main(argv=None) -> dict:
     if config.loss_type in ("kl", "ce") and config.ce_weight != ValidateConfig.ce_weight:
         warn_once(f"--ce-weight has no effect with --loss-type {config.loss_type}")
     if config.dry_run and not Path(config.train_dir).exists():
+        require(config.epochs and config.batch_size,
+                "there are no labels yet: a --dry-run then needs --epochs and --batch-size")
         planned, images = planned_images(config.dataset, config.ipc)
         config = resolve(config, planned, None)
         print(describe(config, len(images), Path(config.output_dir or config.train_dir)))
