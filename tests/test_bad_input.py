@@ -216,6 +216,19 @@ def test_labels_in_another_order_than_the_teachers(recover_refused, tiny, tmp_pa
     assert names(line, "teacher narrow_resnet gets 0.0%", "expected at least 70.0%", "check the class order")
 
 
+def test_teachers_are_checked_again_for_other_data(refused, tiny, copied, tmp_path):
+    """A preflight.json of the data that --overwrite replaces says nothing about the new data."""
+    data = shutil.copytree(tiny.data, tmp_path / "data")
+    (data / "train" / "ant").rename(data / "train" / "swap")
+    (data / "train" / "bee").rename(data / "train" / "ant")
+    (data / "train" / "swap").rename(data / "train" / "bee")
+    before = contents(copied)
+    argv = tiny.recover_flags(copied.parent, "--exp-name", copied.name, "--dataset", f"folder:{data}")
+    line = refused(RECOVER, [*argv, "--overwrite"])
+    assert names(line, "teacher narrow_resnet gets 50.0%", "at least 70.0%")
+    assert contents(copied) == before
+
+
 def test_teachers_of_other_class_names(recover_refused, tiny, tmp_path):
     data = shutil.copytree(tiny.data, tmp_path / "data")
     (data / "train" / "dog").rename(data / "train" / "eel")
@@ -230,6 +243,7 @@ def test_relabel_checks_the_teachers_that_recover_did_not(stage_refused, tiny, c
     line = stage_refused(RELABEL, *flags)
     assert names(line, f"teacher {POOL[1]} gets", "of 12 real images", "at least 50.0%")
     assert names(stage_refused(RELABEL, *flags, "--min-teacher-accuracy", 0.9), "at least 90.0%")
+    assert names(stage_refused(RELABEL, "--min-teacher-accuracy", 1.01), "gets 100.0%", "at least 101.0%")
     tiny.relabel(copied, *flags, "--min-teacher-accuracy", 0)
 
 
@@ -388,6 +402,7 @@ def test_damaged_records(refused, tiny, copied):
     (("--iterations", 3), ("--iterations", "--help")),
     (("--teachers", "many"), ("--teachers", "many", "single", "multi")),
     (("--lr", "fast"), ("--lr", "fast")),
+    (("--threads", -1), ("--threads must be >= 0", "got -1")),
 ])
 def test_flags_of_recover(flags, named, recover_refused):
     assert names(recover_refused(*flags), *named)
@@ -411,6 +426,10 @@ def test_flags_of_relabel(flags, named, stage_refused):
     (("--fkd-path", "", "--loss-type", "ce", "--batch-size", 4), ("--epochs is required",)),
     (("--fkd-path", "", "--loss-type", "ce", "--epochs", 4), ("--batch-size is required",)),
     (("--seeds", 1, 1), ("--seeds must differ",)),
+    (("--threads", -1), ("--threads must be >= 0", "got -1")),
+    (("--eval-batch-size", 0), ("--eval-batch-size must be > 0", "got 0")),
+    (("--adamw-lr", -1), ("--adamw-lr must be > 0", "got -1.0")),
+    (("--train-dir", "nowhere", "--dry-run", "--ipc", 1), ("--dry-run then needs --epochs",)),
     (("--cos",), ("--cos is not a flag", "--schedule ssrs")),
 ])
 def test_flags_of_validate(flags, named, stage_refused):
