@@ -138,10 +138,9 @@ def train_teacher(name: str, pixels, labels, *, config: TeacherConfig, device, n
                           generator=generator(config.seed, "teacher views", name, epoch))
         loss = train_epoch(model, optimizer, pixels, labels, plan, epoch=epoch, config=config, device=device)
         log.write(teacher=name, epoch=epoch, loss=loss)
-        if (epoch + 1) % config.save_every == 0 and epoch + 1 < config.epochs:
+        if (epoch + 1) % config.save_every == 0:
             save_tensors(unfinished, {"model": model.state_dict(), "optimizer": optimizer.state_dict(),
                                       "epoch": epoch + 1})
-    unfinished.unlink(missing_ok=True)
     return model.eval()
 
 
@@ -151,6 +150,7 @@ def _save_teacher(name, model, accuracy, class_names, config) -> dict:
     record = {"name": name, "accuracy": accuracy, "class_names": class_names, "stem": config.stem,
               "sha256": sha256_file(path), "recipe": identity(config), "versions": versions()}
     write_json(path.with_suffix(".json"), record)
+    path.with_suffix(".unfinished.pt").unlink(missing_ok=True)
     return record
 
 

@@ -246,9 +246,10 @@ def test_interrupted_validate_goes_on_to_the_same_bytes(made, tiny, copied, monk
     assert contents(copied) == contents(made) and modification_times(folder / "seed0") == before
 
 
-def test_interrupted_teachers_go_on_to_the_same_bytes(tiny, tmp_path, monkeypatch):
+@pytest.mark.parametrize("where, call", [("train_epoch", 10), ("evaluate", 2)])
+def test_interrupted_teachers_go_on_to_the_same_bytes(where, call, tiny, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        interrupt(patch, "models.train_teachers.train_epoch", call=10)  # the second network's fourth epoch
+        interrupt(patch, f"models.train_teachers.{where}", call=call)  # of the second network
         train_teachers.main(tiny.teacher_flags(tmp_path, "--save-every", 1))
     assert (tmp_path / "narrow_resnet.json").exists() and not (tmp_path / "narrow_shufflenet.pt").exists()
     train_teachers.main(tiny.teacher_flags(tmp_path, "--save-every", 1))
