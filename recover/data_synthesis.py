@@ -120,6 +120,7 @@ class RecoverConfig(ProcessFlags, TeacherFlags):
     dry_run: bool = option(False, "print the plan, touch nothing", identity=False)
 
     def __post_init__(self):
+        super().__post_init__()
         require(0 <= self.ipc_start < self.ipc_end,
                 f"--ipc-end must be > --ipc-start >= 0, got {self.ipc_start} and {self.ipc_end}")
         require(self.batch_size > 0, f"--batch-size must be > 0, got {self.batch_size}")
@@ -134,7 +135,11 @@ class RecoverConfig(ProcessFlags, TeacherFlags):
         require(self.lr > 0, f"--lr must be > 0, got {self.lr}")
         require(len(self.mean) == len(self.std) == 3 and min(self.std) > 0,
                 f"--mean and --std take three values, --std > 0, got {self.mean} and {self.std}")
-        require(len(self.betas) == 2, f"--betas takes two values, got {len(self.betas)}")
+        require(len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas),
+                f"--betas takes two values in [0, 1), got {self.betas}")
+        require(self.r_bn >= 0, f"--r-bn must be >= 0, got {self.r_bn}")
+        require(Path(self.exp_name).name == self.exp_name, f"--exp-name is the name of a folder, got "
+                f"{self.exp_name!r}; --syn-data-path says where it lies")
         require(0 < self.min_scale_crops <= 1,
                 f"--min-scale-crops must be in (0, 1], got {self.min_scale_crops}")
         require(self.jitter >= 0, f"--jitter must be >= 0, got {self.jitter}")

@@ -73,6 +73,7 @@ class RelabelConfig(ProcessFlags, TeacherFlags):
     dry_run: bool = option(False, "print the plan, touch nothing", identity=False)
 
     def __post_init__(self):
+        super().__post_init__()
         require(self.ipc >= 0, f"--ipc must be >= 0, got {self.ipc}")
         require(self.epochs > 0, f"--epochs must be > 0, got {self.epochs}")
         require(self.batch_size is None or 1 < self.batch_size <= 32767,

@@ -239,7 +239,8 @@ def test_label_manifests_wait_for_every_epoch(tmp_path, labels):
     folder = tmp_path / "10"
     with pytest.raises(FileNotFoundError, match="no soft labels there.*relabel"):
         open_labels(str(tmp_path), 10)
-    saved = {"format": "prism-labels", "config": {"epochs": 2}}
+    saved = {"format": "prism-labels", "config": {"epochs": 2},
+             "class_names": [str(k) for k in range(labels["logits"].shape[1])]}
     write_json(folder / "config.json", saved)
     save_tensors(label_path(folder, 0), labels)
     assert assemble_label_manifest(folder) is None
@@ -250,6 +251,10 @@ def test_label_manifests_wait_for_every_epoch(tmp_path, labels):
     assert open_labels(str(tmp_path), 10) == open_labels(str(folder), 0) == (folder, expected)
     assert json.loads((folder / "manifest.json").read_text()) == expected
     assert open_labels(str(folder), 10) == (folder, expected)
+    content = label_path(folder, 1).read_bytes()
+    label_path(folder, 1).write_bytes(content[:len(content) // 2])
+    with pytest.raises(ValueError, match="epoch_001.pt: damaged or truncated"):
+        open_labels(str(folder), 10)
 
 
 def test_a_run_is_no_label_folder(run):

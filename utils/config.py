@@ -199,3 +199,6 @@ class TeacherFlags:
     min_teacher_accuracy: float | None = option(
         None, "least top-1 on real images; none: 0.7 x recorded, else min(0.5, 10 / classes)", identity=False)
     preflight_images: int = option(512, "real images of the teachers' check", identity=False)
+
+    def __post_init__(self):
+        require(self.preflight_images > 0, f"--preflight-images must be > 0, got {self.preflight_images}")

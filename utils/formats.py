@@ -279,6 +279,8 @@ def open_labels(path: str, ipc: int) -> tuple[Path, dict]:
     if manifest is None:
         raise FileNotFoundError(f"{folder}: epochs of labels are missing; run relabel to its end first "
                                 f"(relabel/relabel_r18.sh or python -m relabel.generate_soft_label)")
+    for epoch in range(manifest["config"]["epochs"]):  # a damaged file is named now, not hours into training
+        load_labels(label_path(folder, epoch), num_classes=len(manifest["class_names"]))
     return folder, manifest
 
 

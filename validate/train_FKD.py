@@ -101,6 +101,7 @@ class ValidateConfig(ProcessFlags):
         for name in ("eval_every", "eval_batch_size", "adamw_lr"):
             value, flag = getattr(self, name), "--" + name.replace("_", "-")
             require(value > 0, f"{flag} must be > 0, got {value}")
+        require(self.ce_weight >= 0, f"--ce-weight must be >= 0, got {self.ce_weight}")
         require(self.temperature > 0 and self.zeta > 0, "--temperature and --zeta must be > 0")
         require(len(set(self.seeds)) == len(self.seeds), f"--seeds must differ, got {self.seeds}")
         soft = bool(self.fkd_path)
@@ -177,6 +178,14 @@ def describe(config: ValidateConfig, num_images: int, folder: Path) -> str:
             f"results       {folder}\ntime          {left}")
 
 
+def plan_early(config: ValidateConfig) -> None:
+    """Prints the plan before there are images or labels, from the flags alone."""
+    require(config.epochs and config.batch_size,
+            "there are no labels yet: a --dry-run then needs --epochs and --batch-size")
+    planned, images = planned_images(config.dataset, config.ipc)
+    print(describe(resolve(config, planned, None), len(images), Path(config.output_dir or config.train_dir)))
+
+
 def views_source(config: ValidateConfig, folder: Path | None, *, num_images: int, num_classes: int, size: int,
                  flip: bool, seed: int) -> Callable[[int], dict]:
     """f(epoch) -> its views: stored with their labels, or drawn from (seed, epoch) for hard labels."""
@@ -204,14 +213,13 @@ def main(argv=None) -> dict:
     config = parse_config(ValidateConfig, sys.argv[1:] if argv is None else argv, description=__doc__)
     if config.loss_type in ("kl", "ce") and config.ce_weight != ValidateConfig.ce_weight:
         warn_once(f"--ce-weight has no effect with --loss-type {config.loss_type}")
-    if config.dry_run and not Path(config.train_dir).exists():
-        require(config.epochs and config.batch_size,
-                "there are no labels yet: a --dry-run then needs --epochs and --batch-size")
-        planned, images = planned_images(config.dataset, config.ipc)
-        config = resolve(config, planned, None)
-        print(describe(config, len(images), Path(config.output_dir or config.train_dir)))
+    try:
+        run, manifest, label_dir, labels = open_inputs(config)
+    except FileNotFoundError:
+        if not config.dry_run:
+            raise
+        plan_early(config)
         return {}
-    run, manifest, label_dir, labels = open_inputs(config)
     config = resolve(config, manifest, labels)
     entries = select_images(manifest, config.ipc)
     digest = image_set_digest(entries)
