@@ -2,7 +2,6 @@
 # Set-up and the whole pipeline on real images (handwritten digits), on a CPU, in five minutes.
 # Flags go to scripts/demo.py (see --help); results land in out/demo.
 set -eu
-export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-1000}"  # as scripts/env.sh
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 bash "$root/scripts/setup.sh" extra
 python=${VIRTUAL_ENV:-$root/.venv}/bin/python

@@ -8,8 +8,6 @@ if [ -z "${PYTHON:-}" ]; then
     elif [ -x "$ROOT/.venv/bin/python" ]; then PYTHON="$ROOT/.venv/bin/python"
     else PYTHON=python3; fi
 fi
-# OpenMP threads that spin while they wait stall when another process wants their core; a short spin costs nothing.
-export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-1000}"
 OUT=${OUT:-$ROOT/out}
 IMAGENET=${IMAGENET:-}
 IPC=${IPC:-10}

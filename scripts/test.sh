@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # Set-up, the linter, the syntax of every script, and the test suite.   --slow adds the tests that take minutes.
 set -eu
-export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-1000}"  # as scripts/env.sh
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 bash scripts/setup.sh extra dev

@@ -264,12 +264,17 @@ def assemble_label_manifest(folder: Path) -> dict | None:
 
 
 def open_labels(path: str, ipc: int) -> tuple[Path, dict]:
-    """The folder and manifest of finished labels, given the folder or its parent.
+    """The folder and manifest of finished labels, given the folder or its parent (`ipc` 0: its only one).
 
     Raises: FileNotFoundError naming the stage and command that make them; ValueError for another format.
     """
     folder = Path(path)
-    folder = folder if (folder / "config.json").is_file() or not ipc else folder / str(ipc)
+    if not (folder / "config.json").is_file():
+        made = sorted(config.parent for config in folder.glob("*/config.json"))
+        if not ipc and len(made) > 1:
+            raise ValueError(f"--fkd-path {path} holds labels of IPC {', '.join(f.name for f in made)}; "
+                             f"say which with --ipc")
+        folder = folder / str(ipc) if ipc or not made else made[0]
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"--fkd-path {path}: no soft labels there; make them with "
                                 f"relabel/relabel_r18.sh or python -m relabel.generate_soft_label")
