@@ -7,6 +7,11 @@ import torch
 from torch import nn
 
 
+def at_least_float32(x: torch.Tensor) -> torch.Tensor:
+    """Statistics and losses are taken in float32, or float64 where the network is."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 class BNAlignment:
     """R_BN of one frozen teacher, from the inputs of its BatchNorm layers, slice by slice.
 
@@ -17,29 +22,35 @@ class BNAlignment:
 
     def __init__(self, model: nn.Module, *, first_multiplier: float):
         """Args: model: in eval mode, frozen.   Raises: ValueError if a layer keeps no running statistics."""
-        self._model, self._first = model, first_multiplier
-        self._layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-        if any(layer.running_mean is None for layer in self._layers):
+        layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+        if any(layer.running_mean is None for layer in layers):
             raise ValueError("a teacher's BatchNorm layer has track_running_stats=False: "
                              "nothing to align with")
-        self._terms, self._aligned = [], 0
-        for i, layer in enumerate(self._layers):
-            layer.register_forward_pre_hook(self._hook(first_multiplier if i == 0 else 1.0))
+        self.terms, self.aligned, self.per_slice = [], 0, 0
+        self._num_layers = len(layers)
+        multipliers = dict.fromkeys(layers, 1.0) | dict.fromkeys(layers[:1], first_multiplier)
+        self._model = self._prepare(model, multipliers)
+
+    def _prepare(self, model: nn.Module, multipliers: dict[nn.Module, float]) -> nn.Module:
+        """The network to run, its BatchNorm layers hooked.   Args: multipliers: layer -> w_l."""
+        for layer, weight in multipliers.items():
+            layer.register_forward_pre_hook(self._hook(weight))
+        return model
 
     def __len__(self) -> int:
         """The number of aligned layers."""
-        return len(self._layers)
+        return self._num_layers
 
     def _hook(self, weight: float):
         def measure(layer, inputs):
-            if self._aligned:
-                self._terms.append(weight * self._distance(layer, inputs[0]))
+            if self.aligned:
+                self.terms.append(weight * self._distance(layer, inputs[0]))
         return measure
 
     def _distance(self, layer: nn.BatchNorm2d, x: torch.Tensor) -> torch.Tensor:
         """(S * N, C, H, W), the aligned slices first, to (S,): the distance of each slice's statistics."""
-        aligned = x[:self._aligned * self._per_slice].float().unflatten(0, (self._aligned, self._per_slice))
-        var, mean = torch.var_mean(aligned, dim=(1, 3, 4), correction=0)
+        own = at_least_float32(x[:self.aligned * self.per_slice]).unflatten(0, (self.aligned, self.per_slice))
+        var, mean = torch.var_mean(own, dim=(1, 3, 4), correction=0)
         return torch.linalg.vector_norm(mean - layer.running_mean, dim=1) \
             + torch.linalg.vector_norm(var - layer.running_var, dim=1)
 
@@ -52,11 +63,11 @@ class BNAlignment:
         Returns: logits (S * N, K);  R_BN (aligned,) >= 0, differentiable in the images.
         Raises:  RuntimeError when the hooks did not see every layer once (a layer was replaced or reused).
         """
-        self._terms, self._aligned, self._per_slice = [], aligned, len(images) // slices
-        logits = self._model(images).float()
-        terms, self._terms, self._aligned = self._terms, [], 0
-        if aligned and len(terms) != len(self._layers):
-            raise RuntimeError(f"stale hooks: {len(terms)} of {len(self._layers)} BatchNorm layers "
+        self.terms, self.aligned, self.per_slice = [], aligned, len(images) // slices
+        logits = at_least_float32(self._model(images))
+        terms, self.terms, self.aligned = self.terms, [], 0
+        if aligned and len(terms) != self._num_layers:
+            raise RuntimeError(f"stale hooks: {len(terms)} of {self._num_layers} BatchNorm layers "
                                f"were measured")
         return logits, torch.stack(terms).sum(0) if terms else logits.new_zeros(aligned)
 

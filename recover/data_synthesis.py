@@ -78,6 +78,7 @@ class RecoverConfig(ProcessFlags, TeacherFlags):
     primary: Literal["fixed", "drawn"] = option("fixed", "phi is --arch-name, or drawn from the pool too",
                                                 source=RECIPE)
     alignment: Literal["bn"] = option("bn", "alignment loss", source="paper eq. 3")
+    engine: Literal["fused", "reference"] = option("reference", "how a step is computed; equal to rounding")
     bn_reduce: Literal["mean", "sum"] = option("mean", "over teachers: the published mean, or eq. 4's sum",
                                                source=RECIPE)
     r_bn: float = option(0.01, "lambda, weight of the alignment", source="supplement table 1b")
@@ -219,14 +220,13 @@ def synthesize_batch(starts: list[torch.Tensor], targets: torch.Tensor, objectiv
     for step in range(max(plan.iterations for plan in plans)):
         active = [s for s, plan in enumerate(plans) if step < plan.iterations]
         views = [shared_view(images[s], plans[s].views, step) for s in active]
-        terms = objective(views, targets, [plans[s].teachers[step] for s in active])
-        sum(own["loss"] for own in terms).backward()
+        terms = objective.backward(views, targets, [plans[s].teachers[step] for s in active])
         for s, own in zip(active, terms, strict=True):
             optimizers[s].param_groups[0]["lr"] = lr * cosine(step, plans[s].iterations)
             optimizers[s].step()
             optimizers[s].zero_grad(set_to_none=True)
             images[s].data.clamp_(*bounds)
-            final[s] = {name: value.detach() for name, value in own.items()}
+            final[s] = own
         if step % log_every == 0:
             report(step, [plans[s] for s in active], terms)
     return [x.detach() for x in images], final
@@ -289,8 +289,8 @@ def main(argv=None) -> Path:
             if not all(unit_path(config.run, *unit).is_file() for unit in group)]
     check_free_disk(config.run, predicted_bytes(sum(map(len, mine)) * config.batch_size, size=config.size,
                                                 **config.encoding))
-    objective = build_objective(models, alignment=config.alignment, bn_reduce=config.bn_reduce,
-                                first_multiplier=config.first_bn_multiplier, r_bn=config.r_bn,
+    objective = build_objective(models, engine=config.engine, alignment=config.alignment, r_bn=config.r_bn,
+                                bn_reduce=config.bn_reduce, first_multiplier=config.first_bn_multiplier,
                                 tv_l2=config.tv_l2, l2_scale=config.l2_scale)
     with_bn = [name for name in models if has_batchnorm(models[name])]
     log = Log(config.run / log_name(shard))

@@ -116,8 +116,9 @@ def measure_set(name: str, run: Path, config: DemoConfig, timer: Timer, *, draw:
     hard = timer.run(what.format("validate, hard labels"), train_FKD.main, *common, "--loss-type", "ce",
                      "--epochs", config.epochs, "--batch-size", 50, "--steps-per-epoch", steps,
                      "--min-scale-crops", config.min_scale_crops, "--output-dir", run / "hard")
-    cosine = diversity.main(["--data", str(run), "--arch-name", STRANGER,
-                             "--weights-dir", str(Path(config.out, "stranger"))])
+    with hushed():
+        cosine = diversity.main(["--data", str(run), "--arch-name", STRANGER,
+                                 "--weights-dir", str(Path(config.out, "stranger"))])
     return {"soft": 100 * soft["last_top1"]["mean"], "hard": 100 * hard["last_top1"]["mean"],
             "cosine": cosine["mean"]}
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from recover.alignment import BNAlignment
-from recover.objective import Objective, build_objective, l2_prior, total_variation
+from recover.objective import ENGINES, Objective, build_objective, l2_prior, total_variation
 from recover.selection import Teachers
 
 N, K, SIZE, FIRST, R_BN = 5, 7, 9, 10.0, 0.3
@@ -162,11 +162,13 @@ def test_cross_entropy_is_that_of_the_primary(build, models, batch):
         torch.testing.assert_close(terms["ce"], F.cross_entropy(models[primary](views[0]), targets))
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("reduce, counted", [("mean", True), ("sum", False)])
 def test_a_run_builds_this_objective_and_warns_of_silent_teachers(models, reference, batch, reduce, counted,
-                                                                  capsys, monkeypatch):
+                                                                  engine, capsys, monkeypatch):
     monkeypatch.setattr("utils.runtime._said", set())
-    objective = build_objective(models, alignment="bn", first_multiplier=FIRST, bn_reduce=reduce, r_bn=R_BN)
+    objective = build_objective(models, engine=engine, alignment="bn", first_multiplier=FIRST,
+                                bn_reduce=reduce, r_bn=R_BN)
     warning = capsys.readouterr().err
     assert "plain has no BatchNorm" in warning and ("counts in the mean" in warning) == counted
     expected, _, _ = reference(batch[0][0], batch[1], DRAWS[-1], reduce)

@@ -523,7 +523,7 @@ def test_diversity_of_equal_images_is_one(tiny, tmp_path, capsys):
                                  *PROCESS))
     assert found["classes"][0] == pytest.approx(1) and found["classes"][1] < 0.99
     assert found["mean"] == pytest.approx(statistics.mean(found["classes"]))
-    assert f"{found['mean']:.4f}" in capsys.readouterr().out
+    assert f"{found['mean']:.4f}" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- plans

@@ -17,7 +17,7 @@ from utils.config import option, parse_config
 from utils.data import load_distilled
 from utils.formats import assemble_manifest, run_folder, select_images
 from utils.metrics import intra_class_cosine, mean_and_std
-from utils.runtime import choose_device, command_line, set_threads
+from utils.runtime import choose_device, command_line, say, set_threads
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ def features_of(model, pixels: torch.Tensor, *, mean, std, device) -> torch.Tens
 
 
 def main(argv=None) -> dict:
-    """Prints mean and spread over classes; returns {"mean", "std", "classes": one value a class}."""
+    """Says mean and spread over classes; returns {"mean", "std", "classes": one value a class}."""
     config = parse_config(DiversityConfig, sys.argv[1:] if argv is None else argv, description=__doc__)
     device = choose_device(config.device)
     set_threads(config.threads)
@@ -61,7 +61,7 @@ def main(argv=None) -> dict:
     if not values:
         raise ValueError(f"{run}: one image a class has no pairs to compare; make IPC 2 or more")
     mean, std = mean_and_std(values)
-    print(f"{run}: intra-class cosine {mean:.4f} +- {std:.4f} over {len(values)} classes "
+    say(f"{run}: intra-class cosine {mean:.4f} +- {std:.4f} over {len(values)} classes "
           f"({config.arch_name})")
     return {"mean": mean, "std": std, "classes": values}
 

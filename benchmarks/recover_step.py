@@ -1,0 +1,198 @@
+"""One recover step at 224 pixels: the engines against the published way, time and bytes kept for backward.
+
+    python -m benchmarks.recover_step            python -m benchmarks.recover_step --rounds 3 --batch-size 8
+
+Prints JSON lines: for each timed number of BN teachers the medians of ratios over interleaved rounds in one
+process and the bytes of distinct storages that autograd keeps at its peak; for each compared number how the
+gradients agree in float32 and float64, and the peak over that of the largest single teacher.
+Random weights with statistics of random low-frequency images: time and memory do not depend on them.
+"""
+import dataclasses
+import json
+import statistics
+import sys
+import time
+import weakref
+
+import torch
+import torch.nn.functional as F
+
+from benchmarks.baseline import PublishedStep
+from models.registry import build_model
+from recover.objective import build_objective
+from recover.selection import Teachers
+from utils.augment import plan_shared_views, shared_view
+from utils.config import option, parse_config
+from utils.runtime import choose_device, command_line, generator, set_threads, versions
+
+POOL = ("resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5", "resnet50")
+R_BN, FIRST = 0.01, 10.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StepConfig:
+    """What `python -m benchmarks.recover_step` takes."""
+
+    teachers: tuple[int, ...] = option((4,), "numbers of BN teachers to time, the first ones of the pool")
+    gradients: tuple[int, ...] = option((1, 2, 3, 4, 5), "numbers of BN teachers to compare gradients of")
+    batch_size: int = option(8, "images")
+    size: int = option(224, "side of the images [pixels]")
+    size64: int = option(96, "side of the images whose gradients are compared in float64 [pixels]")
+    rounds: int = option(3, "interleaved rounds, after one of warm-up")
+    threads: int = option(0, "CPU threads; 0 = all cores")
+    device: str = option("auto", "auto, cpu, cuda, ...")
+
+
+def smooth_images(num: int, size: int, *, seed: int) -> torch.Tensor:
+    """(num, 3, size, size) random low-frequency images, about standardised."""
+    coarse = torch.randn(num, 3, 8, 8, generator=generator("smooth", seed))
+    return F.interpolate(coarse, size=(size, size), mode="bicubic") + 0.1 * torch.randn(
+        num, 3, size, size, generator=generator("fine", seed))
+
+
+def calibrated(name: str, size: int, device) -> torch.nn.Module:
+    """A frozen network with random weights whose running statistics are those of random images."""
+    torch.manual_seed(0)
+    model = build_model(name, num_classes=1000, stem="imagenet" if size > 64 else "small").to(device).train()
+    with torch.no_grad():
+        for seed in range(4):
+            model(smooth_images(16, size, seed=seed).to(device))
+    return model.eval().requires_grad_(False)
+
+
+class SavedBytes:
+    """Peak bytes of distinct storages that autograd keeps for backward, networks' constants excluded."""
+
+    def __init__(self, constants):
+        self._constants = {t.untyped_storage().data_ptr() for t in constants}
+        self._alive, self.peak = {}, 0
+
+    def pack(self, tensor: torch.Tensor):
+        """Counts a storage until its tensor is dropped."""
+        storage = tensor.untyped_storage()
+        pointer = storage.data_ptr()
+        if pointer and pointer not in self._constants:
+            self._alive.setdefault(pointer, [storage.nbytes(), 0])[1] += 1
+            self.peak = max(self.peak, sum(nbytes for nbytes, _ in self._alive.values()))
+        holder = _Holder(tensor)
+        if pointer in self._alive:
+            weakref.finalize(holder, self._drop, pointer)
+        return holder
+
+    def _drop(self, pointer: int) -> None:
+        entry = self._alive.get(pointer)
+        if entry:
+            entry[1] -= 1
+            if not entry[1]:
+                del self._alive[pointer]
+
+    def __enter__(self):
+        self._hooks = torch.autograd.graph.saved_tensors_hooks(self.pack, lambda holder: holder.tensor)
+        self._hooks.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        self._hooks.__exit__(*error)
+
+
+class _Holder:
+    def __init__(self, tensor):
+        self.tensor = tensor.detach()
+
+
+class Step:
+    """One way of computing a step, on a fixed batch and view."""
+
+    def __init__(self, models: dict, way: str, images: torch.Tensor, targets: torch.Tensor, device):
+        self._images, self._targets, names = images, targets, list(models)
+        self._views = plan_shared_views(1, size=images.shape[-1], min_scale=0.5, flip=False, jitter=4,
+                                        generator=generator("view"))
+        self._models = list(models.values())
+        if way == "published":
+            step = PublishedStep(models, names[0], r_bn=R_BN, first_multiplier=FIRST)
+            self._backward, self._models = step.backward, step.models
+            return
+        objective = build_objective(models, engine=way, alignment="bn", first_multiplier=FIRST, r_bn=R_BN,
+                                    bn_reduce="mean")
+        draw = Teachers(names[0], tuple(names))
+        self._backward = lambda view, targets: objective.backward([view], targets, [draw])
+
+    def gradient(self) -> torch.Tensor:
+        """The gradient on the images, (N, 3, H, W)."""
+        images = self._images.clone().requires_grad_()
+        self._backward(shared_view(images, self._views, 0), self._targets)
+        return images.grad
+
+    def seconds(self) -> float:
+        """Wall time of one step."""
+        if self._images.is_cuda:
+            torch.cuda.synchronize()
+        started = time.perf_counter()
+        self.gradient()
+        if self._images.is_cuda:
+            torch.cuda.synchronize()
+        return time.perf_counter() - started
+
+    def saved_bytes(self) -> int:
+        """Peak bytes that autograd keeps in one step."""
+        with SavedBytes(t for m in self._models for t in (*m.parameters(), *m.buffers())) as saved:
+            self.gradient()
+        return saved.peak
+
+
+def compare_gradients(models: dict, images, targets, device) -> dict:
+    """Fused gradient against the reference's: cosine, and largest difference over largest value."""
+    a, b = (Step(models, way, images, targets, device).gradient() for way in ("reference", "fused"))
+    return {"cosine": F.cosine_similarity(a.flatten().double(), b.flatten().double(), 0).item(),
+            "relative": ((a - b).abs().max() / a.abs().max()).item()}
+
+
+def measure(models: dict, images, targets, *, rounds: int, device) -> dict:
+    """Medians over interleaved rounds of each way's seconds and ratio to the published way; bytes kept."""
+    steps = {way: Step(models, way, images, targets, device) for way in ("published", "reference", "fused")}
+    seconds = {way: [] for way in steps}
+    for _ in range(rounds + 1):
+        for way, step in steps.items():
+            seconds[way].append(step.seconds())
+    saved = {way: step.saved_bytes() for way, step in steps.items()}
+    row = {}
+    for way in steps:
+        ratios = [own / base for own, base in zip(seconds[way][1:], seconds["published"][1:], strict=True)]
+        row[way] = {"seconds": statistics.median(seconds[way][1:]), "time_ratio": statistics.median(ratios),
+                    "ratios": ratios, "saved_mb": saved[way] / 1e6,
+                    "saved_ratio": saved[way] / saved["published"]}
+    return row
+
+
+def main(argv=None) -> None:
+    """Prints one line for each timed number of teachers, then one for each compared number."""
+    config = parse_config(StepConfig, sys.argv[1:] if argv is None else argv, description=__doc__)
+    device = choose_device(config.device)
+    about = {"benchmark": "recover_step", "device": device.type, "threads": set_threads(config.threads),
+             "batch_size": config.batch_size, "size": config.size, "rounds": config.rounds, **versions()}
+    pool = POOL[:max(config.gradients + config.teachers)]
+    models = {name: calibrated(name, config.size, device) for name in pool}
+    images = smooth_images(config.batch_size, config.size, seed=99).to(device)
+    targets = torch.arange(config.batch_size, device=device)
+    for k in config.teachers:
+        own = {name: models[name] for name in pool[:k]}
+        row = measure(own, images, targets, rounds=config.rounds, device=device)
+        print(json.dumps({**about, "teachers": list(own), **row}), flush=True)
+    alone = {name: Step({name: model}, "fused", images, targets, device).saved_bytes()
+             for name, model in models.items()}
+    float32 = {k: compare_gradients({n: models[n] for n in pool[:k]}, images, targets, device)
+               for k in config.gradients}
+    peaks = {k: Step({n: models[n] for n in pool[:k]}, "fused", images, targets, device).saved_bytes()
+             for k in config.gradients}
+    exact = {name: calibrated(name, config.size64, device).double() for name in models}
+    small = smooth_images(4, config.size64, seed=99).to(device).double()
+    for k in config.gradients:
+        names = pool[:k]
+        double = compare_gradients({n: exact[n] for n in names}, small, targets[:4], device)
+        print(json.dumps({**about, "teachers": names, "float32_cosine": float32[k]["cosine"],
+                          "float64_relative": double["relative"], "saved_mb": peaks[k] / 1e6,
+                          "peak_over_largest_alone": peaks[k] / max(alone[n] for n in names)}), flush=True)
+
+
+if __name__ == "__main__":
+    command_line(main)

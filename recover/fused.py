@@ -1,0 +1,195 @@
+"""The fast path of BatchNorm alignment: what frozen teachers allow, behind the interface of `BNAlignment`.
+
+A frozen convolution keeps nothing of its input; a frozen BatchNorm is folded into the convolution before
+it, whose output is then u = (x - running_mean) / s, s = sqrt(running_var + eps).  One autograd function
+computes the layer's output act(gamma u + beta), its R_BN, and both gradients from u, the only tensor that it
+keeps.  Networks are rewritten with torch.fx; what is not recognised stays, and its BatchNorm is hooked.
+
+G aligned slices, N images of one slice, C channels, H W pixels.
+"""
+import torch
+import torch.fx
+import torch.nn.functional as F
+from torch import nn
+
+from recover.alignment import BNAlignment
+from utils.runtime import warn_once
+
+# The activations that fuse: class -> (f(t) in place, backward(grad, t)).
+ACTIVATIONS = {
+    nn.Identity: (lambda t: t, None),
+    nn.ReLU: (F.relu_, lambda grad, t: torch.ops.aten.threshold_backward(grad, t, 0)),
+    nn.ReLU6: (lambda t: F.hardtanh_(t, 0.0, 6.0),
+               lambda grad, t: torch.ops.aten.hardtanh_backward(grad, t, 0, 6)),
+    nn.SiLU: (lambda t: F.silu(t, inplace=True), torch.ops.aten.silu_backward),
+}
+
+
+def _convolve(x, weight, bias, conv: nn.Conv2d):
+    return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+
+def _input_gradient(grad, shape, weight, conv: nn.Conv2d):
+    """The gradient of a convolution's input, from its output's gradient and constants alone."""
+    return torch.nn.grad.conv2d_input(shape, weight, grad, conv.stride, conv.padding, conv.dilation,
+                                      conv.groups)
+
+
+class _FrozenConv(torch.autograd.Function):
+    """A convolution with constant weights: linear in its input, so nothing of the input is kept."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, conv):
+        ctx.conv, ctx.weight, ctx.shape = conv, weight, x.shape
+        return _convolve(x, weight, bias, conv)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return _input_gradient(grad, ctx.shape, ctx.weight, ctx.conv), None, None, None
+
+
+class FrozenConv2d(nn.Module):
+    """An nn.Conv2d whose weights are constants."""
+
+    def __init__(self, conv: nn.Conv2d):
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x):
+        return _FrozenConv.apply(x, self.conv.weight, self.conv.bias, self.conv)
+
+
+class _ConvNormAct(torch.autograd.Function):
+    """act(gamma u + beta) and R_BN of u = conv(x), keeping u."""
+
+    @staticmethod
+    def forward(ctx, x, layer, aligned, per_slice):
+        u = _convolve(x, layer.weight, layer.bias, layer.conv)
+        ctx.layer, ctx.shape, ctx.aligned = layer, x.shape, aligned
+        slope = offset = None
+        r_bn = u.new_zeros(0)
+        if aligned:
+            r_bn, slope, offset = layer.alignment(u[:aligned * per_slice].unflatten(0, (aligned, per_slice)))
+        ctx.slope, ctx.offset, ctx.per_slice = slope, offset, per_slice
+        ctx.save_for_backward(u)
+        return layer.activate(torch.addcmul(layer.beta, u, layer.gamma)), r_bn
+
+    @staticmethod
+    def backward(ctx, grad, grad_r):
+        (u,), layer = ctx.saved_tensors, ctx.layer
+        if layer.activate_backward is not None:
+            grad = layer.activate_backward(grad, torch.addcmul(layer.beta, u, layer.gamma))
+        grad = grad * layer.gamma
+        if ctx.aligned:
+            weight = grad_r.view(-1, 1, 1, 1, 1)
+            own = slice(0, ctx.aligned * ctx.per_slice)
+            slices = (ctx.aligned, ctx.per_slice)
+            grad[own].unflatten(0, slices).addcmul_(u[own].unflatten(0, slices), weight * ctx.slope) \
+                .add_(weight * ctx.offset)
+        return _input_gradient(grad, ctx.shape, layer.weight, layer.conv), None, None, None
+
+
+class ConvNormAct(nn.Module):
+    """A frozen convolution, its BatchNorm in eval mode and an activation, with the layer's R_BN."""
+
+    def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d, activation: nn.Module, *, multiplier: float,
+                 tape):
+        """Args: multiplier: w_l of the layer;  tape: where the layers of one forward put their R_BN."""
+        super().__init__()
+        self.conv, self._multiplier, self._tape = conv, multiplier, tape
+        self.activate, self.activate_backward = ACTIVATIONS[type(activation)]
+        scale = torch.sqrt(norm.running_var + norm.eps)
+        shift = norm.running_mean if conv.bias is None else norm.running_mean - conv.bias
+        self.register_buffer("weight", (conv.weight / scale.view(-1, 1, 1, 1)).detach())
+        self.register_buffer("bias", (-shift / scale).detach())
+        gamma = torch.ones_like(scale) if norm.weight is None else norm.weight
+        beta = torch.zeros_like(scale) if norm.bias is None else norm.bias
+        self.register_buffer("gamma", gamma.detach().view(1, -1, 1, 1))
+        self.register_buffer("beta", beta.detach().view(1, -1, 1, 1))
+        self.register_buffer("scale", scale)
+        self.register_buffer("running_var", norm.running_var)
+
+    def alignment(self, u: torch.Tensor):
+        """R_BN of each slice, and its gradient as an affine function of u.
+
+        In terms of u, the mean's distance is s mean(u) and the variance's s^2 var(u) - running_var; u is
+        about standardised, so the one-pass E[u^2] - E[u]^2 does not cancel.
+        Args:    u: (G, N, C, H, W).
+        Returns: r (G,);  slope, offset (G, 1, C, 1, 1) with d r / d u = slope * u + offset.
+        """
+        num, dtype = u.shape[1] * u.shape[3] * u.shape[4], torch.promote_types(u.dtype, torch.float32)
+        mean = u.mean((1, 3, 4), dtype=dtype)
+        square = torch.linalg.vector_norm(u, dim=(1, 3, 4), dtype=dtype).square() / num
+        var = square - mean.square()
+        to_mean, to_var = mean * self.scale, var * self.scale**2 - self.running_var
+        mean_norm = torch.linalg.vector_norm(to_mean, dim=1, keepdim=True)
+        var_norm = torch.linalg.vector_norm(to_var, dim=1, keepdim=True)
+        tiny = torch.finfo(dtype).tiny
+        slope = 2 * self._multiplier / num * self.scale**2 * to_var / var_norm.clamp(min=tiny)
+        offset = self._multiplier / num * self.scale * to_mean / mean_norm.clamp(min=tiny) - slope * mean
+        r_bn = self._multiplier * (mean_norm + var_norm).squeeze(1)
+        return r_bn, slope[:, None, :, None, None], offset[:, None, :, None, None]
+
+    def forward(self, x):
+        y, r_bn = _ConvNormAct.apply(x, self, self._tape.aligned, self._tape.per_slice)
+        if self._tape.aligned:
+            self._tape.terms.append(r_bn)
+        return y
+
+
+def rewrite(model: nn.Module, *, multipliers: dict[nn.Module, float], tape) -> nn.Module:
+    """The network with frozen convolutions, and convolution, BatchNorm, activation in a row as one module.
+
+    Args:    multipliers: BatchNorm layer -> w_l; a fused layer leaves the dict, the others stay to be hooked.
+    Returns: a rewritten copy that shares the unchanged layers, or `model` itself where fx cannot trace it.
+    """
+    try:
+        traced = torch.fx.symbolic_trace(model)
+    except Exception as error:  # fx fails in many ways on data-dependent code; the plain network serves then
+        warn_once(f"{type(model).__name__} cannot be traced ({type(error).__name__}): it runs unfused")
+        return model
+    modules = dict(traced.named_modules())
+    for node in list(traced.graph.nodes):
+        norm = modules.get(node.target) if node.op == "call_module" else None
+        source = node.args[0] if norm in multipliers else None
+        conv = modules.get(source.target) if source is not None and source.op == "call_module" else None
+        if not isinstance(conv, nn.Conv2d) or len(source.users) > 1 or conv.padding_mode != "zeros":
+            continue
+        after = next(iter(node.users)) if len(node.users) == 1 else None
+        activation = modules.get(after.target) if after is not None and after.op == "call_module" else None
+        fuses = type(activation) in ACTIVATIONS
+        fused = ConvNormAct(conv, norm, activation if fuses else nn.Identity(), tape=tape,
+                            multiplier=multipliers.pop(norm))
+        _replace(traced, source, fused)
+        for gone in (node, after) if fuses else (node,):
+            gone.replace_all_uses_with(source)
+            traced.graph.erase_node(gone)
+    for node in traced.graph.nodes:
+        conv = traced.get_submodule(node.target) if node.op == "call_module" else None
+        if type(conv) is nn.Conv2d and conv.padding_mode == "zeros":
+            _replace(traced, node, FrozenConv2d(conv))
+    traced.graph.lint()
+    traced.recompile()
+    return traced.eval()
+
+
+def _replace(traced, node, module: nn.Module) -> None:
+    owner, _, name = node.target.rpartition(".")
+    setattr(traced.get_submodule(owner), name, module)
+
+
+class FusedBNAlignment(BNAlignment):
+    """`BNAlignment` on a rewritten network, channels last in memory."""
+
+    def _prepare(self, model, multipliers):
+        rewritten = rewrite(model, multipliers=multipliers, tape=self).to(memory_format=torch.channels_last)
+        super()._prepare(rewritten, multipliers)
+        return rewritten
+
+    def __call__(self, images, *, slices, aligned):
+        """As `BNAlignment`."""
+        return super().__call__(images.contiguous(memory_format=torch.channels_last), slices=slices,
+                                aligned=aligned)
+
+
+FUSED_ALIGNMENTS = {"bn": FusedBNAlignment}

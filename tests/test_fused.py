@@ -1,0 +1,157 @@
+"""The fused engine against the readable reference: equal terms and gradients, for every network and fallback."""
+import pytest
+import torch
+from torch import nn
+
+from models.registry import MODELS, build_model
+from recover.fused import ConvNormAct, FrozenConv2d, rewrite
+from recover.objective import build_objective
+from recover.selection import Teachers
+
+N, SIZE = 3, 32
+WITH_BATCHNORM = ("resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5", "mnasnet1_0",
+                  "narrow_resnet", "narrow_mobilenet", "narrow_efficientnet", "narrow_shufflenet",
+                  "narrow_plain")
+
+
+def calibrated(model: nn.Module) -> nn.Module:
+    """The network in float64, frozen, with the running statistics of random images."""
+    torch.manual_seed(1)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.affine:
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias)
+    with torch.no_grad():
+        for _ in range(5):
+            model.train()(torch.randn(8, 3, SIZE, SIZE) + 0.3)
+    return model.eval().requires_grad_(False).double()
+
+
+def network(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    return calibrated(build_model(name, num_classes=5, stem="small"))
+
+
+def step(engine: str, models: dict, draws: list[Teachers], *, size: int = SIZE, **settings):
+    """The terms of every slice and the gradient on its images, (S, N, 3, H, W)."""
+    torch.manual_seed(2)
+    images = torch.randn(len(draws), N, 3, size, size, dtype=torch.float64).requires_grad_()
+    objective = build_objective(models, engine=engine, alignment="bn", first_multiplier=10.0,
+                                **{"bn_reduce": "mean", "r_bn": 0.01, **settings})
+    terms = objective.backward([slice_ * 1.5 for slice_ in images], torch.arange(N), draws)
+    return terms, images.grad
+
+
+def assert_equal_steps(models: dict, draws: list[Teachers], **settings):
+    """Both engines give the same step to float64's rounding."""
+    (a, grad), (b, fused) = (step(engine, models, draws, **settings) for engine in ("reference", "fused"))
+    assert [list(own) for own in a] == [list(own) for own in b]
+    for own, other in zip(a, b, strict=True):
+        for name, value in own.items():
+            assert other[name].item() == pytest.approx(value.item(), rel=1e-10), name
+    assert grad.abs().max() > 0
+    assert (grad - fused).abs().max() <= 1e-10 * grad.abs().max()
+
+
+@pytest.mark.parametrize("name", WITH_BATCHNORM)
+def test_one_teacher(name):
+    assert_equal_steps({name: network(name)}, [Teachers(name, (name,))])
+
+
+@pytest.mark.parametrize("name", WITH_BATCHNORM)
+def test_every_batchnorm_is_fused_and_no_convolution_keeps_its_input(name):
+    model = network(name)
+    multipliers = {m: 1.0 for m in model.modules() if isinstance(m, nn.BatchNorm2d)}
+    num = len(multipliers)
+    rewritten = rewrite(model, multipliers=multipliers, tape=None)
+    kinds = [type(m) for m in rewritten.modules()]
+    assert not multipliers and kinds.count(ConvNormAct) == num
+    wrapped = {id(m.conv) for m in rewritten.modules() if isinstance(m, ConvNormAct | FrozenConv2d)}
+    assert all(id(m) in wrapped for m in rewritten.modules() if isinstance(m, nn.Conv2d))
+
+
+@pytest.mark.parametrize("reduce", ["mean", "sum"])
+def test_slices_with_their_own_teachers_and_priors(reduce):
+    models = {name: network(name) for name in ("narrow_resnet", "narrow_mobilenet", "narrow_alexnet")}
+    draws = [Teachers("narrow_resnet", ("narrow_resnet", "narrow_mobilenet")),
+             Teachers("narrow_mobilenet", ("narrow_resnet", "narrow_alexnet")),
+             Teachers("narrow_alexnet", ("narrow_mobilenet", "narrow_resnet", "narrow_alexnet")),
+             Teachers("narrow_resnet", ("narrow_alexnet",))]
+    assert_equal_steps(models, draws, bn_reduce=reduce, tv_l2=1e-3, l2_scale=1e-2)
+
+
+def test_a_silent_teacher_that_is_not_the_primary_is_not_run(monkeypatch):
+    models = {name: network(name) for name in ("narrow_plain", "narrow_alexnet")}
+    monkeypatch.setattr(models["narrow_alexnet"], "forward", None)
+    terms, _ = step("fused", models, [Teachers("narrow_plain", ("narrow_plain", "narrow_alexnet"))])
+    assert terms[0]["bn/narrow_alexnet"] == 0
+
+
+class Odd(nn.Module):
+    """What the rewriting does not know: shared outputs, reflection, BatchNorm first, other activations."""
+
+    def __init__(self, *, branch: bool):
+        super().__init__()
+        self.branch = branch
+        self.first = nn.BatchNorm2d(3, affine=False)
+        self.shared = nn.Conv2d(3, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.mirror = nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect")
+        self.mirror_norm = nn.BatchNorm2d(4)
+        self.biased = nn.Conv2d(4, 6, 3, stride=2, groups=2, dilation=2, padding=1)
+        self.biased_norm, self.gelu = nn.BatchNorm2d(6, eps=1e-2), nn.GELU()
+        self.head = nn.Linear(6, 5)
+
+    def forward(self, x):
+        x = self.shared(self.first(x))
+        x = x + self.norm(x)
+        if self.branch and x.mean() > 1e9:  # data-dependent control flow: fx cannot trace it
+            x = -x
+        x = torch.relu(self.mirror_norm(self.mirror(x)))
+        x = self.gelu(self.biased_norm(self.biased(x)))
+        return self.head(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize("branch", [False, True])
+def test_unknown_layers_fall_back(branch, capsys, monkeypatch):
+    monkeypatch.setattr("utils.runtime._said", set())
+    torch.manual_seed(3)
+    models = {"odd": calibrated(Odd(branch=branch)), "narrow_plain": network("narrow_plain")}
+    assert_equal_steps(models, [Teachers("narrow_plain", ("narrow_plain", "odd")), Teachers("odd", ("odd",))])
+    assert ("Odd cannot be traced" in capsys.readouterr().err) == branch
+
+
+def test_the_teacher_itself_is_left_as_it_was():
+    model = network("narrow_mobilenet")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    images = torch.randn(N, 3, SIZE, SIZE, dtype=torch.float64)
+    logits = model(images)
+    step("fused", {"narrow_mobilenet": model}, [Teachers("narrow_mobilenet", ("narrow_mobilenet",))])
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    torch.testing.assert_close(model(images), logits)
+
+
+def test_one_tensor_a_layer_is_kept():
+    """The fused graph of a convolution, BatchNorm and ReLU keeps u alone; autograd's keeps more its size."""
+    kept = {}
+    model = calibrated(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(),
+                                     nn.Linear(8 * 30 * 30, 5)))
+    for engine in ("reference", "fused"):
+        sizes = []
+
+        def pack(tensor, sizes=sizes):
+            sizes.append((tensor.untyped_storage().data_ptr(), tensor.shape))
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            step(engine, {"net": model}, [Teachers("net", ("net",))])
+        kept[engine] = len({pointer for pointer, shape in sizes if shape == (N, 8, 30, 30)})
+    assert kept["fused"] == 1 < kept["reference"]
+
+
+def test_every_network_with_batchnorm_is_tested_or_a_deeper_sibling():
+    siblings = {"resnet34", "resnet50", "resnet101", "shufflenet_v2_x1_0"}
+    with torch.device("meta"):
+        have = {name for name in MODELS if any(isinstance(m, nn.BatchNorm2d) for m in
+                                               build_model(name, num_classes=2).modules())}
+    assert have == set(WITH_BATCHNORM) | siblings
