@@ -78,7 +78,7 @@ class RecoverConfig(ProcessFlags, TeacherFlags):
     primary: Literal["fixed", "drawn"] = option("fixed", "phi is --arch-name, or drawn from the pool too",
                                                 source=RECIPE)
     alignment: Literal["bn"] = option("bn", "alignment loss", source="paper eq. 3")
-    engine: Literal["fused", "reference"] = option("reference", "how a step is computed; equal to rounding")
+    engine: Literal["fused", "reference"] = option("fused", "how a step is computed; equal to rounding")
     bn_reduce: Literal["mean", "sum"] = option("mean", "over teachers: the published mean, or eq. 4's sum",
                                                source=RECIPE)
     r_bn: float = option(0.01, "lambda, weight of the alignment", source="supplement table 1b")

@@ -139,25 +139,27 @@ def summarize(rows: list[dict], timer: Timer) -> dict:
     for column in COLUMNS:
         differences = [row["PRISM"][column] - row["SRe2L"][column] for row in rows]
         mean, std = spread(differences)
-        paired[column] = {"mean": mean, "standard_error": std / len(rows) ** 0.5, "each": differences}
+        paired[column] = {"mean": mean, "standard_error": std and std / len(rows) ** 0.5, "each": differences}
     return {"sets": table, "paired PRISM - SRe2L": paired, "n": len(rows), "draws": rows}
 
 
-def spread(values: list[float]) -> tuple[float, float]:
-    """Mean and standard deviation with n - 1; nan for a single value, of whose spread nothing is known."""
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else float("nan")
+def spread(values: list[float]) -> tuple[float, float | None]:
+    """Mean and standard deviation with n - 1; None for a single value, of whose spread nothing is known."""
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
 def markdown(summary: dict, config: DemoConfig) -> str:
     """The table as Markdown, with what it means in words."""
-    lines = [f"| {config.ipc} images a class, n = {summary['n']} draws | " + " | ".join(COLUMNS.values())
-             + " | seconds: " + ", ".join(STAGES) + " |", "|---" * 5 + "|"]
+    draws = "one draw" if summary["n"] == 1 else f"n = {summary['n']} draws"
+    lines = [f"| {config.ipc} images a class, {draws} | " + " | ".join(COLUMNS.values()) + " | seconds: " + ", ".join(STAGES) + " |", "|---" * 5 + "|"]
     for name, row in summary["sets"].items():
-        cells = [f"{row[c][0]:.{d}f} +- {row[c][1]:.{d}f}" for c, d in zip(COLUMNS, (1, 1, 3), strict=True)]
+        cells = [f"{row[c][0]:.{d}f}" + (f" +- {row[c][1]:.{d}f}" if summary["n"] > 1 else "")
+                 for c, d in zip(COLUMNS, (1, 1, 3), strict=True)]
         seconds = ", ".join(str(row["seconds"][stage]) for stage in STAGES)
         lines.append(f"| {name} | {' | '.join(cells)} | {seconds} |")
     paired = summary["paired PRISM - SRe2L"]
-    cells = [f"{paired[c]['mean']:+.{d}f} (s.e. {paired[c]['standard_error']:.{d}f})"
+    cells = [f"{paired[c]['mean']:+.{d}f}"
+             + (f" (s.e. {paired[c]['standard_error']:.{d}f})" if summary["n"] > 1 else "")
              for c, d in zip(COLUMNS, (1, 1, 3), strict=True)]
     lines.append(f"| PRISM - SRe2L, paired | {' | '.join(cells)} | |")
     return "\n".join([*lines, "", *in_words(summary)])
@@ -170,10 +172,10 @@ def in_words(summary: dict) -> list[str]:
     lines = [f"- Diversity: PRISM's images are less alike within a class than SRe2L's in {fewer} of {n} "
              f"draws (lower cosine is more diverse; {STRANGER} measures, which taught nobody)."]
     mean, error = paired["soft"]["mean"], paired["soft"]["standard_error"]
-    decided = n > 1 and abs(mean) > 2 * error
-    lines.append(f"- Accuracy with soft labels: PRISM - SRe2L is {mean:+.1f} points, "
-                 + (f"more than two standard errors ({error:.1f})." if decided
-                    else f"within two standard errors ({error:.1f}): {n} draws do not decide it."))
+    verdict = "one draw says nothing of the spread" if n == 1 else \
+        f"more than two standard errors ({error:.1f})" if abs(mean) > 2 * error else \
+        f"within two standard errors ({error:.1f}): {n} draws do not decide it"
+    lines.append(f"- Accuracy with soft labels: PRISM - SRe2L is {mean:+.1f} points, {verdict}.")
     real, best = sets["random real images"]["soft"][0], max(sets[m]["soft"][0] for m in METHODS)
     verdict = "beat every distilled set" if real > best else "do not beat the best distilled set"
     lines.append(f"- Random real images with the same soft labels {verdict} here: {real:.1f} to {best:.1f}. "

@@ -1,4 +1,4 @@
-"""The fused engine against the readable reference: equal terms and gradients, for every network and fallback."""
+"""The fused engine against the readable reference: equal terms and gradients for all networks."""
 import pytest
 import torch
 from torch import nn
