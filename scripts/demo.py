@@ -151,7 +151,8 @@ def spread(values: list[float]) -> tuple[float, float | None]:
 def markdown(summary: dict, config: DemoConfig) -> str:
     """The table as Markdown, with what it means in words."""
     draws = "one draw" if summary["n"] == 1 else f"n = {summary['n']} draws"
-    lines = [f"| {config.ipc} images a class, {draws} | " + " | ".join(COLUMNS.values()) + " | seconds: " + ", ".join(STAGES) + " |", "|---" * 5 + "|"]
+    lines = [f"| {config.ipc} images a class, {draws} | {' | '.join(COLUMNS.values())} "
+             f"| seconds: {', '.join(STAGES)} |", "|---" * 5 + "|"]
     for name, row in summary["sets"].items():
         cells = [f"{row[c][0]:.{d}f}" + (f" +- {row[c][1]:.{d}f}" if summary["n"] > 1 else "")
                  for c, d in zip(COLUMNS, (1, 1, 3), strict=True)]
