@@ -1,4 +1,4 @@
-"""How several teachers' logits become one soft label.  Used by relabel and by validate's online labels.
+"""How several teachers' logits become one soft label.  Used by relabel.
 
 T teachers (the primary first), N images of one batch, K classes.  ENSEMBLES: name -> f(logits) -> (N, K).
 """

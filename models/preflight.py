@@ -66,7 +66,7 @@ def preflight(teachers: dict[str, Teacher], class_names: list, *, open_real: Cal
               known: Path | None, floor: float | None, num_images: int, mean, std,
               device: torch.device) -> dict[str, dict]:
     """Checks class names, then on real images the teachers that `known` (a preflight.json) does not list,
-    or lists below a floor that is given now.
+    or lists below the floor that holds now.
 
     Args:    open_real: gives the real images, called only when a teacher is to be checked;
              floor: --min-teacher-accuracy, 0 to skip the images;  num_images: --preflight-images.
@@ -74,8 +74,9 @@ def preflight(teachers: dict[str, Teacher], class_names: list, *, open_real: Cal
     """
     check_class_names(teachers, class_names)
     records = read_json(known) if known and known.is_file() else {}
-    unknown = {name: teacher for name, teacher in teachers.items()
-               if teacher.sha256 not in records or records[teacher.sha256]["accuracy"] < (floor or 0)}
+    unknown = {name: teacher for name, teacher in teachers.items() if teacher.sha256 not in records
+               or records[teacher.sha256]["accuracy"] < accuracy_floor(
+                   teacher, num_classes=len(class_names), given=floor)}
     if unknown and floor != 0:
         real_set = open_real()
         if real_set.class_names != class_names:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from models.registry import build_model, model_spec
-from utils.augment import plan_epoch, render_batch
+from utils.augment import plan_epoch, render_batch, to_device
 from utils.config import ProcessFlags, identity, option, parse_config, require
 from utils.data import RealSet, dataset_spec, load_pixels
 from utils.formats import (
@@ -32,10 +32,10 @@ from utils.runtime import (
     choose_device,
     command_line,
     generator,
+    identity_threads,
     progress,
     say,
     seed_everything,
-    set_threads,
     versions,
 )
 from utils.schedule import cosine
@@ -97,6 +97,7 @@ def train_epoch(model, optimizer, pixels, labels, plan, *, epoch: int, config, d
     Returns: mean loss.
     """
     model.train()
+    plan = to_device(plan, device)
     index = plan["index"].long()
     num_batches = -(-len(index) // config.batch_size)
     losses = []
@@ -108,7 +109,7 @@ def train_epoch(model, optimizer, pixels, labels, plan, *, epoch: int, config, d
             group["lr"] = config.lr * cosine(epoch * num_batches + batch, config.epochs * num_batches)
         views = render_batch(pixels, plan, batch, batch_size=config.batch_size, mix_type="none",
                              mean=config.mean, std=config.std, size=config.size)
-        loss = F.cross_entropy(model(views.to(device)), labels[part].to(device))
+        loss = F.cross_entropy(model(views), labels[part])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -164,17 +165,18 @@ def main(argv=None) -> dict[str, float]:
     needed = len(real) * 3 * config.size**2
     require(needed <= config.memory_limit * 1e9, f"the decoded training set takes {readable(needed)}, "
             f"--memory-limit is {config.memory_limit} GB; raise it, or use public weights")
-    test = RealSet(config.dataset, config.val_dir or config.train_data_path, "val", size=config.size)
+    test = RealSet(config.dataset, config.val_dir or config.train_data_path, "val", size=config.size,
+                   bare=bool(config.val_dir))
     require(test.class_names == real.class_names, f"--val-dir {config.val_dir}: its class folders are not "
             f"those of the training data")
     folder = Path(config.output_dir)
     claim_folder(folder, overwrite=config.overwrite, contents=("*.pt", "*.json", "log.jsonl"), identity={
         "format": "prism-teachers", "version": FORMAT_VERSION, "class_names": real.class_names,
-        "config": {**identity(config), "threads": set_threads(config.threads)}})
+        "config": {**identity(config), "threads": identity_threads(config.threads, device)}})
     todo = [n for n in config.models if not (folder / f"{n}.json").is_file()]
     accuracies = {}
     if todo:
-        pixels, labels = load_pixels(real)
+        pixels, labels = (part.to(device) for part in load_pixels(real))
         test_batches = [part for part in zip(*(t.split(250) for t in load_pixels(test)), strict=True)]
         log = Log(folder / "log.jsonl")
         for name in todo:

@@ -1,6 +1,6 @@
 """BatchNorm alignment: how far the statistics of a batch are from those that a teacher saw in training.
 
-ALIGNMENTS: name -> class.  The only hooks in this repository live here.
+ALIGNMENTS: name -> class.  The only hooks of the stages live here.
 S slices (batches side by side), N images of one slice, C channels, H W pixels.
 """
 import torch

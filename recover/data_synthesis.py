@@ -45,9 +45,11 @@ from utils.runtime import (
     choose_device,
     command_line,
     finite_values,
+    identity_threads,
     progress,
     seed_everything,
     set_threads,
+    warn_once,
 )
 from utils.schedule import cosine, num_iterations
 
@@ -282,7 +284,7 @@ def main(argv=None) -> Path:
     claim_folder(config.run, overwrite=config.overwrite, identity={
         "format": "prism-images", "version": FORMAT_VERSION, "class_names": real.class_names,
         "weights": {name: teachers[name].sha256 for name in models},
-        "config": {**identity(config), "threads": set_threads(config.threads)},
+        "config": {**identity(config), "threads": identity_threads(config.threads, device)},
     }, contents=("syn", "units", "preflight.json", "log*.jsonl"))
     write_json(config.run / "preflight.json", checked)
     mine = [group for group in my_units(groups, shard)
@@ -298,6 +300,8 @@ def main(argv=None) -> Path:
     with progress(total=total, text="recover") as bar:
         for group in mine:
             plans = [plan_unit(*unit, **config.unit_laws(unit[0], with_bn)) for unit in group]
+            if any(not set(draw.aligned) & set(with_bn) for plan in plans for draw in plan.teachers):
+                warn_once("a drawn subset has no BatchNorm at all: cross-entropy alone shapes its images")
             run_group(plans, config, real=real, teachers=teachers, objective=objective, device=device,
                       log=log, bar=bar)
     log.close()

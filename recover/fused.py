@@ -31,8 +31,11 @@ def _convolve(x, weight, bias, conv: nn.Conv2d):
 
 def _input_gradient(grad, shape, weight, conv: nn.Conv2d):
     """The gradient of a convolution's input, from its output's gradient and constants alone."""
-    return torch.nn.grad.conv2d_input(shape, weight, grad, conv.stride, conv.padding, conv.dilation,
-                                      conv.groups)
+    unread = torch.empty(shape, dtype=grad.dtype, device=grad.device,  # tells shape and layout only
+                         memory_format=torch.channels_last)
+    return torch.ops.aten.convolution_backward(grad, unread, weight, None, conv.stride, conv.padding,
+                                               conv.dilation, False, [0, 0], conv.groups,
+                                               [True, False, False])[0]
 
 
 class _FrozenConv(torch.autograd.Function):
@@ -151,9 +154,9 @@ def rewrite(model: nn.Module, *, multipliers: dict[nn.Module, float], tape) -> n
     modules = dict(traced.named_modules())
     for node in list(traced.graph.nodes):
         norm = modules.get(node.target) if node.op == "call_module" else None
-        source = node.args[0] if norm in multipliers else None
+        source = node.args[0] if norm in multipliers and node.args else None
         conv = modules.get(source.target) if source is not None and source.op == "call_module" else None
-        if not isinstance(conv, nn.Conv2d) or len(source.users) > 1 or conv.padding_mode != "zeros":
+        if not _is_plain(conv) or len(source.users) > 1:
             continue
         after = next(iter(node.users)) if len(node.users) == 1 else None
         activation = modules.get(after.target) if after is not None and after.op == "call_module" else None
@@ -166,11 +169,16 @@ def rewrite(model: nn.Module, *, multipliers: dict[nn.Module, float], tape) -> n
             traced.graph.erase_node(gone)
     for node in traced.graph.nodes:
         conv = traced.get_submodule(node.target) if node.op == "call_module" else None
-        if type(conv) is nn.Conv2d and conv.padding_mode == "zeros":
+        if _is_plain(conv):
             _replace(traced, node, FrozenConv2d(conv))
     traced.graph.lint()
     traced.recompile()
     return traced.eval()
+
+
+def _is_plain(module) -> bool:
+    """Whether a module is a convolution whose padding is zeros of a given width."""
+    return type(module) is nn.Conv2d and module.padding_mode == "zeros" and isinstance(module.padding, tuple)
 
 
 def _replace(traced, node, module: nn.Module) -> None:

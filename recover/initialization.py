@@ -1,4 +1,4 @@
-"""What a batch starts from.  INITS: name -> f(real_set, classes, ipc_id, seed, ...) -> uint8 pixels or noise.
+"""What a batch starts from.  INITS: name -> f(real_set, classes, ipc_id, seed=, size=, mean=, std=).
 
 Every initialisation returns (N, 3, H, W) float in normalised space, one image a class.
 """

@@ -34,7 +34,16 @@ from utils.formats import (
     save_tensors,
     select_images,
 )
-from utils.runtime import Log, choose_device, command_line, progress, readable_time, say, set_threads
+from utils.runtime import (
+    Log,
+    choose_device,
+    command_line,
+    identity_threads,
+    progress,
+    readable_time,
+    say,
+    set_threads,
+)
 
 RECIPE = "published recipe"
 
@@ -145,26 +154,28 @@ def open_teachers(config: RelabelConfig, run: Path, manifest: dict, device) -> d
     return teachers
 
 
-def labels_identity(config: RelabelConfig, manifest: dict, entries: list, teachers: dict) -> dict:
+def labels_identity(config: RelabelConfig, manifest: dict, entries: list, teachers: dict, device) -> dict:
     """What config.json of the labels holds: all that a stored label depends on."""
     return {"format": "prism-labels", "version": FORMAT_VERSION, "resampler": RESAMPLER,
             "dataset": manifest["dataset"], "class_names": manifest["class_names"], "ipc": config.ipc,
             "mean": manifest["mean"], "std": manifest["std"], "num_images": len(entries),
             "images": image_set_digest(entries), "views": config.views(manifest),
             "weights": {name: teacher.sha256 for name, teacher in teachers.items()},
-            "config": {**identity(config), "threads": set_threads(config.threads)}}
+            "config": {**identity(config), "threads": identity_threads(config.threads, device)}}
 
 
 def main(argv=None) -> Path:
     """Writes every epoch of this shard that is not there; returns the folder of the labels."""
     config = parse_config(RelabelConfig, sys.argv[1:] if argv is None else argv, description=__doc__)
     run = Path(config.data)
-    if config.dry_run and not run.exists():
-        manifest, entries = planned_images(config.dataset, config.ipc)
-    else:
+    try:
         run = run_folder(config.data, flag="--data")
-        manifest = assemble_manifest(run)
+        manifest = assemble_manifest(run, write=not config.dry_run)
         entries = select_images(manifest, config.ipc)
+    except FileNotFoundError:
+        if not config.dry_run:
+            raise
+        manifest, entries = planned_images(config.dataset, config.ipc)
     require(config.dataset in ("", manifest["dataset"]),
             f"--dataset {config.dataset} contradicts the images in {run}, made from {manifest['dataset']}")
     ipc = config.ipc or manifest["ipc"]
@@ -179,7 +190,7 @@ def main(argv=None) -> Path:
     teachers = open_teachers(config, run, manifest, device)
     pixels = load_distilled(run, entries, size=manifest["size"])[0].to(device)
     folder, views = label_folder(config, run), config.views(manifest)
-    claim_folder(folder, identity=labels_identity(config, manifest, entries, teachers),
+    claim_folder(folder, identity=labels_identity(config, manifest, entries, teachers, device),
                  overwrite=config.overwrite, contents=("epoch_*.pt", "log*.jsonl"))
     mine = [epoch for epoch in my_units(range(config.epochs), shard)
             if not label_path(folder, epoch).is_file()]

@@ -5,7 +5,7 @@ T teachers (the primary first), N views of the epoch, B views in a batch, C chan
 import torch
 
 from models.ensemble import ENSEMBLES
-from utils.augment import plan_epoch, render_batch
+from utils.augment import plan_epoch, render_batch, to_device
 from utils.runtime import generator
 
 
@@ -31,7 +31,8 @@ def label_epoch(images: torch.Tensor, teachers: list, *, epoch: int, seed: int, 
     Raises:  RuntimeError when a logit is not finite, or too large for float16.
     """
     plan = plan_epoch(len(images), **views, generator=generator(seed, "labels", epoch))
-    logits = [ensemble_logits(render_batch(images, plan, batch, batch_size=views["batch_size"], mean=mean,
+    moved = to_device(plan, images.device)
+    logits = [ensemble_logits(render_batch(images, moved, batch, batch_size=views["batch_size"], mean=mean,
                                            std=std, mix_type=views["mix_type"], size=views["size"]),
                               teachers, ensemble=ensemble) for batch in range(len(plan["mix_box"]))]
     stored = torch.cat(logits).half().cpu()

@@ -19,7 +19,7 @@ from recover import data_synthesis
 from relabel import generate_soft_label
 from utils.config import option, parse_config, require
 from utils.formats import read_json, write_atomically, write_json
-from utils.runtime import command_line, hushed, say, versions
+from utils.runtime import choose_device, command_line, hushed, say, versions
 from validate import diversity, train_FKD
 
 TEACHERS = ("narrow_resnet", "narrow_mobilenet", "narrow_shufflenet", "narrow_plain", "narrow_alexnet")
@@ -55,8 +55,8 @@ class DemoConfig:
 class Timer:
     """Seconds of each step, kept on disk so that a rerun, which skips finished work, still reports them."""
 
-    def __init__(self, path: Path):
-        self.path, self.seconds = path, read_json(path) if path.is_file() else {}
+    def __init__(self, path: Path, *, fresh: bool):
+        self.path, self.seconds = path, read_json(path) if path.is_file() and not fresh else {}
 
     def run(self, name: str, main, *argv):
         """Calls a stage's main hushed, says one line, and returns its result."""
@@ -206,7 +206,8 @@ def main(argv=None) -> dict:
     """Runs the demo; returns its summary, as written to results.json."""
     config = parse_config(DemoConfig, sys.argv[1:] if argv is None else argv, description=__doc__)
     out, started = Path(config.out), time.perf_counter()
-    timer = Timer(out / "seconds.json")
+    timer = Timer(out / "seconds.json", fresh=config.overwrite)
+    choose_device("auto")  # says that it is the CPU, if it is
     say(f"{config.draws} draws of teachers, images, labels and students on handwritten digits; about "
         f"{80 * config.draws / 60:.0f} minutes on 2 cores; finished steps are skipped on a rerun")
     make_teachers(config, timer, folder=out / "stranger", names=(STRANGER,), seed=1000,

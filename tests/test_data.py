@@ -166,13 +166,26 @@ def test_digits_have_the_presets_statistics():
 def test_a_folder_is_read_class_by_class_in_file_order(tmp_path, image_folder):
     image_folder(tmp_path / "train", {"b": 2, "a": 9})
     image_folder(tmp_path / "val", {"b": 1, "a": 1})
-    train = RealSet(f"folder:{tmp_path}", "ignored", "train", size=8)
+    train = RealSet(f"folder:{tmp_path}", "", "train", size=8)
     assert train.class_names == ["a", "b"] and train.labels == [0] * 9 + [1] * 2
     assert train.by_class == [list(range(9)), [9, 10]] and count_classes(f"folder:{tmp_path}") == 2
     assert [int(train[i][0].max()) for i in range(11)] == [*range(20, 29), 0, 1]
     assert [train[i][1] for i in range(11)] == train.labels
     assert len(RealSet(f"folder:{tmp_path}", "", "val", size=8)) == 2
     assert len(RealSet(f"folder:{tmp_path / 'val'}", "", "train", size=8)) == 2  # the classes themselves
+
+
+def test_training_images_are_never_the_test_set_unasked(tmp_path, image_folder):
+    image_folder(tmp_path / "bare", {"a": 2})
+    image_folder(tmp_path / "other", {"a": 3})
+    name = f"folder:{tmp_path / 'bare'}"
+    with pytest.raises(ValueError, match="no test set.*--val-dir"):
+        RealSet(name, "", "val", size=8)
+    assert len(RealSet(name, str(tmp_path / "other"), "val", size=8)) == 3
+    with pytest.raises(ValueError, match="--train-data-path.*contradicts --dataset folder:"):
+        RealSet(name, str(tmp_path / "other"), "train", size=8)
+    with pytest.raises(ValueError, match="no test set.*--val-dir"):
+        RealSet("imagenette", str(tmp_path / "bare"), "val", size=8, bare=False)
 
 
 def test_test_stands_in_for_val(tmp_path, image_folder):

@@ -95,14 +95,15 @@ def test_a_damaged_json_file_is_named(tmp_path):
 # ---------------------------------------------------------------- claims
 
 def claim(folder, *, overwrite=False, **identity):
-    claim_folder(folder, identity=identity, overwrite=overwrite, contents=("units", "log*.jsonl"))
+    claim_folder(folder, identity={"format": "kind", **identity}, overwrite=overwrite,
+                 contents=("units", "log*.jsonl"))
 
 
 def test_a_folder_of_the_same_identity_is_joined(tmp_path):
     for _ in range(2):
         claim(tmp_path / "run", lr=0.1, betas=(0.5, 0.9), config={"seed": 0})
     written = read_json(tmp_path / "run" / "config.json")
-    assert written == {"lr": 0.1, "betas": [0.5, 0.9], "config": {"seed": 0}}
+    assert written == {"format": "kind", "lr": 0.1, "betas": [0.5, 0.9], "config": {"seed": 0}}
     assert names_in(tmp_path) == ["run/config.json"]
 
 
@@ -125,7 +126,21 @@ def test_overwrite_deletes_its_own_patterns_alone(tmp_path):
         (tmp_path / name).write_text("{}")
     claim(tmp_path, lr=0.2, overwrite=True)
     assert names_in(tmp_path) == ["config.json", "fkd/log.jsonl", "notes"]
-    assert read_json(tmp_path / "config.json") == {"lr": 0.2}
+    assert read_json(tmp_path / "config.json")["lr"] == 0.2
+
+
+def test_overwrite_spares_another_kind_of_folder_and_files_of_nobody(tmp_path):
+    claim(tmp_path / "run", lr=0.1)
+    (tmp_path / "run/units").mkdir()
+    with pytest.raises(ValueError, match="would delete a folder of kind.*makes other"):
+        claim(tmp_path / "run", lr=0.2, overwrite=True, format="other")
+    assert names_in(tmp_path) == ["run/config.json"] and (tmp_path / "run/units").is_dir()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/log.jsonl").write_text("")
+    for overwrite in (False, True):
+        with pytest.raises(ValueError, match="log.jsonl but no config.json"):
+            claim(tmp_path / "mine", lr=0.1, overwrite=overwrite)
+    assert names_in(tmp_path / "mine") == ["log.jsonl"]
 
 
 def test_a_file_in_the_folders_place_is_named(tmp_path):

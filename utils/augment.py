@@ -4,6 +4,7 @@ N views, B views in a batch, C channels, H W pixels.  Every draw comes from an e
 drawn is plain tensors, so the same view can be rendered again bit for bit from what is stored.
 """
 import dataclasses
+import functools
 import math
 
 import numpy
@@ -169,6 +170,15 @@ def mix(images: torch.Tensor, *, mix_type: str, partner: torch.Tensor, box, lam:
     return mixed
 
 
+def to_device(epoch_views: dict, device: torch.device) -> dict:
+    """A planned or stored epoch: what is read by the image on `device`, what is read by the batch on the CPU.
+
+    One copy an epoch; `render_batch` then waits for nothing.
+    """
+    return {name: value if name in ("mix_box", "mix_lam") else value.to(device)
+            for name, value in epoch_views.items()}
+
+
 def render_batch(images: torch.Tensor, plan: dict, batch: int, *, batch_size: int, mix_type: str,
                  mean, std, size: int) -> torch.Tensor:
     """The normalised, mixed views of one batch of a planned (or stored) epoch.
@@ -185,18 +195,22 @@ def render_batch(images: torch.Tensor, plan: dict, batch: int, *, batch_size: in
     return views.contiguous(memory_format=torch.channels_last)
 
 
+@functools.lru_cache(maxsize=8)
+def _per_channel(values: tuple, device: torch.device) -> torch.Tensor:
+    """(1, C, 1, 1) on a device, made once: a copy for every batch would stop a GPU for every batch."""
+    return torch.tensor(values, device=device).view(1, -1, 1, 1)
+
+
 def normalize(pixels: torch.Tensor, mean, std) -> torch.Tensor:
     """(N, C, H, W) pixels in 0..255 as float32, minus mean, over std (both in 0..1)."""
-    shape = (1, -1, 1, 1)
-    mean = torch.tensor(mean, device=pixels.device).view(shape)
-    return (pixels.float() / 255 - mean) / torch.tensor(std, device=pixels.device).view(shape)
+    mean, std = (_per_channel(tuple(values), pixels.device) for values in (mean, std))
+    return (pixels.float() / 255 - mean) / std
 
 
 def denormalize(images: torch.Tensor, mean, std) -> torch.Tensor:
     """The inverse of `normalize`, as float pixels in 0..255."""
-    shape = (1, -1, 1, 1)
-    std = torch.tensor(std, device=images.device).view(shape)
-    return (images * std + torch.tensor(mean, device=images.device).view(shape)) * 255
+    mean, std = (_per_channel(tuple(values), images.device) for values in (mean, std))
+    return (images * std + mean) * 255
 
 
 def pixel_bounds(mean, std) -> tuple[torch.Tensor, torch.Tensor]:

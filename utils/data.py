@@ -5,6 +5,7 @@ DATASETS: name -> DatasetSpec.  `folder:PATH` is any folder with train/ and val/
 import dataclasses
 import io
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy
@@ -15,6 +16,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from utils.formats import sha256_bytes
+from utils.runtime import progress
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff", ".pgm")
@@ -98,7 +100,7 @@ def _folder_split(folder: Path):
     return names, labels, lambda i: decode_image(files[i])
 
 
-def _imagefolder(root: str, split: str):
+def _imagefolder(root: str, split: str, *, bare: bool = True):
     """A folder a class, below root/train, root/val or root/test, or root itself when it has none of these."""
     base = Path(root)
     if not root or not base.is_dir():
@@ -106,13 +108,17 @@ def _imagefolder(root: str, split: str):
                          f"pass --train-data-path / --val-dir, or set IMAGENET for the .sh scripts")
     wanted = ("train",) if split == "train" else ("val", "test")
     candidates = [base / name for name in wanted if (base / name).is_dir()]
+    if not (candidates or bare):
+        raise ValueError(f"{root}: expected {' or '.join(f'{name}/' for name in wanted)} in it; the training "
+                         f"images are no test set, so name the test data with --val-dir")
     folder = candidates[0] if candidates else base
     if (folder / "val_annotations.txt").is_file():
         return _tiny_imagenet_val(folder)
     names, labels, opener = _folder_split(folder)
     if not labels:
         raise ValueError(f"{folder}: no images found; expected a folder a class with image files in it")
-    empty = [name for label, name in enumerate(names) if label not in set(labels)]
+    present = set(labels)
+    empty = [name for label, name in enumerate(names) if label not in present]
     if empty:
         raise ValueError(f"{folder}: class folder {empty[0]!r} holds no image ({len(empty)} such); "
                          f"fill or remove it")
@@ -206,15 +212,22 @@ class RealSet(Dataset):
     """One split of a real data set: item i is ((3, size, size) uint8, class index).
 
     Attributes: class_names, in label order; labels, one int an image; by_class, each class's positions.
-    Args:   name: of DATASETS, or folder:PATH;  root: where it lies (ignored by digits and folder:PATH);
+    Args:   name: of DATASETS, or folder:PATH;  root: where it lies (default of folder:PATH: PATH);
             split: train or val (the test split where there is no other).
     Raises: ValueError when the folder is missing or empty, or the class count is not the data set's.
     """
 
-    def __init__(self, name: str, root: str, split: str, *, size: int):
+    def __init__(self, name: str, root: str, split: str, *, size: int, bare: bool = True):
         spec = dataset_spec(name)
-        root = name.partition(":")[2] if name.startswith("folder:") else root
-        self.class_names, self.labels, self._open = (spec.open_split or _imagefolder)(root, split)
+        if name.startswith("folder:") and (split == "train" or not root):
+            own = name.partition(":")[2]
+            if root and Path(root).absolute() != Path(own).absolute():
+                raise ValueError(f"--train-data-path {root} contradicts --dataset {name}; leave one out")
+            root, bare = own, bare and split == "train"
+        if spec.open_split:
+            self.class_names, self.labels, self._open = spec.open_split(root, split)
+        else:
+            self.class_names, self.labels, self._open = _imagefolder(root, split, bare=bare)
         self.size, self._where = size, f"{name} at {root}" if root else name
         self.by_class = [[] for _ in self.class_names]  # the positions of each class's images, in file order
         for i, label in enumerate(self.labels):
@@ -236,9 +249,9 @@ class RealSet(Dataset):
                 for i in positions[::max(1, len(positions) // per_class)][:per_class]]
 
 
-def load_pixels(real_set: Dataset, *, workers: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def load_pixels(real_set: Dataset) -> tuple[torch.Tensor, torch.Tensor]:
     """A whole set decoded: (N, 3, H, W) uint8 and (N,) int64 class indices."""
-    batches = list(DataLoader(real_set, batch_size=256, num_workers=workers))
+    batches = list(DataLoader(real_set, batch_size=256))
     return torch.cat([pixels for pixels, _ in batches]), torch.cat([labels for _, labels in batches])
 
 
@@ -255,7 +268,24 @@ class EvaluationBatches:
     def __iter__(self):
         if self._kept:
             return zip(*(part.split(self._batch_size) for part in self._kept), strict=True)
-        return iter(DataLoader(self._set, batch_size=self._batch_size, num_workers=self._workers))
+        # fork: a set opens its files through a closure, which cannot be pickled to a fresh process.
+        return iter(DataLoader(self._set, batch_size=self._batch_size, num_workers=self._workers,
+                               multiprocessing_context="fork" if self._workers else None))
+
+
+def _decode_checked(run: Path, path: str, digest: str, size: int) -> torch.Tensor:
+    """One distilled image, (3, size, size) uint8, if its bytes are those that its unit recorded."""
+    if not (run / path).is_file():
+        raise FileNotFoundError(f"{run / path} is missing though its unit is finished; delete the unit's "
+                                f"record in {run / 'units'} and rerun recover")
+    content = (run / path).read_bytes()
+    if sha256_bytes(content) != digest:
+        raise ValueError(f"{run / path}: its bytes are not those that recover wrote (truncated or changed); "
+                         f"delete it and its unit's record in {run / 'units'}, and rerun recover")
+    picture = TF.pil_to_tensor(decode_image(content))
+    if picture.shape != (3, size, size):
+        raise ValueError(f"{run / path}: expected {size} x {size} pixels, got {tuple(picture.shape[1:])}")
+    return picture
 
 
 def load_distilled(run: Path, entries: list, *, size: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -266,19 +296,10 @@ def load_distilled(run: Path, entries: list, *, size: int) -> tuple[torch.Tensor
     Raises:  FileNotFoundError or ValueError naming a file missing, changed, damaged or of another size.
     """
     pixels = torch.empty(len(entries), 3, size, size, dtype=torch.uint8)
-    for i, (path, digest, _) in enumerate(entries):
-        if not (run / path).is_file():
-            raise FileNotFoundError(f"{run / path} is missing though its unit is finished; delete the unit's "
-                                    f"record in {run / 'units'} and rerun recover")
-        content = (run / path).read_bytes()
-        if sha256_bytes(content) != digest:
-            raise ValueError(f"{run / path}: its bytes are not those that recover wrote (truncated or "
-                             f"changed); delete it and its unit's record in {run / 'units'}, "
-                             f"and rerun recover")
-        picture = TF.pil_to_tensor(decode_image(content))
-        if picture.shape != (3, size, size):
-            raise ValueError(f"{run / path}: expected {size} x {size} pixels, got {tuple(picture.shape[1:])}")
-        pixels[i] = picture
+    with ThreadPoolExecutor() as pool:
+        decoded = pool.map(lambda entry: _decode_checked(run, *entry[:2], size), entries)
+        for i, picture in enumerate(progress(decoded, total=len(entries), text="decode")):
+            pixels[i] = picture
     return pixels, torch.tensor([label for _, _, label in entries])
 
 

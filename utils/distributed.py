@@ -1,6 +1,7 @@
 """Ranks and shards: recover and relabel split units by arithmetic alone; validate is DDP under torchrun."""
 import os
 from collections.abc import Sequence
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -38,7 +39,8 @@ def my_units(units: Sequence, shard: tuple[int, int]) -> list:
 def start_process_group(device: torch.device) -> None:
     """Joins torchrun's process group, NCCL on CUDA and gloo on a CPU; nothing for a single process."""
     if rank_and_world()[1] > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo",
+                                timeout=timedelta(hours=2))  # the others wait while rank 0 evaluates
 
 
 def stop_process_group() -> None:

@@ -21,6 +21,7 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,7 +37,7 @@ LABEL_DTYPES = {"index": torch.int32, "crop": torch.int16, "flip": torch.bool, "
 def write_atomically(path: Path, write: Callable) -> None:
     """Calls `write(file)` on a temporary file beside `path`, syncs it to disk and renames it to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with open(temporary, "wb") as file:
             write(file)
@@ -103,7 +104,7 @@ def check_writable(folder: Path) -> None:
     """Makes the folder if need be.   Raises: ValueError naming it when nothing can be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe.{os.getpid()}"
+        probe = folder / f".probe.{uuid.uuid4().hex}"
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
@@ -131,11 +132,19 @@ def claim_folder(folder: Path, *, identity: dict, overwrite: bool, contents: tup
     """
     check_writable(folder)
     path, identity = folder / "config.json", json.loads(json.dumps(identity))
-    if overwrite:
-        for pattern in ("config.json", "manifest.json", *contents):
+    if path.exists() and overwrite:
+        kind = read_json(path).get("format")
+        if kind != identity["format"]:
+            raise ValueError(f"{folder}: --overwrite would delete a folder of {kind}, this makes "
+                             f"{identity['format']}; choose another folder")
+        for pattern in (*contents, "manifest.json", "config.json"):  # the claim goes last
             for old in folder.glob(pattern):
                 shutil.rmtree(old) if old.is_dir() else old.unlink()
     if not path.exists():
+        foreign = [str(old.name) for pattern in contents for old in folder.glob(pattern)]
+        if foreign:
+            raise ValueError(f"{folder} holds {foreign[0]} but no config.json that says what it is; choose "
+                             f"another folder, or move these files away")
         write_json(path, identity)
     rows = _differences(read_json(path), identity)
     if rows:
@@ -153,7 +162,7 @@ def last_logged(folder: Path, field: str):
     """The last value of a field in the folder's log*.jsonl, or None: an earlier unit's measured rate, say."""
     for path in sorted(folder.glob("log*.jsonl"), reverse=True):
         for line in reversed(path.read_text(encoding="utf-8").splitlines()):
-            if f'"{field}"' in line:
+            if f'"{field}"' in line and line.endswith("}"):  # a killed process may leave half a line
                 return json.loads(line)[field]
     return None
 
@@ -189,8 +198,8 @@ def run_folder(path: str, *, flag: str) -> Path:
     return folder
 
 
-def assemble_manifest(run: Path) -> dict:
-    """The manifest of a run's complete IPC indices, written to manifest.json when it changed.
+def assemble_manifest(run: Path, *, write: bool = True) -> dict:
+    """The manifest of a run's complete IPC indices, written (unless told not to) when it changed.
 
     Returns: format, version, dataset, class_names, ipc (complete indices from 0), size, mean, std,
              config, weights, versions, units (sorted by index and chunk).
@@ -216,7 +225,7 @@ def assemble_manifest(run: Path) -> dict:
                 "versions": sorted({json.dumps(u.pop("versions"), sort_keys=True) for u in units}),
                 "units": units}
     path = run / "manifest.json"
-    if not path.exists() or read_json(path) != manifest:
+    if write and (not path.exists() or read_json(path) != manifest):
         write_json(path, manifest)
     return manifest
 
@@ -249,7 +258,7 @@ def label_path(folder: Path, epoch: int) -> Path:
     return folder / f"epoch_{epoch:03d}.pt"
 
 
-def assemble_label_manifest(folder: Path) -> dict | None:
+def assemble_label_manifest(folder: Path, *, write: bool = True) -> dict | None:
     """The manifest of a folder of labels, written to manifest.json; None while an epoch is missing.
 
     Returns: the folder's config.json (config, views, weights, images, resampler, ...) and library versions.
@@ -257,13 +266,15 @@ def assemble_label_manifest(folder: Path) -> dict | None:
     saved = read_json(folder / "config.json")
     if not all(label_path(folder, epoch).is_file() for epoch in range(saved["config"]["epochs"])):
         return None
+    if (folder / "manifest.json").is_file():
+        return read_json(folder / "manifest.json")
     manifest = {**saved, "versions": versions()}
-    if not (folder / "manifest.json").is_file():
+    if write:
         write_json(folder / "manifest.json", manifest)
-    return read_json(folder / "manifest.json")
+    return manifest
 
 
-def open_labels(path: str, ipc: int) -> tuple[Path, dict]:
+def open_labels(path: str, ipc: int, *, write: bool = True) -> tuple[Path, dict]:
     """The folder and manifest of finished labels, given the folder or its parent (`ipc` 0: its only one).
 
     Raises: FileNotFoundError naming the stage and command that make them; ValueError for another format.
@@ -280,7 +291,7 @@ def open_labels(path: str, ipc: int) -> tuple[Path, dict]:
                                 f"relabel/relabel_r18.sh or python -m relabel.generate_soft_label")
     if read_json(folder / "config.json").get("format") != "prism-labels":
         raise ValueError(f"--fkd-path {path}: config.json is not of soft labels; expected <run>/fkd/<ipc>")
-    manifest = assemble_label_manifest(folder)
+    manifest = assemble_label_manifest(folder, write=write)
     if manifest is None:
         raise FileNotFoundError(f"{folder}: epochs of labels are missing; run relabel to its end first "
                                 f"(relabel/relabel_r18.sh or python -m relabel.generate_soft_label)")

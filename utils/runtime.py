@@ -84,6 +84,8 @@ def choose_device(name: str, *, local_rank: int = 0) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"--device {name}: not usable here ({reason}); try cpu") from error
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", local_rank % torch.cuda.device_count())
     return device
 
 
@@ -95,7 +97,7 @@ def set_threads(threads: int) -> int:
     """
     if threads < 0:
         raise ValueError(f"--threads must be >= 0, where 0 is all cores, got {threads}")
-    threads = threads or os.cpu_count() or 1
+    threads = threads or len(os.sched_getaffinity(0))
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
     return threads
@@ -105,6 +107,11 @@ def readable_time(seconds: float) -> str:
     """A duration as people read it: 42 s, 5 min, 7.5 h."""
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 \
         else f"{seconds / 3600:.1f} h"
+
+
+def identity_threads(threads: int, device: torch.device) -> int:
+    """The threads as part of an identity: those in force on a CPU, 0 elsewhere, where they change nothing."""
+    return set_threads(threads) if device.type == "cpu" else 0
 
 
 def versions() -> dict:
@@ -122,7 +129,8 @@ def progress(iterable=None, *, total: int | None = None, text: str = ""):
 
 def finite_values(terms: dict, *, where: str) -> dict[str, float]:
     """Named scalars as floats, one host sync.   Raises: RuntimeError naming a non-finite term, its place."""
-    values = {name: float(value.detach()) for name, value in terms.items()}
+    stacked = torch.stack([value.detach().double() for value in terms.values()]) if terms else torch.zeros(0)
+    values = dict(zip(terms, stacked.tolist(), strict=True))
     for name, value in values.items():
         if not math.isfinite(value):
             raise RuntimeError(f"{name} is {value} at {where}: lower the learning rate or the weights of the "

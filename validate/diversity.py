@@ -2,7 +2,7 @@
 
     python -m validate.diversity --data out/full_resnet18 --arch-name resnet18
 
-The features are the penultimate ones of a trained network, by default ImageNet-1K's ResNet-18.
+The features are the penultimate ones of a trained network, for ImageNet-1K a ResNet-18.
 """
 import dataclasses
 import sys

@@ -20,6 +20,7 @@ from utils.distributed import local_rank, rank_and_world, start_process_group, s
 from utils.formats import (
     FORMAT_VERSION,
     assemble_manifest,
+    check_free_disk,
     claim_folder,
     image_set_digest,
     label_path,
@@ -27,6 +28,7 @@ from utils.formats import (
     load_labels,
     open_labels,
     read_json,
+    readable,
     run_folder,
     select_images,
     sha256_json,
@@ -35,6 +37,7 @@ from utils.runtime import (
     choose_device,
     command_line,
     generator,
+    identity_threads,
     readable_time,
     seed_everything,
     set_threads,
@@ -101,6 +104,8 @@ class ValidateConfig(ProcessFlags):
         for name in ("eval_every", "eval_batch_size", "adamw_lr"):
             value, flag = getattr(self, name), "--" + name.replace("_", "-")
             require(value > 0, f"{flag} must be > 0, got {value}")
+        require(self.min_scale_crops is None or 0 < self.min_scale_crops <= 1,
+                f"--min-scale-crops must be in (0, 1], got {self.min_scale_crops}")
         require(self.ce_weight >= 0, f"--ce-weight must be >= 0, got {self.ce_weight}")
         require(self.temperature > 0 and self.zeta > 0, "--temperature and --zeta must be > 0")
         require(len(set(self.seeds)) == len(self.seeds), f"--seeds must differ, got {self.seeds}")
@@ -143,12 +148,12 @@ def settings_of_labels(config: ValidateConfig, labels: dict) -> dict:
 def open_inputs(config: ValidateConfig) -> tuple[Path, dict, Path | None, dict | None]:
     """The distilled run and its manifest, the labels' folder and manifest (None for hard labels)."""
     run = run_folder(config.train_dir, flag="--train-dir")
-    manifest = assemble_manifest(run)
+    manifest = assemble_manifest(run, write=not config.dry_run)
     require(config.dataset in ("", manifest["dataset"]),
             f"--dataset {config.dataset} contradicts the distilled images, made from {manifest['dataset']}")
     if not config.fkd_path:
         return run, manifest, None, None
-    folder, labels = open_labels(config.fkd_path, config.ipc)
+    folder, labels = open_labels(config.fkd_path, config.ipc, write=not config.dry_run)
     require(labels["class_names"] == manifest["class_names"],
             f"{folder}: labels of other classes than the images in {run}")
     return run, manifest, folder, labels
@@ -163,7 +168,7 @@ def resolve(config: ValidateConfig, manifest: dict, labels: dict | None) -> Vali
                                dataset=manifest["dataset"], **fixed)
 
 
-def describe(config: ValidateConfig, num_images: int, folder: Path) -> str:
+def describe(config: ValidateConfig, num_images: int, num_classes: int, folder: Path) -> str:
     """The text of --dry-run: students, epochs, steps, and time where a measured rate is known."""
     batches = config.steps_per_epoch or -(-num_images // config.batch_size)
     rate = last_logged(folder, "seconds_per_epoch") or last_logged(folder / f"seed{config.seeds[0]}",
@@ -175,7 +180,15 @@ def describe(config: ValidateConfig, num_images: int, folder: Path) -> str:
             f"{config.gradient_accumulation_steps} micro-batches\n"
             f"epochs        {config.epochs}, {config.epochs * batches} steps\n"
             f"loss          {config.loss_type}, {config.schedule}\n"
-            f"results       {folder}\ntime          {left}")
+            f"results       {folder}, {readable(student_bytes(config, num_classes, todo))}\n"
+            f"time          {left}")
+
+
+def student_bytes(config: ValidateConfig, num_classes: int, num_students: int) -> int:
+    """Bytes of the saved students, last and best of each seed."""
+    with torch.device("meta"):
+        state = build_model(config.model, num_classes=num_classes, stem=config.stem).state_dict()
+    return 2 * num_students * sum(value.numel() * value.element_size() for value in state.values())
 
 
 def plan_early(config: ValidateConfig) -> None:
@@ -183,7 +196,8 @@ def plan_early(config: ValidateConfig) -> None:
     require(config.epochs and config.batch_size,
             "there are no labels yet: a --dry-run then needs --epochs and --batch-size")
     planned, images = planned_images(config.dataset, config.ipc)
-    print(describe(resolve(config, planned, None), len(images), Path(config.output_dir or config.train_dir)))
+    print(describe(resolve(config, planned, None), len(images), len(planned["class_names"]),
+                   Path(config.output_dir or config.train_dir)))
 
 
 def views_source(config: ValidateConfig, folder: Path | None, *, num_images: int, num_classes: int, size: int,
@@ -229,7 +243,7 @@ def main(argv=None) -> dict:
             f"rerun relabel with --overwrite, or point --train-dir at their images")
     out = Path(config.output_dir) if config.output_dir else run / "validate" / config.model
     if config.dry_run:
-        print(describe(config, len(entries), out))
+        print(describe(config, len(entries), len(manifest["class_names"]), out))
         return {}
     device = choose_device(config.device, local_rank=local_rank())
     set_threads(config.threads)
@@ -240,7 +254,7 @@ def main(argv=None) -> dict:
     claim_folder(out, overwrite=config.overwrite, contents=("seed*", "results.json"), identity={
         "format": "prism-students", "version": FORMAT_VERSION, "class_names": manifest["class_names"],
         "images": digest, "labels": sha256_json(read_json(label_dir / "config.json")) if labels else None,
-        "config": {**identity(config), "threads": set_threads(config.threads)}})
+        "config": {**identity(config), "threads": identity_threads(config.threads, device)}})
     start_process_group(device)
     recipe = Recipe(loss_type=config.loss_type, ce_weight=config.ce_weight, temperature=config.temperature,
                     micro_batches=config.gradient_accumulation_steps, mix_type=config.mix_type,
@@ -248,6 +262,7 @@ def main(argv=None) -> dict:
                     std=manifest["std"])
     leader, num_classes, batches = rank_and_world()[0] == 0, len(real.class_names), None
     todo = [seed for seed in config.seeds if not (out / f"seed{seed}" / "result.json").is_file()]
+    check_free_disk(out, student_bytes(config, num_classes, len(todo)))
     if todo and leader:
         batches = EvaluationBatches(real, batch_size=config.eval_batch_size, workers=config.workers)
     for seed in todo:

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from utils.augment import render_batch
+from utils.augment import render_batch, to_device
 from utils.distributed import rank_and_world
 from utils.formats import save_tensors, write_json
 from utils.metrics import evaluate
@@ -89,6 +89,7 @@ def train_epoch(student: nn.Module, optimizer, pixels: torch.Tensor, targets: to
     Returns: () mean loss over the epoch's batches.
     """
     student.train()
+    epoch_views = to_device(epoch_views, pixels.device)
     index, losses = epoch_views["index"].long(), []
     for batch in range(len(epoch_views["mix_box"])):
         part = slice(batch * recipe.batch_size, (batch + 1) * recipe.batch_size)
@@ -98,7 +99,7 @@ def train_epoch(student: nn.Module, optimizer, pixels: torch.Tensor, targets: to
             if "logits" in epoch_views else None
         optimizer.zero_grad(set_to_none=True)
         losses.append(train_batch(student, views, soft_labels,
-                                  targets[index[part].to(pixels.device)], recipe))
+                                  targets[index[part]], recipe))
         optimizer.step()
     return torch.stack(losses).mean()
 
