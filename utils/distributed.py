@@ -44,6 +44,7 @@ def start_process_group(device: torch.device) -> None:
 
 
 def stop_process_group() -> None:
-    """Leaves the process group, if any."""
+    """Leaves the process group, if any, all ranks together: the last one alone can hang (torch 2.4, gloo)."""
     if dist.is_initialized():
+        dist.barrier()
         dist.destroy_process_group()
