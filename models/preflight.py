@@ -9,7 +9,7 @@ import torch
 
 from models.registry import Teacher
 from utils.data import RealSet
-from utils.formats import read_json
+from utils.files import read_json
 from utils.metrics import evaluate
 
 

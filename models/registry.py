@@ -12,7 +12,7 @@ from torch import nn
 
 from models import narrow_cifar
 from models.torchvision_cifar import small_stem
-from utils.formats import read_json, sha256_file
+from utils.files import read_json, sha256_file
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,15 +17,10 @@ import torch.nn.functional as F
 from models.registry import build_model, model_spec
 from utils.augment import plan_epoch, render_batch, to_device
 from utils.config import ProcessFlags, identity, option, parse_config, require
-from utils.data import RealSet, dataset_spec, load_pixels
-from utils.formats import (
-    FORMAT_VERSION,
-    claim_folder,
-    readable,
-    save_tensors,
-    sha256_file,
-    write_json,
-)
+from utils.data import RealSet, dataset_spec
+from utils.files import claim_folder, readable, save_tensors, sha256_file, write_json
+from utils.formats import FORMAT_VERSION
+from utils.loading import load_pixels
 from utils.metrics import evaluate
 from utils.runtime import (
     Log,

@@ -30,15 +30,8 @@ from utils.augment import pixel_bounds, shared_view
 from utils.config import ProcessFlags, TeacherFlags, identity, option, parse_config, require
 from utils.data import RealSet, count_classes, dataset_preset, dataset_spec
 from utils.distributed import local_rank, my_units, parse_shard
-from utils.formats import (
-    FORMAT_VERSION,
-    check_free_disk,
-    claim_folder,
-    last_logged,
-    log_name,
-    unit_path,
-    write_json,
-)
+from utils.files import check_free_disk, claim_folder, last_logged, log_name, write_json
+from utils.formats import FORMAT_VERSION, unit_path
 from utils.metrics import topk_hits
 from utils.runtime import (
     Log,

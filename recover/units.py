@@ -11,15 +11,8 @@ from PIL import Image
 
 from recover.selection import Teachers, plan_selection
 from utils.augment import SharedViews, denormalize, plan_shared_views
-from utils.formats import (
-    assemble_manifest,
-    image_path,
-    readable,
-    sha256_bytes,
-    unit_path,
-    write_atomically,
-    write_json,
-)
+from utils.files import readable, sha256_bytes, write_atomically, write_json
+from utils.formats import assemble_manifest, image_path, unit_path
 from utils.runtime import generator, readable_time, say, versions
 from utils.schedule import crop_curriculum
 

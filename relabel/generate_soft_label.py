@@ -17,23 +17,19 @@ from models.registry import check_pool, load_teachers, model_spec
 from relabel.labels import label_epoch
 from utils.augment import MIX_ALPHA, RESAMPLER
 from utils.config import ProcessFlags, TeacherFlags, identity, option, parse_config, require
-from utils.data import RealSet, dataset_spec, load_distilled, planned_images
+from utils.data import RealSet, dataset_spec
 from utils.distributed import local_rank, my_units, parse_shard
+from utils.files import check_free_disk, claim_folder, last_logged, log_name, readable, save_tensors
 from utils.formats import (
     FORMAT_VERSION,
     assemble_label_manifest,
     assemble_manifest,
-    check_free_disk,
-    claim_folder,
     image_set_digest,
     label_path,
-    last_logged,
-    log_name,
-    readable,
     run_folder,
-    save_tensors,
     select_images,
 )
+from utils.loading import load_distilled, planned_images
 from utils.runtime import (
     Log,
     choose_device,

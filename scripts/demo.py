@@ -18,7 +18,7 @@ from models import train_teachers
 from recover import data_synthesis
 from relabel import generate_soft_label
 from utils.config import option, parse_config, require
-from utils.formats import read_json, write_atomically, write_json
+from utils.files import read_json, write_atomically, write_json
 from utils.runtime import choose_device, command_line, hushed, say, versions
 from validate import diversity, train_FKD
 

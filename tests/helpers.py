@@ -7,7 +7,7 @@ from PIL import Image
 
 from recover import data_synthesis
 from relabel import generate_soft_label
-from utils.formats import sha256_bytes
+from utils.files import sha256_bytes
 from validate import train_FKD
 
 CLASSES = ("ant", "bee", "cat", "dog")

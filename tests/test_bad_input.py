@@ -16,8 +16,8 @@ from models import train_teachers
 from models.registry import build_model
 from recover import data_synthesis
 from relabel import generate_soft_label
-from utils import formats
-from utils.formats import read_json, write_json
+from utils import files
+from utils.files import read_json, write_json
 from utils.runtime import command_line
 from validate import diversity, train_FKD
 
@@ -468,7 +468,7 @@ def test_folders_that_cannot_be_written(refused, tiny, made, tmp_path):
 
 
 def test_too_little_disk(refused, tiny, made, tmp_path, monkeypatch):
-    monkeypatch.setattr(formats.shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10, 9, 1))
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10, 9, 1))
     line = refused(RECOVER, tiny.recover_flags(tmp_path))
     assert names(line, tmp_path, "6.1 kB are needed", "1 B are free")
     line = refused(RELABEL, tiny.relabel_flags(made, "--fkd-path", tmp_path / "fkd"))

@@ -8,18 +8,15 @@ from PIL import Image
 
 from utils.data import (
     DATASETS,
-    EvaluationBatches,
     RealSet,
     count_classes,
     dataset_preset,
     dataset_spec,
     decode_image,
-    load_distilled,
-    load_pixels,
-    planned_images,
     resize_and_crop,
 )
-from utils.formats import sha256_bytes
+from utils.files import sha256_bytes
+from utils.loading import EvaluationBatches, load_distilled, load_pixels, planned_images
 
 
 def encoded(picture: Image.Image, kind: str, **settings) -> bytes:
@@ -231,7 +228,7 @@ def test_evaluation_batches_are_the_set_in_order(tmp_path, image_folder, monkeyp
     real = RealSet(f"folder:{tmp_path}", "", "train", size=8)
     pixels, labels = load_pixels(real)
     for resident in (1 << 30, 0):
-        monkeypatch.setattr("utils.data.RESIDENT_BYTES", resident)
+        monkeypatch.setattr("utils.loading.RESIDENT_BYTES", resident)
         batches = EvaluationBatches(real, batch_size=2, workers=0)
         for _ in range(2):
             seen = list(batches)

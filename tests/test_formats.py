@@ -4,24 +4,19 @@ import json
 import pytest
 import torch
 
+from utils.files import claim_folder, read_json, save_tensors, sha256_file, write_atomically, write_json
 from utils.formats import (
     LABEL_DTYPES,
     assemble_label_manifest,
     assemble_manifest,
-    claim_folder,
     image_path,
     image_set_digest,
     label_path,
     load_labels,
     open_labels,
-    read_json,
     run_folder,
-    save_tensors,
     select_images,
-    sha256_file,
     unit_path,
-    write_atomically,
-    write_json,
 )
 from utils.runtime import versions
 

@@ -21,8 +21,9 @@ from models.registry import build_model, load_teachers
 from recover import data_synthesis
 from relabel import generate_soft_label
 from utils.augment import render_batch
-from utils.data import load_distilled
-from utils.formats import LABEL_DTYPES, select_images, sha256_file
+from utils.files import sha256_file
+from utils.formats import LABEL_DTYPES, select_images
+from utils.loading import load_distilled
 from utils.schedule import SCHEDULES
 from validate import diversity, train_FKD
 from validate.losses import LOSSES

@@ -14,7 +14,7 @@ from recover.data_synthesis import RecoverConfig
 from relabel.generate_soft_label import RelabelConfig, label_folder
 from utils.config import parse_config
 from utils.data import dataset_preset
-from utils.formats import read_json
+from utils.files import read_json
 from validate.train_FKD import ValidateConfig
 
 pytest_plugins = ["stage_fixtures"]

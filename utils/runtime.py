@@ -8,9 +8,7 @@ import json
 import math
 import os
 import random
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -138,41 +136,6 @@ def finite_values(terms: dict, *, where: str) -> dict[str, float]:
     return values
 
 
-class Interrupted(Exception):
-    """Unfinished work is saved and the process should end with status 75: run the same command again."""
-
-
-class StopSignal:
-    """Turns SIGTERM and SIGINT into a flag, so that a loop can save before it stops; a second one is final.
-
-    Use as a context manager around the loop, and call `check` where work can be cut.
-    """
-
-    def __init__(self):
-        self.received, self._previous = False, {}
-
-    def __enter__(self):
-        if threading.current_thread() is threading.main_thread():
-            self._previous = {s: signal.signal(s, self._receive) for s in (signal.SIGTERM, signal.SIGINT)}
-        return self
-
-    def __exit__(self, *error):
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _receive(self, number, frame):
-        if self.received:
-            raise KeyboardInterrupt
-        self.received = True
-
-    def check(self, save=None) -> None:
-        """Once a signal came: calls `save`, then raises Interrupted."""
-        if self.received:
-            if save:
-                save()
-            raise Interrupted
-
-
 class Log:
     """log.jsonl of a run: one JSON object a line, appended and flushed; times are seconds since the start."""
 
@@ -205,9 +168,8 @@ def command_line(main: Callable) -> None:
         main(sys.argv[1:])
     except (ValueError, FileNotFoundError) as error:
         status, text = EXIT_BAD_INPUT, str(error)
-    except (KeyboardInterrupt, Interrupted) as error:
-        saved = "saved" if isinstance(error, Interrupted) else "finished work is kept"
-        status, text = EXIT_INTERRUPTED, f"interrupted; {saved}, run the same command again"
+    except KeyboardInterrupt:
+        status, text = EXIT_INTERRUPTED, "interrupted; finished work is kept, run the same command again"
     except (OSError, RuntimeError) as error:
         status, text = EXIT_FAILED, f"{type(error).__name__}: {error}"
     else:

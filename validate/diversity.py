@@ -14,8 +14,8 @@ import torch
 from models.registry import find_weights, load_teacher, model_spec, parse_weights, penultimate
 from utils.augment import normalize
 from utils.config import option, parse_config
-from utils.data import load_distilled
 from utils.formats import assemble_manifest, run_folder, select_images
+from utils.loading import load_distilled
 from utils.metrics import intra_class_cosine, mean_and_std
 from utils.runtime import choose_device, command_line, say, set_threads
 

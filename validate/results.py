@@ -1,7 +1,7 @@
 """What validate reports: results of several seeds as mean and spread."""
 from pathlib import Path
 
-from utils.formats import read_json, write_json
+from utils.files import read_json, write_json
 from utils.metrics import mean_and_std
 from utils.runtime import say
 

@@ -15,24 +15,20 @@ import torch
 from models.registry import build_model, model_spec
 from utils.augment import RESAMPLER, plan_epoch
 from utils.config import ProcessFlags, identity, option, parse_config, require
-from utils.data import EvaluationBatches, RealSet, dataset_spec, load_distilled, planned_images
+from utils.data import RealSet, dataset_spec
 from utils.distributed import local_rank, rank_and_world, start_process_group, stop_process_group
+from utils.files import check_free_disk, claim_folder, last_logged, read_json, readable, sha256_json
 from utils.formats import (
     FORMAT_VERSION,
     assemble_manifest,
-    check_free_disk,
-    claim_folder,
     image_set_digest,
     label_path,
-    last_logged,
     load_labels,
     open_labels,
-    read_json,
-    readable,
     run_folder,
     select_images,
-    sha256_json,
 )
+from utils.loading import EvaluationBatches, load_distilled, planned_images
 from utils.runtime import (
     choose_device,
     command_line,

@@ -12,7 +12,7 @@ from torch import nn
 
 from utils.augment import render_batch, to_device
 from utils.distributed import rank_and_world
-from utils.formats import save_tensors, write_json
+from utils.files import save_tensors, write_json
 from utils.metrics import evaluate
 from utils.runtime import Log, finite_values, progress, versions
 from validate.losses import LOSSES

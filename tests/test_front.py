@@ -1,0 +1,55 @@
+"""What a newcomer meets: the demo, the benchmark, the READMEs and --help."""
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmarks import recover_step
+from scripts import demo, flag_tables
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_flag_tables_are_what_the_configs_say():
+    assert flag_tables.refresh(write=False) == []
+
+
+@pytest.mark.parametrize("page", sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("*/README.md"))
+                         + ["README.md", "docs/results/README.md"])
+def test_links_lead_somewhere(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]
+    missing = [link for link in links if not ((ROOT / page).parent / link).exists()]
+    assert not missing
+
+
+def test_the_readme_names_scripts_that_exist():
+    named = {name for name in re.findall(r"[\w/]+\.sh", (ROOT / "README.md").read_text()) if "/" in name}
+    assert len(named) > 4 and all((ROOT / name).is_file() for name in named)
+
+
+def test_a_small_demo_ends_with_its_table(tmp_path, capsys):
+    pytest.importorskip("sklearn")
+    flags = ["--out", str(tmp_path), "--draws", "2", "--ipc", "2", "--iterations", "2", "--epochs", "2",
+             "--teacher-epochs", "1"]
+    summary = demo.main(flags)
+    assert set(summary["sets"]) == {"PRISM", "SRe2L", "random real images", "whole training set"}
+    saved = json.loads((tmp_path / "results.json").read_text())
+    assert saved["n"] == 2 and len(saved["draws"]) == 2
+    each = saved["paired PRISM - SRe2L"]["soft"]["each"]
+    assert each == [row["PRISM"]["soft"] - row["SRe2L"]["soft"] for row in saved["draws"]]
+    assert (tmp_path / "images.png").stat().st_size > 1000
+    out = capsys.readouterr().out
+    assert (tmp_path / "results.md").read_text().strip() in out
+    assert "PRISM - SRe2L, paired" in out and "n = 2 draws" in out
+    assert demo.main(flags)["draws"] == summary["draws"]  # nothing is done twice
+
+
+def test_the_benchmark_compares_both_engines(capsys):
+    recover_step.main(["--size", "32", "--size64", "32", "--batch-size", "4", "--rounds", "1",
+                       "--teachers", "1", "--gradients", "1", "--threads", "1"])
+    timed, compared = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert timed["published"]["time_ratio"] == 1 and len(timed["fused"]["ratios"]) == 1
+    assert timed["fused"]["saved_mb"] < timed["reference"]["saved_mb"] < timed["published"]["saved_mb"]
+    assert compared["float64_relative"] < 1e-10 and compared["peak_over_largest_alone"] == 1
