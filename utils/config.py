@@ -6,6 +6,7 @@ Precedence, weakest first: field defaults < presets (data set, then IPC) < --con
 import argparse
 import dataclasses
 import json
+import sys
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -76,7 +77,9 @@ def _fields(cls) -> list[dataclasses.Field]:
 
 def build_parser(cls, description: str = "") -> argparse.ArgumentParser:
     """The argparse parser of a config class: unset flags leave no trace, abbreviations are refused."""
-    parser = _Parser(description=description, allow_abbrev=False,
+    module = getattr(sys.modules[cls.__module__], "__spec__", None)
+    parser = _Parser(prog=f"python -m {module.name}" if module else None, usage="%(prog)s [flags]",
+                     description=description, allow_abbrev=False,
                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default=argparse.SUPPRESS, metavar="FILE",
                         help="JSON of a saved config (a run's config.json): its values become defaults")
