@@ -78,6 +78,12 @@ def check_pool(pool) -> None:
         raise ValueError(f"--pool names a network twice: {' '.join(pool)}")
 
 
+def primary_first(pool, primary: str) -> tuple[str, ...]:
+    """The pool with the primary first; outside the pool it takes the first place.   Source: prism.md 1."""
+    others = pool if primary in pool else pool[1:]
+    return (primary, *(name for name in others if name != primary))
+
+
 def build_model(name: str, *, num_classes: int, stem: str = "imagenet") -> nn.Module:
     """A network with fresh weights.   Args: stem: `imagenet`, or `small` for 64 pixels and less."""
     return model_spec(name).build(num_classes, stem)

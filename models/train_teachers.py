@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from models.registry import build_model, model_spec
 from utils.augment import plan_epoch, render_batch, to_device
 from utils.config import ProcessFlags, identity, option, parse_config, require
-from utils.data import RealSet, dataset_spec
-from utils.files import claim_folder, readable, save_tensors, sha256_file, write_json
+from utils.data import RealSet, dataset_preset, dataset_spec
+from utils.files import claim_folder, readable, save_tensors, save_weights, sha256_file, write_json
 from utils.formats import FORMAT_VERSION
-from utils.loading import load_pixels
+from utils.loading import EvaluationBatches, load_pixels
 from utils.metrics import evaluate
 from utils.runtime import (
     Log,
@@ -142,7 +142,7 @@ def train_teacher(name: str, pixels, labels, *, config: TeacherConfig, device, n
 
 def _save_teacher(name, model, accuracy, class_names, config) -> dict:
     path = Path(config.output_dir) / f"{name}.pt"
-    save_tensors(path, {key: value.cpu().contiguous() for key, value in model.state_dict().items()})
+    save_weights(path, model)
     record = {"name": name, "accuracy": accuracy, "class_names": class_names, "stem": config.stem,
               "sha256": sha256_file(path), "recipe": identity(config), "versions": versions()}
     write_json(path.with_suffix(".json"), record)
@@ -153,8 +153,7 @@ def _save_teacher(name, model, accuracy, class_names, config) -> dict:
 def main(argv=None) -> dict[str, float]:
     """Trains every network that is not finished yet; returns name -> top-1 accuracy on the test set."""
     config = parse_config(TeacherConfig, sys.argv[1:] if argv is None else argv, description=__doc__,
-                          presets=lambda given: dataset_spec(given.get("dataset", "cifar10")).preset(
-                              given.get("size")))
+                          presets=lambda given: dataset_preset({"dataset": TeacherConfig.dataset, **given}))
     device = choose_device(config.device)
     real = RealSet(config.dataset, config.train_data_path, "train", size=config.size)
     needed = len(real) * 3 * config.size**2
@@ -172,7 +171,7 @@ def main(argv=None) -> dict[str, float]:
     accuracies = {}
     if todo:
         pixels, labels = (part.to(device) for part in load_pixels(real))
-        test_batches = [part for part in zip(*(t.split(250) for t in load_pixels(test)), strict=True)]
+        test_batches = EvaluationBatches(test, batch_size=250, workers=0)
         log = Log(folder / "log.jsonl")
         for name in todo:
             model = train_teacher(name, pixels, labels, config=config, device=device, log=log,

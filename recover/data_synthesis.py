@@ -13,7 +13,14 @@ from typing import Literal
 import torch
 
 from models.preflight import preflight
-from models.registry import check_pool, has_batchnorm, load_teachers, model_spec, names_with_batchnorm
+from models.registry import (
+    check_pool,
+    has_batchnorm,
+    load_teachers,
+    model_spec,
+    names_with_batchnorm,
+    primary_first,
+)
 from recover.initialization import INITS, classes_with
 from recover.objective import Objective, build_objective
 from recover.units import (
@@ -164,8 +171,7 @@ class RecoverConfig(ProcessFlags, TeacherFlags):
     @property
     def teacher_pool(self) -> tuple[str, ...]:
         """The pool with --arch-name first; outside the pool it takes the first place."""
-        others = self.pool if self.arch_name in self.pool else self.pool[1:]
-        return (self.arch_name, *(name for name in others if name != self.arch_name))
+        return primary_first(self.pool, self.arch_name)
 
     @property
     def all_teachers(self) -> tuple[str, ...]:
@@ -233,9 +239,8 @@ def open_inputs(config: RecoverConfig, device) -> tuple[RealSet, dict, dict]:
     Raises: ValueError on missing data or weights, other class names, teachers below floor, short classes.
     """
     real = RealSet(config.dataset, config.train_data_path, "train", size=config.size)
-    for ipc_id in (config.ipc_start, config.ipc_end - 1):
-        classes_with(real, range(len(real.class_names)), ipc_id, init=config.init,
-                     allow_short=config.allow_short_classes)
+    classes_with(real, range(len(real.class_names)), config.ipc_end - 1, init=config.init,
+                 allow_short=config.allow_short_classes)
     wanted = dict.fromkeys(config.all_teachers + ((config.verifier_arch,) if config.verifier else ()))
     teachers = load_teachers(wanted, weights=config.weights, weights_dir=config.weights_dir, stem=config.stem,
                              dataset=config.dataset, num_classes=len(real.class_names), device=device)

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 
 from models.preflight import preflight
-from models.registry import check_pool, load_teachers, model_spec
+from models.registry import check_pool, load_teachers, model_spec, primary_first
 from relabel.labels import label_epoch
 from utils.augment import MIX_ALPHA, RESAMPLER
 from utils.config import ProcessFlags, TeacherFlags, identity, option, parse_config, require
@@ -98,8 +98,7 @@ class RelabelConfig(ProcessFlags, TeacherFlags):
     @property
     def teacher_names(self) -> tuple[str, ...]:
         """The ensemble, the primary first; for `--ensemble primary` the primary alone."""
-        others = self.pool if self.arch_name in self.pool else self.pool[1:]
-        names = (self.arch_name, *(name for name in others if name != self.arch_name))
+        names = primary_first(self.pool, self.arch_name)
         return names[:1] if self.ensemble == "primary" else names[:self.candidate_number]
 
     def views(self, manifest: dict) -> dict:

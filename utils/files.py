@@ -50,6 +50,11 @@ def sha256_file(path: Path) -> str:
     return sha256_bytes(path.read_bytes())
 
 
+def save_weights(path: Path, model: torch.nn.Module) -> None:
+    """A bare state dict on the CPU: three lines of plain torch load it (see the README)."""
+    save_tensors(path, {name: value.cpu().contiguous() for name, value in model.state_dict().items()})
+
+
 def sha256_bytes(content: bytes) -> str:
     """SHA-256 of bytes, in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
@@ -113,9 +118,9 @@ def claim_folder(folder: Path, *, identity: dict, overwrite: bool, contents: tup
         if kind != identity["format"]:
             raise ValueError(f"{folder}: --overwrite would delete a folder of {kind}, this makes "
                              f"{identity['format']}; choose another folder")
-        for pattern in (*contents, "manifest.json", "config.json"):  # the claim goes last
-            for old in folder.glob(pattern):
-                shutil.rmtree(old) if old.is_dir() else old.unlink()
+        stale = {old for pattern in (*contents, "manifest.json") for old in folder.glob(pattern)} - {path}
+        for old in (*stale, path):  # the claim goes last
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
     if not path.exists():
         foreign = [str(old.name) for pattern in contents for old in folder.glob(pattern)]
         if foreign:

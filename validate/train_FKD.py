@@ -167,8 +167,7 @@ def resolve(config: ValidateConfig, manifest: dict, labels: dict | None) -> Vali
 def describe(config: ValidateConfig, num_images: int, num_classes: int, folder: Path) -> str:
     """The text of --dry-run: students, epochs, steps, and time where a measured rate is known."""
     batches = config.steps_per_epoch or -(-num_images // config.batch_size)
-    rate = last_logged(folder, "seconds_per_epoch") or last_logged(folder / f"seed{config.seeds[0]}",
-                                                                   "seconds_per_epoch")
+    rate = last_logged(folder / f"seed{config.seeds[0]}", "seconds_per_epoch")
     todo = sum(not (folder / f"seed{seed}" / "result.json").is_file() for seed in config.seeds)
     left = readable_time(rate * config.epochs * todo) if rate else "unknown until a student has run here"
     return (f"students      {len(config.seeds)} x {config.model} ({config.stem} stem), {todo} to do\n"

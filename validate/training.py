@@ -12,7 +12,7 @@ from torch import nn
 
 from utils.augment import render_batch, to_device
 from utils.distributed import rank_and_world
-from utils.files import save_tensors, write_json
+from utils.files import save_weights, write_json
 from utils.metrics import evaluate
 from utils.runtime import Log, finite_values, progress, versions
 from validate.losses import LOSSES
@@ -126,7 +126,7 @@ class Journal:
             row |= {"top1": seen["top1"], "top5": seen["top5"]}
             if seen["top1"] > self._best["top1"]:
                 self._best = self._last
-                save_student(self._folder / "student_best.pt", student)
+                save_weights(self._folder / "student_best.pt", student)
         self._log.write(**row, seconds_per_epoch=(time.perf_counter() - self._started) / (epoch + 1))
         self._bar.update()
 
@@ -134,15 +134,10 @@ class Journal:
         """Saves the last student, then the result that makes this seed finished."""
         self._bar.close()
         self._log.close()
-        save_student(self._folder / "student_last.pt", student)
+        save_weights(self._folder / "student_last.pt", student)
         write_json(self._folder / "result.json", {
             "seed": self._seed, "last": self._last, "best": self._best, "device": device.type,
             "versions": versions()})
-
-
-def save_student(path: Path, student: nn.Module) -> None:
-    """A bare state dict on the CPU: three lines of plain torch load it (see the README)."""
-    save_tensors(path, {name: value.cpu().contiguous() for name, value in student.state_dict().items()})
 
 
 def train_student(student: nn.Module, optimizer, journal: Journal | None, *, pixels, targets, views_of,
