@@ -16,9 +16,9 @@ import torch.nn.functional as F
 
 from models.registry import build_model, model_spec
 from utils.augment import plan_epoch, render_batch, to_device
-from utils.config import ProcessFlags, identity, option, parse_config, require
+from utils.config import ProcessFlags, SaveFlags, identity, option, parse_config, require
 from utils.data import RealSet, dataset_preset, dataset_spec
-from utils.files import claim_folder, readable, save_tensors, save_weights, sha256_file, write_json
+from utils.files import claim_folder, readable, save_weights, sha256_file, write_json
 from utils.formats import FORMAT_VERSION
 from utils.loading import EvaluationBatches, load_pixels
 from utils.metrics import evaluate
@@ -34,12 +34,13 @@ from utils.runtime import (
     versions,
 )
 from utils.schedule import cosine
+from utils.unfinished import StopSignals, Unfinished
 
 SQUEEZE = "SRe2L squeeze on CIFAR-100"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TeacherConfig(ProcessFlags):
+class TeacherConfig(ProcessFlags, SaveFlags):
     """What `python -m models.train_teachers` takes."""
 
     dataset: str = option("cifar10", "data set, or folder:PATH")
@@ -64,7 +65,6 @@ class TeacherConfig(ProcessFlags):
     stem: Literal["imagenet", "small"] = option("small", "first layers: as published, or 3x3 without pooling",
                                                 source="data set")
     memory_limit: float = option(8.0, "refuse a training set that is larger, decoded [GB]", identity=False)
-    save_every: int = option(10, "epochs between saves of an unfinished network", identity=False)
     seed: int = option(0, "seed of everything")
 
     def __post_init__(self):
@@ -72,7 +72,7 @@ class TeacherConfig(ProcessFlags):
         require(self.batch_size > 1, f"--batch-size must be > 1, got {self.batch_size}")
         require(0 < self.min_scale_crops <= 1,
                 f"--min-scale-crops must be in (0, 1], got {self.min_scale_crops}")
-        require(self.save_every > 0, f"--save-every must be > 0, got {self.save_every}")
+        self.check_save_every()
         dataset_spec(self.dataset)
         for name in self.models:
             model_spec(name)
@@ -112,18 +112,17 @@ def train_epoch(model, optimizer, pixels, labels, plan, *, epoch: int, config, d
     return torch.stack(losses).mean().item()
 
 
-def train_teacher(name: str, pixels, labels, *, config: TeacherConfig, device, num_classes: int, log: Log):
+def train_teacher(name: str, pixels, labels, *, config: TeacherConfig, device, num_classes: int, log: Log,
+                  unfinished: Unfinished):
     """Trains one network from scratch, or from its last save, and returns it.
 
-    Args: pixels: (N, 3, H, W) uint8, labels: (N,), the training set.
+    Args: pixels: (N, 3, H, W) uint8, labels: (N,), the training set;  unfinished: saved between epochs.
     """
     seed_everything(config.seed, "teacher", name)
     model = build_model(name, num_classes=num_classes, stem=config.stem)
     model = model.to(device, memory_format=torch.channels_last)
-    optimizer, first = _optimizer(model, config), 0
-    unfinished = Path(config.output_dir) / f"{name}.unfinished.pt"
-    if unfinished.is_file():
-        saved = torch.load(unfinished, map_location=device, weights_only=True)
+    optimizer, first, saved = _optimizer(model, config), 0, unfinished.load()
+    if saved:
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         first = saved["epoch"]
@@ -134,9 +133,9 @@ def train_teacher(name: str, pixels, labels, *, config: TeacherConfig, device, n
                           generator=generator(config.seed, "teacher views", name, epoch))
         loss = train_epoch(model, optimizer, pixels, labels, plan, epoch=epoch, config=config, device=device)
         log.write(teacher=name, epoch=epoch, loss=loss)
-        if (epoch + 1) % config.save_every == 0:
-            save_tensors(unfinished, {"model": model.state_dict(), "optimizer": optimizer.state_dict(),
-                                      "epoch": epoch + 1})
+        if unfinished.due():
+            unfinished.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(),
+                             "epoch": epoch + 1})
     return model.eval()
 
 
@@ -146,7 +145,6 @@ def _save_teacher(name, model, accuracy, class_names, config) -> dict:
     record = {"name": name, "accuracy": accuracy, "class_names": class_names, "stem": config.stem,
               "sha256": sha256_file(path), "recipe": identity(config), "versions": versions()}
     write_json(path.with_suffix(".json"), record)
-    path.with_suffix(".unfinished.pt").unlink(missing_ok=True)
     return record
 
 
@@ -173,12 +171,17 @@ def main(argv=None) -> dict[str, float]:
         pixels, labels = (part.to(device) for part in load_pixels(real))
         test_batches = EvaluationBatches(test, batch_size=250, workers=0)
         log = Log(folder / "log.jsonl")
-        for name in todo:
-            model = train_teacher(name, pixels, labels, config=config, device=device, log=log,
-                                  num_classes=len(real.class_names))
-            seen = evaluate(model, test_batches, mean=config.mean, std=config.std, device=device)
-            accuracies[name] = _save_teacher(name, model, seen["top1"], real.class_names, config)["accuracy"]
-            say(f"{name}: {seen['top1']:.1%} of {seen['images']} test images")
+        with StopSignals() as stop:
+            for name in todo:
+                unfinished = Unfinished(folder / f"{name}.unfinished.pt", minutes=config.save_every,
+                                        stop=stop)
+                model = train_teacher(name, pixels, labels, config=config, device=device, log=log,
+                                      num_classes=len(real.class_names), unfinished=unfinished)
+                seen = evaluate(model, test_batches, mean=config.mean, std=config.std, device=device)
+                accuracies[name] = _save_teacher(name, model, seen["top1"], real.class_names,
+                                                 config)["accuracy"]
+                unfinished.discard()
+                say(f"{name}: {seen['top1']:.1%} of {seen['images']} test images")
         log.close()
     return accuracies
 

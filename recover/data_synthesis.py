@@ -31,10 +31,11 @@ from recover.units import (
     save_unit,
     say_finished,
     to_uint8,
+    unfinished_path,
     unit_groups,
 )
 from utils.augment import pixel_bounds, shared_view
-from utils.config import ProcessFlags, TeacherFlags, identity, option, parse_config, require
+from utils.config import ProcessFlags, SaveFlags, TeacherFlags, identity, option, parse_config, require
 from utils.data import RealSet, count_classes, dataset_preset, dataset_spec
 from utils.distributed import local_rank, my_units, parse_shard
 from utils.files import check_free_disk, claim_folder, last_logged, log_name, write_json
@@ -52,12 +53,13 @@ from utils.runtime import (
     warn_once,
 )
 from utils.schedule import cosine, num_iterations
+from utils.unfinished import StopSignals, Unfinished
 
 RECIPE = "published recipe"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RecoverConfig(ProcessFlags, TeacherFlags):
+class RecoverConfig(ProcessFlags, SaveFlags, TeacherFlags):
     """What `python -m recover.data_synthesis` takes; the defaults are the ImageNet-1K recipe."""
 
     dataset: str = option("imagenet-1k", "data set, or folder:PATH")
@@ -148,6 +150,7 @@ class RecoverConfig(ProcessFlags, TeacherFlags):
         require(self.jitter >= 0, f"--jitter must be >= 0, got {self.jitter}")
         require(1 <= self.jpeg_quality <= 100, f"--jpeg-quality must be in 1..100, got {self.jpeg_quality}")
         require(self.log_every > 0, f"--log-every must be > 0, got {self.log_every}")
+        self.check_save_every()
         slices = self.slices_per_batch
         require(slices > 0 and self.ipc_start % slices == 0 and self.ipc_end % slices == 0,
                 f"--ipc-start {self.ipc_start} and --ipc-end {self.ipc_end} must be multiples of "
@@ -206,19 +209,20 @@ class RecoverConfig(ProcessFlags, TeacherFlags):
 
 
 def synthesize_batch(starts: list[torch.Tensor], targets: torch.Tensor, objective: Objective, *,
-                     plans: list[UnitPlan], lr: float, betas, bounds, log_every: int, report):
+                     plans: list[UnitPlan], lr: float, betas, bounds, log_every: int, report,
+                     saved: dict | None, unfinished: Unfinished):
     """The hot loop: Adam on the pixels of one unit, or of several IPC indices side by side.
 
     Source: paper eq. 4; supplement table 1b.  Slices end with their own iterations and cosine.
     Args:    starts: S tensors (N, 3, H, W), normalised;  targets: (N,);  plans: S plans;  lr: base rate;
              bounds: least and greatest normalised pixel;  report(step, active plans, terms): called every
-             `log_every` iterations, the only host sync.
+             `log_every` iterations, the only host sync;  saved: what `unfinished` held, to go on from.
     Returns: S tensors (N, 3, H, W), and S dicts of the terms at each slice's last iteration.
     """
     images = [start.clone().requires_grad_() for start in starts]
     optimizers = [torch.optim.Adam([x], lr=lr, betas=tuple(betas), eps=1e-8) for x in images]
-    final = [{} for _ in plans]
-    for step in range(max(plan.iterations for plan in plans)):
+    first, final = resume(saved, images, optimizers)
+    for step in range(first, max(plan.iterations for plan in plans)):
         active = [s for s, plan in enumerate(plans) if step < plan.iterations]
         views = [shared_view(images[s], plans[s].views, step) for s in active]
         terms = objective.backward(views, targets, [plans[s].teachers[step] for s in active])
@@ -230,7 +234,21 @@ def synthesize_batch(starts: list[torch.Tensor], targets: torch.Tensor, objectiv
             final[s] = own
         if step % log_every == 0:
             report(step, [plans[s] for s in active], terms)
+        if unfinished.due():
+            unfinished.save({"step": step + 1, "final": final, "images": [x.detach() for x in images],
+                             "optimizers": [optimizer.state_dict() for optimizer in optimizers]})
     return [x.detach() for x in images], final
+
+
+def resume(saved: dict | None, images: list[torch.Tensor], optimizers: list) -> tuple[int, list[dict]]:
+    """Sets images and optimisers as an unfinished unit left them.   Returns: next step, terms so far."""
+    if saved is None:
+        return 0, [{} for _ in images]
+    for x, optimizer, pixels, state in zip(images, optimizers, saved["images"], saved["optimizers"],
+                                           strict=True):
+        x.data.copy_(pixels)
+        optimizer.load_state_dict(state)
+    return saved["step"], saved["final"]
 
 
 def open_inputs(config: RecoverConfig, device) -> tuple[RealSet, dict, dict]:
@@ -283,7 +301,7 @@ def main(argv=None) -> Path:
         "format": "prism-images", "version": FORMAT_VERSION, "class_names": real.class_names,
         "weights": {name: teachers[name].sha256 for name in models},
         "config": {**identity(config), "threads": identity_threads(config.threads, device)},
-    }, contents=("syn", "units", "preflight.json", "log*.jsonl"))
+    }, contents=("syn", "units", "unfinished", "preflight.json", "log*.jsonl"))
     write_json(config.run / "preflight.json", checked)
     mine = [group for group in my_units(groups, shard)
             if not all(unit_path(config.run, *unit).is_file() for unit in group)]
@@ -295,29 +313,31 @@ def main(argv=None) -> Path:
     with_bn = [name for name in models if has_batchnorm(models[name])]
     log = Log(config.run / log_name(shard))
     total = sum(config.iterations_of(ipc_id) for group in mine for ipc_id, _ in group)
-    with progress(total=total, text="recover") as bar:
+    with progress(total=total, text="recover") as bar, StopSignals() as stop:
         for group in mine:
             plans = [plan_unit(*unit, **config.unit_laws(unit[0], with_bn)) for unit in group]
             if any(not set(draw.aligned) & set(with_bn) for plan in plans for draw in plan.teachers):
                 warn_once("a drawn subset has no BatchNorm at all: cross-entropy alone shapes its images")
             run_group(plans, config, real=real, teachers=teachers, objective=objective, device=device,
-                      log=log, bar=bar)
+                      log=log, bar=bar, stop=stop)
     log.close()
     say_finished(config.run, len(mine))
     return config.run
 
 
 def run_group(plans: list[UnitPlan], config: RecoverConfig, *, real, teachers, objective, device, log,
-              bar) -> None:
+              bar, stop) -> None:
     """The body of main's loop: start images, the hot loop, files and log of one group of units."""
     started, first = time.perf_counter(), plans[0]
     seed_everything(config.seed, "unit", first.ipc_id, first.chunk)
     chunk = range(len(real.class_names))[first.chunk * config.batch_size:][:config.batch_size]
     classes = classes_with(real, chunk, first.ipc_id, init=config.init,
                            allow_short=config.allow_short_classes)
-    starts = [INITS[config.init](real, classes, plan.ipc_id, seed=config.seed, size=config.size,
-                                 mean=config.mean, std=config.std).to(device) for plan in plans if classes]
     targets = torch.tensor(classes, device=device, dtype=torch.long)
+    unfinished = Unfinished(unfinished_path(config.run, first), minutes=config.save_every, stop=stop)
+    saved = unfinished.load()
+    earlier = sum(min(plan.iterations, saved["step"]) for plan in plans) if saved else 0
+    bar.update(earlier)
 
     def report(step, active, terms):
         for plan, own in zip(active, terms, strict=True):
@@ -325,22 +345,27 @@ def run_group(plans: list[UnitPlan], config: RecoverConfig, *, real, teachers, o
                       **finite_values(own, where=f"iteration {step} of {plan}"))
         bar.update(sum(min(config.log_every, plan.iterations - step) for plan in active))
 
-    images, final = synthesize_batch(
-        starts, targets, objective, plans=plans, lr=config.lr, betas=config.betas,
-        bounds=[bound.to(device) for bound in pixel_bounds(config.mean, config.std)], report=report,
-        log_every=config.log_every) if classes else ([torch.zeros(0, 3, config.size, config.size)], [{}])
+    images, final = [torch.zeros(0, 3, config.size, config.size)], [{}]
+    if classes:
+        starts = [INITS[config.init](real, classes, plan.ipc_id, seed=config.seed, size=config.size,
+                                     mean=config.mean, std=config.std).to(device) for plan in plans]
+        images, final = synthesize_batch(
+            starts, targets, objective, plans=plans, lr=config.lr, betas=config.betas, report=report,
+            bounds=[bound.to(device) for bound in pixel_bounds(config.mean, config.std)],
+            log_every=config.log_every, saved=saved, unfinished=unfinished)
     for plan, finished, terms in zip(plans, images, final, strict=True):
         values = finite_values(terms, where=f"the last iteration of {plan}")
         save_unit(config.run, plan, to_uint8(finished, mean=config.mean, std=config.std), classes=classes,
                   short=[k for k in chunk if k not in classes], class_names=real.class_names, terms=values,
                   encoding=config.encoding, device=device.type)
-        seconds = (time.perf_counter() - started) / max(1, sum(p.iterations for p in plans))
+        seconds = (time.perf_counter() - started) / max(1, sum(p.iterations for p in plans) - earlier)
         if config.verifier and classes:
             with torch.no_grad():
                 hits = topk_hits(teachers[config.verifier_arch].model(finished), targets, 1)
             values["verifier_top1"] = hits / len(classes)
         log.write(ipc_id=plan.ipc_id, chunk=plan.chunk, step=plan.iterations, done=True, **values,
                   seconds_per_iteration=seconds)
+    unfinished.discard()
 
 
 if __name__ == "__main__":

@@ -37,6 +37,11 @@ def unit_groups(ipc_start: int, ipc_end: int, *, num_chunks: int, slices: int) -
             for first in range(ipc_start, ipc_end, slices) for chunk in range(num_chunks)]
 
 
+def unfinished_path(run: Path, first: UnitPlan) -> Path:
+    """Path of the saved state of a group of units that is not finished; it is named after its first."""
+    return run / "unfinished" / f"{unit_path(run, first.ipc_id, first.chunk).stem}.pt"
+
+
 def plan_unit(ipc_id: int, chunk: int, *, seed: int, iterations: int, views: dict, curriculum: bool,
               draw: dict) -> UnitPlan:
     """Draws a unit's views and teachers from (seed, unit).

@@ -251,9 +251,9 @@ def test_interrupted_validate_goes_on_to_the_same_bytes(made, tiny, copied, monk
 def test_interrupted_teachers_go_on_to_the_same_bytes(where, call, tiny, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         interrupt(patch, f"models.train_teachers.{where}", call=call)  # of the second network
-        train_teachers.main(tiny.teacher_flags(tmp_path, "--save-every", 1))
+        train_teachers.main(tiny.teacher_flags(tmp_path, "--save-every", 0))
     assert (tmp_path / "narrow_resnet.json").exists() and not (tmp_path / "narrow_shufflenet.pt").exists()
-    train_teachers.main(tiny.teacher_flags(tmp_path, "--save-every", 1))
+    train_teachers.main(tiny.teacher_flags(tmp_path, "--save-every", 0))
     assert contents(tmp_path) == contents(tiny.teachers)
     rows = [(row["teacher"], row["epoch"]) for row in read_log(tmp_path / "log.jsonl")]
     assert rows == list(itertools.product(POOL, range(6)))  # nothing was trained twice

@@ -193,6 +193,18 @@ class ProcessFlags:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class SaveFlags:
+    """What the commands take whose units of work are long: how much of one can be lost."""
+
+    save_every: float = option(5.0, "minutes between saves of unfinished work; SIGTERM and Ctrl-C save too",
+                               identity=False)
+
+    def check_save_every(self) -> None:
+        """Raises: ValueError on a negative interval."""
+        require(self.save_every >= 0, f"--save-every must be >= 0, got {self.save_every}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TeacherFlags:
     """What the stages with teachers take: weights, and the check of the teachers on real images."""
 

@@ -1,8 +1,11 @@
 """Files, written once and whole: atomic writes, JSON, hashes, and whose folder a folder is."""
+import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +23,10 @@ def write_atomically(path: Path, write: Callable) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, f"{error.strerror} (nothing is lost; mend it and run the same command "
+                      f"again)", str(path)) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -41,8 +48,10 @@ def read_json(path: Path) -> dict:
 
 
 def save_tensors(path: Path, tensors: dict) -> None:
-    """torch.save, atomically and through an open file: a path's name would end up in the bytes."""
-    write_atomically(path, lambda file: torch.save(tensors, file))
+    """torch.save, atomically; by way of memory, since torch hides a full disk behind errors of its own."""
+    content = io.BytesIO()
+    torch.save(tensors, content)
+    write_atomically(path, lambda file: file.write(content.getbuffer()))
 
 
 def sha256_file(path: Path) -> str:
@@ -101,6 +110,14 @@ def check_free_disk(folder: Path, needed: int) -> None:
                          f"free some or choose another output folder")
 
 
+def sweep(folder: Path) -> None:
+    """Removes what killed processes left half-written here and one level below, when it is an hour old."""
+    for left in (*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")):
+        with contextlib.suppress(FileNotFoundError):  # another process sweeps too
+            if time.time() - left.stat().st_mtime > 3600:
+                left.unlink()
+
+
 def claim_folder(folder: Path, *, identity: dict, overwrite: bool, contents: tuple[str, ...]) -> None:
     """Makes `folder` this configuration's: writes config.json, or checks the one that is there.
 
@@ -112,6 +129,7 @@ def claim_folder(folder: Path, *, identity: dict, overwrite: bool, contents: tup
         ValueError: another configuration lives there (naming the differences), or it is unwritable.
     """
     check_writable(folder)
+    sweep(folder)
     path, identity = folder / "config.json", json.loads(json.dumps(identity))
     if path.exists() and overwrite:
         kind = read_json(path).get("format")

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import random
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -159,8 +160,9 @@ class Log:
 def command_line(main: Callable) -> None:
     """Runs `main(sys.argv[1:])` and ends the process with the exit status and the one line that users see.
 
-    PRISM_TRACEBACK=1 shows the traceback instead.
+    SIGTERM ends it as Ctrl-C does.  PRISM_TRACEBACK=1 shows the traceback instead.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if os.environ.get("PRISM_TRACEBACK") == "1":
         main(sys.argv[1:])
         return
@@ -169,7 +171,7 @@ def command_line(main: Callable) -> None:
     except (ValueError, FileNotFoundError) as error:
         status, text = EXIT_BAD_INPUT, str(error)
     except KeyboardInterrupt:
-        status, text = EXIT_INTERRUPTED, "interrupted; finished work is kept, run the same command again"
+        status, text = EXIT_INTERRUPTED, "interrupted; work is kept, run the same command again"
     except (OSError, RuntimeError) as error:
         status, text = EXIT_FAILED, f"{type(error).__name__}: {error}"
     else:

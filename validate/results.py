@@ -16,9 +16,10 @@ def summarize(results: list[dict]) -> dict:
     return {**rows, "n": len(results), "seeds": [result["seed"] for result in results], "results": results}
 
 
-def report(folder: Path, seeds) -> dict:
-    """Summarizes the finished seeds of a folder, writes results.json and says the accuracy."""
-    summary = summarize([read_json(folder / f"seed{seed}" / "result.json") for seed in seeds])
+def report(folder: Path) -> dict:
+    """Summarizes all finished seeds of a folder, writes results.json and says the accuracy."""
+    results = [read_json(path) for path in folder.glob("seed*/result.json")]
+    summary = summarize(sorted(results, key=lambda result: result["seed"]))
     write_json(folder / "results.json", summary)
     top1, n = summary["last_top1"], summary["n"]
     spread = f" +- {top1['std']:.2%}" if n > 1 else ""

@@ -14,7 +14,7 @@ import torch
 
 from models.registry import build_model, model_spec
 from utils.augment import RESAMPLER, plan_epoch
-from utils.config import ProcessFlags, identity, option, parse_config, require
+from utils.config import ProcessFlags, SaveFlags, identity, option, parse_config, require
 from utils.data import RealSet, dataset_spec
 from utils.distributed import local_rank, rank_and_world, start_process_group, stop_process_group
 from utils.files import check_free_disk, claim_folder, last_logged, read_json, readable, sha256_json
@@ -40,6 +40,7 @@ from utils.runtime import (
     warn_once,
 )
 from utils.schedule import SCHEDULES
+from utils.unfinished import StopSignals, Unfinished
 from validate.results import report
 from validate.training import Journal, Recipe, parameter_groups, train_student
 
@@ -48,7 +49,7 @@ FROM_LABELS = "none: as the labels' manifest"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ValidateConfig(ProcessFlags):
+class ValidateConfig(ProcessFlags, SaveFlags):
     """What `python -m validate.train_FKD` takes; the defaults are the ImageNet-1K recipe."""
 
     train_dir: str = option("out/full_resnet18", "run of recover, or its syn/ folder", identity=False)
@@ -100,6 +101,7 @@ class ValidateConfig(ProcessFlags):
         for name in ("eval_every", "eval_batch_size", "adamw_lr"):
             value, flag = getattr(self, name), "--" + name.replace("_", "-")
             require(value > 0, f"{flag} must be > 0, got {value}")
+        self.check_save_every()
         require(self.min_scale_crops is None or 0 < self.min_scale_crops <= 1,
                 f"--min-scale-crops must be in (0, 1], got {self.min_scale_crops}")
         require(self.ce_weight >= 0, f"--ce-weight must be >= 0, got {self.ce_weight}")
@@ -260,17 +262,22 @@ def main(argv=None) -> dict:
     check_free_disk(out, student_bytes(config, num_classes, len(todo)))
     if todo and leader:
         batches = EvaluationBatches(real, batch_size=config.eval_batch_size, workers=config.workers)
-    for seed in todo:
-        student, optimizer = build_student(config, num_classes=num_classes, seed=seed, device=device)
-        journal = Journal(out / f"seed{seed}", batches, seed=seed, epochs=config.epochs, recipe=recipe,
-                          eval_every=config.eval_every) if leader else None
-        views_of = views_source(config, label_dir, num_images=len(entries), size=manifest["size"], seed=seed,
-                                num_classes=num_classes, flip=dataset_spec(config.dataset).flip)
-        train_student(student, optimizer, journal, pixels=pixels, targets=targets, views_of=views_of,
-                      recipe=recipe, epochs=config.epochs, base_lr=config.adamw_lr,
-                      factor=lambda t: SCHEDULES[config.schedule](t, config.epochs, config.zeta))
+    with StopSignals() as stop:
+        for seed in todo:
+            student, optimizer = build_student(config, num_classes=num_classes, seed=seed, device=device)
+            folder = out / f"seed{seed}"
+            journal = Journal(folder, batches, seed=seed, epochs=config.epochs, recipe=recipe,
+                              eval_every=config.eval_every) if leader else None
+            views_of = views_source(config, label_dir, num_images=len(entries), size=manifest["size"],
+                                    seed=seed, num_classes=num_classes,
+                                    flip=dataset_spec(config.dataset).flip)
+            train_student(student, optimizer, journal,
+                          Unfinished(folder / "unfinished.pt", minutes=config.save_every, stop=stop),
+                          pixels=pixels, targets=targets, views_of=views_of, recipe=recipe,
+                          epochs=config.epochs, base_lr=config.adamw_lr,
+                          factor=lambda t: SCHEDULES[config.schedule](t, config.epochs, config.zeta))
     stop_process_group()
-    return report(out, config.seeds) if leader else {}
+    return report(out) if leader else {}
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ M distilled images, B views in a batch, b in a micro-batch, C channels, H W pixe
 """
 import dataclasses
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -12,9 +13,10 @@ from torch import nn
 
 from utils.augment import render_batch, to_device
 from utils.distributed import rank_and_world
-from utils.files import save_weights, write_json
+from utils.files import save_weights, write_atomically, write_json
 from utils.metrics import evaluate
 from utils.runtime import Log, finite_values, progress, versions
+from utils.unfinished import Unfinished
 from validate.losses import LOSSES
 
 
@@ -81,17 +83,19 @@ def sum_over_ranks(model: nn.Module) -> None:
 
 
 def train_epoch(student: nn.Module, optimizer, pixels: torch.Tensor, targets: torch.Tensor, epoch_views: dict,
-                recipe: Recipe) -> torch.Tensor:
+                recipe: Recipe, *, losses: list, after_batch: Callable = lambda: None) -> torch.Tensor:
     """One epoch over planned or stored views.
 
     Args:    pixels: (M, C, H, W) uint8 and targets: (M,) on the student's device;
-             epoch_views: of `plan_epoch`, or stored labels, which also hold "logits" (N, K).
+             epoch_views: of `plan_epoch`, or stored labels, which also hold "logits" (N, K);
+             losses: of the batches that are trained already, to which the others' are added;
+             after_batch(): called after each.
     Returns: () mean loss over the epoch's batches.
     """
     student.train()
     epoch_views = to_device(epoch_views, pixels.device)
-    index, losses = epoch_views["index"].long(), []
-    for batch in range(len(epoch_views["mix_box"])):
+    index = epoch_views["index"].long()
+    for batch in range(len(losses), len(epoch_views["mix_box"])):
         part = slice(batch * recipe.batch_size, (batch + 1) * recipe.batch_size)
         views = render_batch(pixels, epoch_views, batch, batch_size=recipe.batch_size, size=recipe.size,
                              mix_type=recipe.mix_type, mean=recipe.mean, std=recipe.std)
@@ -101,6 +105,7 @@ def train_epoch(student: nn.Module, optimizer, pixels: torch.Tensor, targets: to
         losses.append(train_batch(student, views, soft_labels,
                                   targets[index[part]], recipe))
         optimizer.step()
+        after_batch()
     return torch.stack(losses).mean()
 
 
@@ -111,9 +116,16 @@ class Journal:
         """Args: batches: of real images, to evaluate on;  eval_every: epochs between evaluations."""
         self._folder, self._batches, self._seed, self._recipe = folder, batches, seed, recipe
         self._epochs, self._every, self._started = epochs, eval_every, time.perf_counter()
-        self._best, self._last = {"top1": -1.0}, {}
-        (folder / "log.jsonl").unlink(missing_ok=True)  # of an attempt that did not finish
-        self._log, self._bar = Log(folder / "log.jsonl"), progress(total=epochs, text=f"student, seed {seed}")
+        self._first, self.state = 0, {"best": {"top1": -1.0}, "last": {}}
+        self._bar = progress(total=epochs, text=f"student, seed {seed}")
+
+    def begin(self, epoch: int, state: dict | None) -> None:
+        """Goes on from `state`, if there is one, at an epoch: the log keeps the rows before it."""
+        path = self._folder / "log.jsonl"
+        rows = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        write_atomically(path, lambda file: file.write("".join(f"{row}\n" for row in rows[:epoch]).encode()))
+        self._log, self._first, self.state = Log(path), epoch, state or self.state
+        self._bar.update(epoch)
 
     def after_epoch(self, student: nn.Module, epoch: int, loss: torch.Tensor, lr: float) -> None:
         """Logs one epoch; evaluates every so many and at the last, and keeps the best student."""
@@ -122,12 +134,14 @@ class Journal:
         if epoch % self._every == 0 or epoch == self._epochs - 1:
             seen = evaluate(student, self._batches, mean=self._recipe.mean, std=self._recipe.std,
                             device=loss.device)
-            self._last = {"epoch": epoch, **seen}
+            last = {"epoch": epoch, **seen}
             row |= {"top1": seen["top1"], "top5": seen["top5"]}
-            if seen["top1"] > self._best["top1"]:
-                self._best = self._last
+            better = seen["top1"] > self.state["best"]["top1"]
+            self.state = {"last": last, "best": last if better else self.state["best"]}
+            if better:
                 save_weights(self._folder / "student_best.pt", student)
-        self._log.write(**row, seconds_per_epoch=(time.perf_counter() - self._started) / (epoch + 1))
+        spent = time.perf_counter() - self._started
+        self._log.write(**row, seconds_per_epoch=spent / (epoch + 1 - self._first))
         self._bar.update()
 
     def finish(self, student: nn.Module, device: torch.device) -> None:
@@ -136,23 +150,38 @@ class Journal:
         self._log.close()
         save_weights(self._folder / "student_last.pt", student)
         write_json(self._folder / "result.json", {
-            "seed": self._seed, "last": self._last, "best": self._best, "device": device.type,
-            "versions": versions()})
+            "seed": self._seed, **self.state, "device": device.type, "versions": versions()})
 
 
-def train_student(student: nn.Module, optimizer, journal: Journal | None, *, pixels, targets, views_of,
-                  recipe: Recipe, epochs: int, base_lr: float, factor) -> None:
+def train_student(student: nn.Module, optimizer, journal: Journal | None, unfinished: Unfinished, *, pixels,
+                  targets, views_of, recipe: Recipe, epochs: int, base_lr: float, factor) -> None:
     """All epochs of one student; the learning rate changes once an epoch.
 
-    Args: journal: None on ranks other than 0;  pixels, targets: as in `train_epoch`;
-          views_of(epoch): its views;  factor(epoch): of SCHEDULES.
+    Args: journal: None on ranks other than 0;  unfinished: where it goes on from;  pixels, targets: as in
+          `train_epoch`;  views_of(epoch): its views;  factor(epoch): of SCHEDULES.
     """
-    for epoch in range(epochs):
+    saved = unfinished.load() or {"epoch": 0, "losses": [], "journal": None}
+    if "student" in saved:
+        student.load_state_dict(saved["student"])
+        optimizer.load_state_dict(saved["optimizer"])
+    if journal:
+        journal.begin(saved["epoch"], saved["journal"])
+    losses = [loss.to(pixels.device) for loss in saved["losses"]]
+
+    def after_batch():
+        if unfinished.due():
+            unfinished.save({"epoch": epoch, "losses": losses, "journal": journal.state,
+                             "student": student.state_dict(), "optimizer": optimizer.state_dict()})
+
+    for epoch in range(saved["epoch"], epochs):
         lr = base_lr * factor(epoch)
         for group in optimizer.param_groups:
             group["lr"] = lr
-        loss = train_epoch(student, optimizer, pixels, targets, views_of(epoch), recipe)
+        loss = train_epoch(student, optimizer, pixels, targets, views_of(epoch), recipe, losses=losses,
+                           after_batch=after_batch)
+        losses = []
         if journal:
             journal.after_epoch(student, epoch, loss, lr)
     if journal:
         journal.finish(student, pixels.device)
+        unfinished.discard()
