@@ -1,6 +1,7 @@
-"""How several teachers' logits become one soft label.  Used by relabel.
+"""How several teachers' logits become one soft label.  Used by relabel, and by validate's online labels.
 
-T teachers (the primary first), N images of one batch, K classes.  ENSEMBLES: name -> f(logits) -> (N, K).
+ENSEMBLES: name -> f(logits) -> (N, K).
+T teachers (the primary first), N images of one batch, C channels, H W pixels, K classes.
 """
 import torch
 
@@ -37,3 +38,14 @@ def primary(logits: torch.Tensor) -> torch.Tensor:
 
 
 ENSEMBLES = {"equal-norm": equal_norm, "primary-half": primary_half, "mean": mean, "primary": primary}
+
+
+@torch.no_grad()
+def ensemble_logits(views: torch.Tensor, teachers: list, *, ensemble: str) -> torch.Tensor:
+    """The combined logits of one batch of views.
+
+    Args:    views: (N, C, H, W) float, normalised and mixed;  teachers: T networks in eval mode, the primary
+             first;  ensemble: of ENSEMBLES, some of which scale by statistics of the batch.
+    Returns: (N, K) float32.
+    """
+    return ENSEMBLES[ensemble](torch.stack([teacher(views).float() for teacher in teachers]))

@@ -102,7 +102,7 @@ def train_epoch(model, optimizer, pixels, labels, plan, *, epoch: int, config, d
             continue  # BatchNorm needs two images
         for group in optimizer.param_groups:
             group["lr"] = config.lr * cosine(epoch * num_batches + batch, config.epochs * num_batches)
-        views = render_batch(pixels, plan, batch, batch_size=config.batch_size, mix_type="none",
+        views = render_batch(pixels[part], plan, batch, batch_size=config.batch_size, mix_type="none",
                              mean=config.mean, std=config.std, size=config.size)
         loss = F.cross_entropy(model(views), labels[part])
         optimizer.zero_grad(set_to_none=True)
@@ -169,7 +169,8 @@ def main(argv=None) -> dict[str, float]:
     accuracies = {}
     if todo:
         pixels, labels = (part.to(device) for part in load_pixels(real))
-        test_batches = EvaluationBatches(test, batch_size=250, workers=0)
+        test_batches = EvaluationBatches(test, batch_size=250, device=device, workers=0,
+                                         resident_gb=config.memory_limit)
         log = Log(folder / "log.jsonl")
         with StopSignals() as stop:
             for name in todo:

@@ -16,7 +16,7 @@ from models.preflight import preflight
 from models.registry import check_pool, load_teachers, model_spec, primary_first
 from relabel.labels import label_epoch
 from utils.augment import MIX_ALPHA, RESAMPLER
-from utils.config import ProcessFlags, TeacherFlags, identity, option, parse_config, require
+from utils.config import MemoryFlags, ProcessFlags, TeacherFlags, identity, option, parse_config, require
 from utils.data import RealSet, dataset_spec
 from utils.distributed import local_rank, my_units, parse_shard
 from utils.files import check_free_disk, claim_folder, last_logged, log_name, readable, save_tensors
@@ -25,11 +25,13 @@ from utils.formats import (
     assemble_label_manifest,
     assemble_manifest,
     image_set_digest,
+    label_files,
     label_path,
     run_folder,
     select_images,
 )
-from utils.loading import load_distilled, planned_images
+from utils.label_formats import check_num_classes, label_format
+from utils.loading import open_distilled, planned_images
 from utils.runtime import (
     Log,
     choose_device,
@@ -45,7 +47,7 @@ RECIPE = "published recipe"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RelabelConfig(ProcessFlags, TeacherFlags):
+class RelabelConfig(ProcessFlags, MemoryFlags, TeacherFlags):
     """What `python -m relabel.generate_soft_label` takes; the defaults are the ImageNet-1K, IPC 10 recipe."""
 
     data: str = option("out/full_resnet18", "run of recover, or its syn/ folder", identity=False)
@@ -73,12 +75,20 @@ class RelabelConfig(ProcessFlags, TeacherFlags):
         "equal-norm", "how logits combine: the r18 rule, the r50/r101 rule, the mean, the primary",
         source=RECIPE)
     val_dir: str = option("", "real images, to check teachers that recover did not check", identity=False)
+    label_format: str = option("fp16", "fp16, int8, topk:K (K logits and the others' mean), or online: store "
+                               "nothing, validate computes the same labels", source="fp16: published recipe")
+    label_epochs: int | None = option(None, "epochs of labels to store, a pool that the student goes through "
+                                      "in turn; none: all", source="LPLD")
     seed: int = option(0, "seed of views and mixes")
     shard: str = option("", "i/n: this process's share; default: torchrun's rank", identity=False)
     dry_run: bool = option(False, "print the plan, touch nothing", identity=False)
 
     def __post_init__(self):
         super().__post_init__()
+        self.check_memory()
+        label_format(self.label_format)
+        require(self.label_epochs is None or 0 < self.label_epochs <= self.epochs,
+                f"--label-epochs must be in 1..--epochs {self.epochs}, got {self.label_epochs}")
         require(self.ipc >= 0, f"--ipc must be >= 0, got {self.ipc}")
         require(self.epochs > 0, f"--epochs must be > 0, got {self.epochs}")
         require(self.batch_size is None or 1 < self.batch_size <= 32767,
@@ -101,6 +111,11 @@ class RelabelConfig(ProcessFlags, TeacherFlags):
         names = primary_first(self.pool, self.arch_name)
         return names[:1] if self.ensemble == "primary" else names[:self.candidate_number]
 
+    @property
+    def pool_epochs(self) -> int:
+        """Epochs of different labels, which the student's epochs go through in turn."""
+        return self.label_epochs or self.epochs
+
     def views(self, manifest: dict) -> dict:
         """The laws of an epoch's views, for `plan_epoch`."""
         flip = dataset_spec(manifest["dataset"]).flip if self.flip is None else self.flip
@@ -109,10 +124,10 @@ class RelabelConfig(ProcessFlags, TeacherFlags):
                 "mix_alpha": MIX_ALPHA[self.mix_type] if self.mix_alpha is None else self.mix_alpha}
 
 
-def label_bytes(num_images: int, num_classes: int, config: RelabelConfig) -> int:
-    """Bytes of all epochs: fp16 logits and 15 bytes of views an image, and some 4 kB of file around them."""
+def epoch_bytes(num_images: int, num_classes: int, config: RelabelConfig) -> int:
+    """Bytes of one epoch's file: logits and 15 bytes of view an image, and some 4 kB around them."""
     num = min(num_images, (config.steps_per_epoch or num_images) * config.batch_size)
-    return config.epochs * (num * (2 * num_classes + 15) + 4096)
+    return num * (label_format(config.label_format).row_bytes(num_classes) + 15) + 4096
 
 
 def label_folder(config: RelabelConfig, run: Path) -> Path:
@@ -123,15 +138,17 @@ def label_folder(config: RelabelConfig, run: Path) -> Path:
 def describe(config: RelabelConfig, run: Path, manifest: dict, entries: list) -> str:
     """The text of --dry-run: epochs, batches, teachers, bytes, and time where a measured rate is known."""
     folder = label_folder(config, run)
-    done = sum(label_path(folder, epoch).is_file() for epoch in range(config.epochs))
+    num = label_files(config.label_format, config.pool_epochs)
+    todo = num - sum(label_path(folder, epoch).is_file() for epoch in range(num))
     rate = last_logged(folder, "seconds_per_epoch")
-    size = label_bytes(len(entries), len(manifest["class_names"]), config)
-    left = f"{readable_time(rate * (config.epochs - done))} at the {rate:.2f} s per epoch measured here" \
-        if rate else "unknown until an epoch has run here"
+    size = num * epoch_bytes(len(entries), len(manifest["class_names"]), config)
+    left = "unknown until an epoch has run here" if rate is None else \
+        f"{readable_time(rate * todo)} at the {rate:.2f} s per epoch measured here"
     return (f"labels        {folder}\nimages        {len(entries)}, batches of {config.batch_size}\n"
-            f"epochs        {config.epochs}, {config.epochs - done} to do\n"
+            f"epochs        {config.epochs} of students, {num} stored, {todo} to do\n"
             f"teachers      {' + '.join(config.teacher_names)}, {config.ensemble}\n"
-            f"size          {readable(size)} in {config.epochs} files\ntime          {left}")
+            f"size          {readable(size)} in {num} files, {config.label_format}\n"
+            f"time          {left if num else 'none: validate computes the labels'}")
 
 
 def open_teachers(config: RelabelConfig, run: Path, manifest: dict, device) -> dict:
@@ -154,7 +171,9 @@ def labels_identity(config: RelabelConfig, manifest: dict, entries: list, teache
     return {"format": "prism-labels", "version": FORMAT_VERSION, "resampler": RESAMPLER,
             "dataset": manifest["dataset"], "class_names": manifest["class_names"], "ipc": config.ipc,
             "mean": manifest["mean"], "std": manifest["std"], "num_images": len(entries),
+            "stem": manifest["config"]["stem"], "label_epochs": config.pool_epochs,
             "images": image_set_digest(entries), "views": config.views(manifest),
+            "teachers": list(config.teacher_names),
             "weights": {name: teacher.sha256 for name, teacher in teachers.items()},
             "config": {**identity(config), "threads": identity_threads(config.threads, device)}}
 
@@ -183,24 +202,27 @@ def main(argv=None) -> Path:
             "--overwrite would delete other shards' epochs; unshard it")
     set_threads(config.threads)
     teachers = open_teachers(config, run, manifest, device)
-    pixels = load_distilled(run, entries, size=manifest["size"])[0].to(device)
+    check_num_classes(config.label_format, len(manifest["class_names"]))
+    images = open_distilled(run, entries, size=manifest["size"], device=device, workers=config.workers,
+                            resident_gb=config.resident_gb)
     folder, views = label_folder(config, run), config.views(manifest)
     claim_folder(folder, identity=labels_identity(config, manifest, entries, teachers, device),
                  overwrite=config.overwrite, contents=("epoch_*.pt", "log*.jsonl"))
-    mine = [epoch for epoch in my_units(range(config.epochs), shard)
-            if not label_path(folder, epoch).is_file()]
-    size = label_bytes(len(entries), len(manifest["class_names"]), config)
-    check_free_disk(folder, size * len(mine) // config.epochs)
-    say(f"{folder}: {len(mine)} epochs of labels to make; {config.epochs} epochs take {readable(size)}")
+    num = label_files(config.label_format, config.pool_epochs)
+    mine = [epoch for epoch in my_units(range(num), shard) if not label_path(folder, epoch).is_file()]
+    size = epoch_bytes(len(entries), len(manifest["class_names"]), config)
+    check_free_disk(folder, size * len(mine))
+    say(f"{folder}: {len(mine)} epochs of labels to make as {config.label_format}; {num} epochs take "
+        f"{readable(size * num)}")
     models = [teacher.model.to(memory_format=torch.channels_last) for teacher in teachers.values()]
     log = Log(folder / log_name(shard))
     for epoch in progress(mine, text="relabel"):
         started = time.perf_counter()
-        labels = label_epoch(pixels, models, epoch=epoch, seed=config.seed, views=views,
-                             ensemble=config.ensemble, mean=manifest["mean"], std=manifest["std"])
+        labels = label_epoch(images, models, epoch=epoch, seed=config.seed, views=views,
+                             ensemble=config.ensemble, format_name=config.label_format,
+                             mean=manifest["mean"], std=manifest["std"])
         save_tensors(label_path(folder, epoch), labels)
-        log.write(epoch=epoch, mean_norm=float(labels["logits"].float().norm(dim=1).mean()),
-                  seconds_per_epoch=time.perf_counter() - started)
+        log.write(epoch=epoch, seconds_per_epoch=time.perf_counter() - started)
     log.close()
     if assemble_label_manifest(folder) is None:
         say(f"{folder}: {len(mine)} epochs made now; other shards are not finished yet")

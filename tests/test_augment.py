@@ -10,6 +10,7 @@ from torchvision.transforms import RandomResizedCrop
 
 from utils.augment import (
     _sample_mix_boxes,
+    batch_rows,
     denormalize,
     normalize,
     pixel_bounds,
@@ -35,7 +36,8 @@ def plan(num=10, *, seed=0, size=16, batch_size=4, mix_type="cutmix", num_batche
 
 
 def render(images, views, batch=0, *, mix_type="none", batch_size=4):
-    return render_batch(images, views, batch, batch_size=batch_size, mix_type=mix_type, mean=MEAN, std=STD,
+    chosen = images[views["index"][batch_rows(batch, batch_size)].long()]
+    return render_batch(chosen, views, batch, batch_size=batch_size, mix_type=mix_type, mean=MEAN, std=STD,
                         size=images.shape[-1])
 
 

@@ -16,7 +16,18 @@ from utils.data import (
     resize_and_crop,
 )
 from utils.files import sha256_bytes
-from utils.loading import EvaluationBatches, load_distilled, load_pixels, planned_images
+from utils.loading import (
+    EvaluationBatches,
+    ResidentImages,
+    StreamedImages,
+    fits,
+    load_distilled,
+    load_pixels,
+    open_distilled,
+    planned_images,
+)
+
+CPU = torch.device("cpu")
 
 
 def encoded(picture: Image.Image, kind: str, **settings) -> bytes:
@@ -223,13 +234,12 @@ def test_a_missing_folder_and_a_wrong_class_count_are_named(tmp_path, image_fold
         count_classes("folder:nowhere")
 
 
-def test_evaluation_batches_are_the_set_in_order(tmp_path, image_folder, monkeypatch):
+def test_evaluation_batches_are_the_set_in_order(tmp_path, image_folder):
     image_folder(tmp_path, {"a": 3, "b": 2})
     real = RealSet(f"folder:{tmp_path}", "", "train", size=8)
     pixels, labels = load_pixels(real)
-    for resident in (1 << 30, 0):
-        monkeypatch.setattr("utils.loading.RESIDENT_BYTES", resident)
-        batches = EvaluationBatches(real, batch_size=2, workers=0)
+    for resident_gb in (1, 0):
+        batches = EvaluationBatches(real, batch_size=2, workers=0, device=CPU, resident_gb=resident_gb)
         for _ in range(2):
             seen = list(batches)
             assert [len(part) for _, part in seen] == [2, 2, 1]
@@ -259,6 +269,44 @@ def test_distilled_files_are_checked_when_read(tmp_path, picture):
     (tmp_path / "x.png").unlink()
     with pytest.raises(FileNotFoundError, match="x.png is missing.*rerun recover"):
         load_distilled(tmp_path, entries, size=8)
+
+
+def write_distilled(folder, num: int) -> list:
+    """`num` images of 8 pixels as a finished run has them: (path, sha256, class index)."""
+    rng, entries = np.random.default_rng(0), []
+    for i in range(num):
+        content = encoded(Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)), "PNG")
+        (folder / f"{i}.png").write_bytes(content)
+        entries.append((f"{i}.png", sha256_bytes(content), i % 3))
+    return entries
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_streamed_images_are_the_resident_ones(tmp_path, workers):
+    entries, index = write_distilled(tmp_path, 7), torch.tensor([6, 0, 3, 3, 1], dtype=torch.int32)
+    kept = open_distilled(tmp_path, entries, size=8, device=CPU, resident_gb=1, workers=workers)
+    streamed = open_distilled(tmp_path, entries, size=8, device=CPU, resident_gb=0, workers=workers)
+    assert (type(kept), type(streamed)) == (ResidentImages, StreamedImages)
+    assert len(kept) == len(streamed) == 7
+    pixels, _ = load_distilled(tmp_path, entries, size=8)
+    for images in (kept, streamed):
+        for _ in range(2):
+            batches = list(images.batches(index, 2))
+            assert [len(batch) for batch in batches] == [2, 2, 1]
+            assert torch.equal(torch.cat(batches), pixels[index.long()])
+
+
+def test_a_damaged_file_is_named_before_it_is_streamed(tmp_path):
+    entries = write_distilled(tmp_path, 3)
+    (tmp_path / "2.png").write_bytes((tmp_path / "2.png").read_bytes()[:-5])
+    with pytest.raises(ValueError, match="2.png: its bytes are not those.*rerun recover"):
+        open_distilled(tmp_path, entries, size=8, device=CPU, resident_gb=0, workers=0)
+
+
+def test_the_budget_is_the_flag_and_half_of_the_free_memory(monkeypatch):
+    monkeypatch.setattr("utils.loading._free_memory", lambda: 2e6)
+    assert fits(5, 224, device=CPU, resident_gb=1) and not fits(7, 224, device=CPU, resident_gb=1)
+    assert fits(5, 224, device=CPU, resident_gb=0.00076) and not fits(5, 224, device=CPU, resident_gb=0.0007)
 
 
 def test_planned_images_have_the_shape_of_a_run():

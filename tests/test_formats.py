@@ -6,7 +6,7 @@ import torch
 
 from utils.files import claim_folder, read_json, save_tensors, sha256_file, write_atomically, write_json
 from utils.formats import (
-    LABEL_DTYPES,
+    VIEW_DTYPES,
     assemble_label_manifest,
     assemble_manifest,
     image_path,
@@ -42,7 +42,8 @@ def labels(gen):
     """An epoch of five views in batches of two, with seven classes."""
     shapes = {"index": (5,), "crop": (5, 4), "flip": (5,), "mix_index": (5,), "mix_box": (3, 4),
               "mix_lam": (3,), "logits": (5, 7)}
-    return {name: torch.randint(0, 2, shape, generator=gen).to(LABEL_DTYPES[name])
+    dtypes = VIEW_DTYPES | {"logits": torch.float16}
+    return {name: torch.randint(0, 2, shape, generator=gen).to(dtypes[name])
             for name, shape in shapes.items()}
 
 
@@ -204,7 +205,7 @@ def test_the_image_digest_changes_with_every_file(run):
 
 def test_labels_come_back_as_they_were_stored(tmp_path, labels):
     save_tensors(label_path(tmp_path, 0), labels)
-    loaded = load_labels(tmp_path / "epoch_000.pt", num_classes=7)
+    loaded = load_labels(tmp_path / "epoch_000.pt", format_name="fp16", num_classes=7)
     assert {name: tensor.dtype for name, tensor in loaded.items()} == {
         "index": torch.int32, "crop": torch.int16, "flip": torch.bool, "mix_index": torch.int16,
         "mix_box": torch.int16, "mix_lam": torch.float32, "logits": torch.float16}
@@ -218,13 +219,13 @@ def test_a_truncated_label_file_is_named(tmp_path, labels, keep):
     content = path.read_bytes()
     path.write_bytes(content[:int(len(content) * keep)])
     with pytest.raises(ValueError, match="epoch_007.pt: damaged or truncated.*rerun relabel"):
-        load_labels(path, num_classes=7)
+        load_labels(path, format_name="fp16", num_classes=7)
 
 
 def test_a_pickled_object_is_not_loaded_as_labels(tmp_path):
     torch.save({"index": torch.nn.Linear(1, 1)}, tmp_path / "epoch_000.pt")
     with pytest.raises(ValueError, match="epoch_000.pt"):
-        load_labels(tmp_path / "epoch_000.pt", num_classes=7)
+        load_labels(tmp_path / "epoch_000.pt", format_name="fp16", num_classes=7)
 
 
 @pytest.mark.parametrize("change", [
@@ -237,19 +238,19 @@ def test_labels_of_another_form_are_refused(tmp_path, labels, change):
     change(labels)
     save_tensors(tmp_path / "epoch_000.pt", labels)
     with pytest.raises(ValueError, match="epoch_000.pt: expected the tensors.*7 classes"):
-        load_labels(tmp_path / "epoch_000.pt", num_classes=7)
+        load_labels(tmp_path / "epoch_000.pt", format_name="fp16", num_classes=7)
 
 
 def test_a_missing_epoch_stays_a_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError):
-        load_labels(tmp_path / "epoch_000.pt", num_classes=7)
+        load_labels(tmp_path / "epoch_000.pt", format_name="fp16", num_classes=7)
 
 
 def test_label_manifests_wait_for_every_epoch(tmp_path, labels):
     folder = tmp_path / "10"
     with pytest.raises(FileNotFoundError, match="no soft labels there.*relabel"):
         open_labels(str(tmp_path), 10)
-    saved = {"format": "prism-labels", "config": {"epochs": 2},
+    saved = {"format": "prism-labels", "config": {"epochs": 2, "label_format": "fp16"}, "label_epochs": 2,
              "class_names": [str(k) for k in range(labels["logits"].shape[1])]}
     write_json(folder / "config.json", saved)
     save_tensors(label_path(folder, 0), labels)
@@ -265,6 +266,16 @@ def test_label_manifests_wait_for_every_epoch(tmp_path, labels):
     label_path(folder, 1).write_bytes(content[:len(content) // 2])
     with pytest.raises(ValueError, match="epoch_001.pt: damaged or truncated"):
         open_labels(str(folder), 10)
+
+
+def test_a_manifest_that_lies_is_named(tmp_path, labels):
+    write_json(tmp_path / "config.json", {"format": "prism-labels", "class_names": ["a"] * 7, "images": "x",
+                                          "config": {"label_format": "fp16"}, "label_epochs": 1})
+    save_tensors(label_path(tmp_path, 0), labels)
+    _, manifest = open_labels(str(tmp_path), 0)
+    write_json(tmp_path / "manifest.json", {**manifest, "images": "those of another run"})
+    with pytest.raises(ValueError, match="manifest.json: its images is not that of config.json"):
+        open_labels(str(tmp_path), 0)
 
 
 def test_a_run_is_no_label_folder(run):

@@ -22,11 +22,12 @@ from recover import data_synthesis
 from relabel import generate_soft_label
 from utils.augment import render_batch
 from utils.files import sha256_file
-from utils.formats import LABEL_DTYPES, select_images
+from utils.formats import VIEW_DTYPES, select_images
 from utils.loading import load_distilled
 from utils.schedule import SCHEDULES
 from validate import diversity, train_FKD
 from validate.losses import LOSSES
+from validate.soft_labels import OnlineLabels, StoredLabels, open_label_teachers
 
 pytest_plugins = ["stage_fixtures"]
 ROOT = Path(__file__).parents[1]
@@ -95,7 +96,8 @@ def test_labels_have_the_documented_tensors_and_name_their_images(made):
     assert {path.name for path in (made / "fkd" / "2").glob("*.pt")} == {f"epoch_00{i}.pt" for i in range(3)}
     for epoch in range(3):
         labels = torch.load(made / "fkd" / "2" / f"epoch_{epoch:03d}.pt", weights_only=True, mmap=True)
-        assert {name: tensor.dtype for name, tensor in labels.items()} == LABEL_DTYPES
+        assert {name: tensor.dtype for name, tensor in labels.items()} \
+            == VIEW_DTYPES | {"logits": torch.float16}
         shapes = {name: tuple(tensor.shape) for name, tensor in labels.items()}
         assert shapes == {"index": (8,), "crop": (8, 4), "flip": (8,), "mix_index": (8,), "mix_box": (2, 4),
                           "mix_lam": (2,), "logits": (8, 4)}  # batches of 5 and 3
@@ -109,8 +111,8 @@ def test_stored_logits_are_the_ensembles_on_the_stored_views(made, tiny):
     labels = torch.load(made / "fkd" / "2" / "epoch_001.pt", weights_only=True)
     teachers = load_teachers((POOL[0], POOL[1], POOL[3]), weights=(), weights_dir=tiny.teachers, dataset="x",
                              num_classes=4, stem="small", device=torch.device("cpu"))
-    views = render_batch(pixels, labels, 1, batch_size=5, mix_type="cutmix", mean=manifest["mean"],
-                         std=manifest["std"], size=16)
+    views = render_batch(pixels[labels["index"][5:].long()], labels, 1, batch_size=5, size=16,
+                         mix_type="cutmix", mean=manifest["mean"], std=manifest["std"])
     with torch.no_grad():
         logits = torch.stack([teacher.model(views) for teacher in teachers.values()])
     assert torch.equal(labels["logits"][5:], ENSEMBLES["equal-norm"](logits).half())
@@ -527,6 +529,75 @@ def test_diversity_of_equal_images_is_one(tiny, tmp_path, capsys):
     assert f"{found['mean']:.4f}" in capsys.readouterr().err
 
 
+# ---------------------------------------------------------------- how labels are stored
+
+def relabelled(tiny, made, folder: Path, *flags) -> Path:
+    """Labels of the finished run in a folder of their own."""
+    return tiny.relabel(made, "--fkd-path", folder, *flags)
+
+
+@pytest.mark.parametrize("name", ["int8", "topk:2", "online"])
+def test_label_formats_store_less_and_teach(name, made, tiny, tmp_path):
+    folder = relabelled(tiny, made, tmp_path, "--label-format", name)
+    expected = {"config.json", "manifest.json", "log.jsonl"}
+    assert {path.name for path in folder.iterdir()} - expected == (
+        set() if name == "online" else {f"epoch_{i:03d}.pt" for i in range(3)})
+    rows = student_rows(made, tiny, tmp_path / "out", "--fkd-path", folder, "--weights-dir", tiny.teachers)
+    stored = student_rows(made, tiny, tmp_path / "stored")
+    ours, theirs = ([row["loss"] for row in rows] for rows in (rows, stored))
+    assert ours == pytest.approx(theirs, rel=0.5 if name == "topk:2" else 0.02) and ours != theirs
+    assert [row["lr"] for row in rows] == [row["lr"] for row in stored]
+
+
+def test_online_labels_are_the_stored_ones_but_for_rounding(made, tiny, tmp_path):
+    manifest = read_json(relabelled(tiny, made, tmp_path, "--label-format", "online") / "manifest.json")
+    teachers = open_label_teachers(manifest, weights=(), weights_dir=tiny.teachers, stem="small",
+                                   device=torch.device("cpu"))
+    online = OnlineLabels(manifest, teachers)
+    pixels, _ = load_distilled(made, select_images(read_json(made / "manifest.json"), 2), size=16)
+    for epoch in range(3):
+        stored = torch.load(made / "fkd" / "2" / f"epoch_{epoch:03d}.pt", weights_only=True)
+        planned = online.epoch(epoch)
+        assert all(torch.equal(planned[name], stored[name]) for name in VIEW_DTYPES)
+        for batch in range(2):
+            part = slice(5 * batch, 5 * batch + 5)
+            views = render_batch(pixels[planned["index"][part].long()], planned, batch, batch_size=5, size=16,
+                                 mix_type="cutmix", mean=manifest["mean"], std=manifest["std"])
+            logits = online.logits(planned, batch, views)
+            assert torch.equal(logits.half(), stored["logits"][part])
+
+
+def test_online_labels_need_the_weights_that_relabel_checked(made, tiny, tmp_path, refused):
+    folder = relabelled(tiny, made, tmp_path, "--label-format", "online")
+    other = ("--weights", f"narrow_resnet={made}/validate/narrow_resnet/seed0/student_last.pt")
+    line = refused(train_FKD.main, tiny.validate_flags(
+        made, "--fkd-path", folder, "--output-dir", tmp_path / "out", "--weights-dir", tiny.teachers, *other))
+    assert "weights of narrow_resnet are not those that the labels were made for" in line
+
+
+def test_a_pool_of_label_epochs_is_gone_through_in_turn(made, tiny, tmp_path):
+    folder = relabelled(tiny, made, tmp_path, "--label-epochs", 2)
+    assert contents(folder)["epoch_001.pt"] == contents(made / "fkd" / "2")["epoch_001.pt"]
+    assert not (folder / "epoch_002.pt").exists()
+    labels = StoredLabels(folder, read_json(folder / "manifest.json"))
+    first = torch.load(folder / "epoch_000.pt", weights_only=True)
+    assert all(torch.equal(labels.epoch(2)[name], first[name]) for name in first)
+    pooled = student_rows(made, tiny, tmp_path / "out", "--fkd-path", folder)
+    whole = student_rows(made, tiny, tmp_path / "whole")
+    assert [row["loss"] for row in pooled[:2]] == [row["loss"] for row in whole[:2]]
+    assert pooled[2]["loss"] != whole[2]["loss"] and len(pooled) == 3
+    online = relabelled(tiny, made, tmp_path / "online", "--label-epochs", 2, "--label-format", "online")
+    assert torch.equal(OnlineLabels(read_json(online / "manifest.json"), []).epoch(2)["crop"], first["crop"])
+
+
+def test_images_above_the_budget_are_streamed_to_the_same_bytes(made, tiny, copied):
+    shutil.rmtree(copied / "fkd")
+    shutil.rmtree(copied / "validate")
+    tiny.relabel(copied, "--resident-gb", 0, "--workers", 0)
+    tiny.validate(copied, "--resident-gb", 0, "--workers", 0)
+    assert contents(copied) == contents(made)
+
+
 # ---------------------------------------------------------------- plans
 
 def test_dry_runs_of_a_finished_run_write_nothing(made, tiny, capsys):
@@ -539,7 +610,8 @@ def test_dry_runs_of_a_finished_run_write_nothing(made, tiny, capsys):
         plans.append(capsys.readouterr().out)
     assert modification_times(made) == before
     assert "8 in all, 8 of this shard, 4 to do" in plans[0] and "12 to do" in plans[0]
-    assert "3, 0 to do" in plans[1] and "narrow_resnet + narrow_shufflenet + narrow_alexnet" in plans[1]
+    assert "3 of students, 3 stored, 0 to do" in plans[1]
+    assert "narrow_resnet + narrow_shufflenet + narrow_alexnet" in plans[1]
     assert "3 x narrow_resnet" in plans[2] and "1 to do" in plans[2]
     assert all("measured here" in plan or "unknown until" not in plan for plan in plans)
 

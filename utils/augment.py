@@ -11,6 +11,8 @@ import numpy
 import torch
 import torch.nn.functional as F
 
+from utils import runtime
+
 # Stored with the labels, which only readers with the same resampler may use.
 RESAMPLER = "bilinear-grid-clamped/1"
 # Beta(alpha, alpha) of the mixes.   Source: published recipe; SRe2L.
@@ -119,6 +121,11 @@ def plan_epoch(num_images: int, *, size: int, batch_size: int, min_scale: float,
             "mix_lam": lam.float()}
 
 
+def plan_label_epoch(num_images: int, views: dict, *, seed: int, epoch: int) -> dict:
+    """The views of one epoch of soft labels, the same for whoever asks.   Args: views: of `plan_epoch`."""
+    return plan_epoch(num_images, **views, generator=runtime.generator(seed, "labels", epoch))
+
+
 def _sample_beta(alpha: float, num: int, generator: torch.Generator) -> torch.Tensor:
     """(num,) draws of Beta(alpha, alpha); numpy's generator draws them, seeded from the explicit one."""
     seed = int(torch.randint(2**62, (), generator=generator))
@@ -179,17 +186,21 @@ def to_device(epoch_views: dict, device: torch.device) -> dict:
             for name, value in epoch_views.items()}
 
 
-def render_batch(images: torch.Tensor, plan: dict, batch: int, *, batch_size: int, mix_type: str,
+def batch_rows(batch: int, batch_size: int) -> slice:
+    """The rows of a planned (or stored) epoch that one of its batches takes."""
+    return slice(batch * batch_size, (batch + 1) * batch_size)
+
+
+def render_batch(pixels: torch.Tensor, plan: dict, batch: int, *, batch_size: int, mix_type: str,
                  mean, std, size: int) -> torch.Tensor:
     """The normalised, mixed views of one batch of a planned (or stored) epoch.
 
-    Args:    images: (M, C, H, W) uint8, the whole distilled set, on any device;  plan: as `plan_epoch`'s;
-             batch: which batch of the epoch.
+    Args:    pixels: (B, C, H, W) uint8, the batch's images in the plan's order, on any device;
+             plan: as `plan_epoch`'s;  batch: which batch of the epoch.
     Returns: (B, C, size, size) float32 on the images' device, channels last in memory.
     """
-    part = slice(batch * batch_size, (batch + 1) * batch_size)
-    chosen = images[plan["index"][part].long().to(images.device)].float()
-    views = resample(chosen, plan["crop"][part].to(images.device), plan["flip"][part], size=size)
+    part = batch_rows(batch, batch_size)
+    views = resample(pixels.float(), plan["crop"][part].to(pixels.device), plan["flip"][part], size=size)
     views = mix(normalize(views, mean, std), mix_type=mix_type, partner=plan["mix_index"][part],
                 box=plan["mix_box"][batch], lam=float(plan["mix_lam"][batch]))
     return views.contiguous(memory_format=torch.channels_last)

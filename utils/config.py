@@ -205,12 +205,32 @@ class SaveFlags:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TeacherFlags:
-    """What the stages with teachers take: weights, and the check of the teachers on real images."""
+class MemoryFlags:
+    """What the stages take that read images over and over: how much of them is kept decoded."""
+
+    resident_gb: float = option(16.0, "decoded images kept in memory [GB], at most half of what is free; "
+                                "above, workers decode", identity=False)
+    workers: int = option(4, "processes that decode images", identity=False)
+
+    def check_memory(self) -> None:
+        """Raises: ValueError on negative values."""
+        require(self.resident_gb >= 0, f"--resident-gb must be >= 0, got {self.resident_gb}")
+        require(self.workers >= 0, f"--workers must be >= 0, got {self.workers}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WeightFlags:
+    """What every stage with teachers takes: where their weights are."""
 
     weights: tuple[str, ...] = option((), "teachers' weights, name=path ...", identity=False)
     weights_dir: str = option("", "folder of teachers' weights, <name>.pt or torchvision's files",
                               identity=False)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TeacherFlags(WeightFlags):
+    """What the stages take that check the teachers on real images."""
+
     min_teacher_accuracy: float | None = option(
         None, "least top-1 on real images; none: 0.7 x recorded, else min(0.5, 10 / classes)", identity=False)
     preflight_images: int = option(512, "real images of the teachers' check", identity=False)

@@ -12,9 +12,14 @@ Soft labels, `<run>/fkd/<ipc>/`:
     epoch_000.pt     torch.load(path, weights_only=True, mmap=True): index (N,) int32; crop (N, 4) int16
                      pixels top, left, height, width; flip (N,) bool; mix_index (N,) int16, position within
                      its batch; mix_box (batches, 4) int16 top, left, bottom, right, end exclusive;
-                     mix_lam (batches,) float32; logits (N, K) float16
+                     mix_lam (batches,) float32; and the logits by --label-format (utils/label_formats.py):
+                     fp16       logits (N, K) float16
+                     int8       codes (N, K) uint8, low (N,) and step (N,) float32: low + step * codes
+                     topk:k     values (N, k) float16 of classes (N, k) int16, rest (N,) float16: all others
+                     online     no file: config.json says how validate computes them
     config.json, manifest.json, log.jsonl   epochs, batch size, crop scale, mix, ensemble, teachers,
-                     resampler version, digest of the images that the labels belong to
+                     resampler version, digest of the images that the labels belong to; epoch e of a
+                     student reads file e modulo --label-epochs
 Everything is tensors and JSON; a file appears under its name only when it is complete.
 """
 import json
@@ -23,11 +28,12 @@ from pathlib import Path
 import torch
 
 from utils.files import read_json, sha256_json, write_json
+from utils.label_formats import label_format
 from utils.runtime import versions
 
 FORMAT_VERSION = 1
-LABEL_DTYPES = {"index": torch.int32, "crop": torch.int16, "flip": torch.bool, "mix_index": torch.int16,
-                "mix_box": torch.int16, "mix_lam": torch.float32, "logits": torch.float16}
+VIEW_DTYPES = {"index": torch.int32, "crop": torch.int16, "flip": torch.bool, "mix_index": torch.int16,
+               "mix_box": torch.int16, "mix_lam": torch.float32}
 
 
 # ---------------------------------------------------------------- distilled images
@@ -112,19 +118,34 @@ def label_path(folder: Path, epoch: int) -> Path:
     return folder / f"epoch_{epoch:03d}.pt"
 
 
+def label_files(label_format: str, label_epochs: int) -> int:
+    """How many files a pool of so many epochs of labels takes: one an epoch, none for online labels."""
+    return 0 if label_format == "online" else label_epochs
+
+
+def _label_files(saved: dict) -> int:
+    return label_files(saved["config"]["label_format"], saved["label_epochs"])
+
+
 def assemble_label_manifest(folder: Path, *, write: bool = True) -> dict | None:
     """The manifest of a folder of labels, written to manifest.json; None while an epoch is missing.
 
     Returns: the folder's config.json (config, views, weights, images, resampler, ...) and library versions.
+    Raises:  ValueError when the manifest that is there is not of this config.json.
     """
-    saved = read_json(folder / "config.json")
-    if not all(label_path(folder, epoch).is_file() for epoch in range(saved["config"]["epochs"])):
+    saved, path = read_json(folder / "config.json"), folder / "manifest.json"
+    if not all(label_path(folder, epoch).is_file() for epoch in range(_label_files(saved))):
         return None
-    if (folder / "manifest.json").is_file():
-        return read_json(folder / "manifest.json")
+    if path.is_file():
+        manifest = read_json(path)
+        wrong = sorted(key for key in saved if manifest.get(key) != saved[key])
+        if wrong:
+            raise ValueError(f"{path}: its {wrong[0]} is not that of config.json beside it; delete the "
+                             f"manifest and rerun relabel, which writes it anew")
+        return manifest
     manifest = {**saved, "versions": versions()}
     if write:
-        write_json(folder / "manifest.json", manifest)
+        write_json(path, manifest)
     return manifest
 
 
@@ -149,13 +170,14 @@ def open_labels(path: str, ipc: int, *, write: bool = True) -> tuple[Path, dict]
     if manifest is None:
         raise FileNotFoundError(f"{folder}: epochs of labels are missing; run relabel to its end first "
                                 f"(relabel/relabel_r18.sh or python -m relabel.generate_soft_label)")
-    for epoch in range(manifest["config"]["epochs"]):  # a damaged file is named now, not hours into training
-        load_labels(label_path(folder, epoch), num_classes=len(manifest["class_names"]))
+    for epoch in range(_label_files(manifest)):  # damage is named now, not hours into training
+        load_labels(label_path(folder, epoch), format_name=manifest["config"]["label_format"],
+                    num_classes=len(manifest["class_names"]))
     return folder, manifest
 
 
-def load_labels(path: Path, *, num_classes: int) -> dict:
-    """One epoch of soft labels, memory-mapped.
+def load_labels(path: Path, *, format_name: str, num_classes: int) -> dict:
+    """One epoch of views and soft labels, memory-mapped.
 
     Raises: ValueError naming the file when it is truncated or its tensors are not those of the format.
     """
@@ -167,7 +189,9 @@ def load_labels(path: Path, *, num_classes: int) -> dict:
     except Exception as error:  # torch raises many kinds on damaged archives; each means the same here
         raise ValueError(f"{path}: damaged or truncated label file; delete it and rerun relabel") from error
     num = len(labels.get("index", ()))
-    if dtypes != LABEL_DTYPES or labels["logits"].shape != (num, num_classes):
-        raise ValueError(f"{path}: expected the tensors {', '.join(LABEL_DTYPES)} with logits of "
-                         f"{num_classes} classes; delete it and rerun relabel")
+    stored = label_format(format_name).tensors(num_classes)
+    expected = VIEW_DTYPES | {name: dtype for name, (dtype, _) in stored.items()}
+    if dtypes != expected or any(labels[name].shape != (num, *row) for name, (_, row) in stored.items()):
+        raise ValueError(f"{path}: expected the tensors {', '.join(expected)} of {num_classes} classes; "
+                         f"delete it and rerun relabel")
     return labels

@@ -1,4 +1,9 @@
-"""Images as tensors: whole real sets, batches to evaluate on, and distilled sets checked file by file."""
+"""Images as tensors: kept whole in memory where a budget allows, else decoded by workers batch by batch.
+
+Real sets to evaluate on, and distilled sets, checked file by file.
+"""
+import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -8,38 +13,62 @@ from torch.utils.data import DataLoader, Dataset
 
 from utils.data import RealSet, count_classes, dataset_spec, decode_image
 from utils.files import sha256_bytes
-from utils.runtime import progress
+from utils.runtime import progress, say
 
-# A decoded real set up to this size stays in memory; above, workers decode it at every evaluation.
-RESIDENT_BYTES = 2 << 30
+# Sets below this are decoded in this process: starting workers would take longer.
+SMALL_BYTES = 1 << 28
 
 
-def load_pixels(real_set: Dataset) -> tuple[torch.Tensor, torch.Tensor]:
+def fits(num_images: int, size: int, *, device: torch.device, resident_gb: float) -> bool:
+    """Whether so many images of `size` pixels may be kept decoded on a device."""
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _free_memory()
+    return num_images * 3 * size**2 <= min(resident_gb * 1e9, free / 2)
+
+
+def _free_memory() -> int:
+    """Bytes of the machine's memory that nobody uses; without a way to ask, as if there were 8 GB."""
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):
+        return 8 << 30
+
+
+def _loader(dataset: Dataset, *, workers: int, **how) -> DataLoader:
+    # fork: a set opens its files through a closure, which cannot be pickled to a fresh process.
+    return DataLoader(dataset, num_workers=workers, multiprocessing_context="fork" if workers else None,
+                      pin_memory=torch.cuda.is_available(), **how)
+
+
+def load_pixels(real_set: RealSet, *, workers: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """A whole set decoded: (N, 3, H, W) uint8 and (N,) int64 class indices."""
-    batches = list(DataLoader(real_set, batch_size=256))
+    large = len(real_set) * 3 * real_set.size**2 > SMALL_BYTES
+    loader = _loader(real_set, workers=workers if large else 0, batch_size=256)
+    batches = list(progress(loader, text="decode real images"))
     return torch.cat([pixels for pixels, _ in batches]), torch.cat([labels for _, labels in batches])
 
 
 class EvaluationBatches:
-    """Batches (pixels uint8, labels) of a real set: decoded once when they fit memory, else by workers.
+    """Batches (pixels uint8, labels) of a real set: decoded once where the budget allows, else by workers.
 
-    Args: batch_size: images a batch;  workers: decoding processes for a set too large to keep.
+    Args: batch_size: images a batch;  device: where they are kept;  resident_gb, workers: of `MemoryFlags`.
     """
 
-    def __init__(self, real_set: RealSet, *, batch_size: int, workers: int):
-        self._set, self._batch_size, self._workers = real_set, batch_size, workers
-        self._kept = load_pixels(real_set) if len(real_set) * 3 * real_set.size**2 <= RESIDENT_BYTES else None
+    def __init__(self, real_set: RealSet, *, batch_size: int, device: torch.device, resident_gb: float,
+                 workers: int):
+        self._set, self._batch_size, self._workers, self._kept = real_set, batch_size, workers, None
+        if fits(len(real_set), real_set.size, device=device, resident_gb=resident_gb):
+            self._kept = tuple(part.to(device) for part in load_pixels(real_set, workers=workers))
 
     def __iter__(self):
         if self._kept:
             return zip(*(part.split(self._batch_size) for part in self._kept), strict=True)
-        # fork: a set opens its files through a closure, which cannot be pickled to a fresh process.
-        return iter(DataLoader(self._set, batch_size=self._batch_size, num_workers=self._workers,
-                               multiprocessing_context="fork" if self._workers else None))
+        return iter(_loader(self._set, workers=self._workers, batch_size=self._batch_size))
 
 
-def _decode_checked(run: Path, path: str, digest: str, size: int) -> torch.Tensor:
-    """One distilled image, (3, size, size) uint8, if its bytes are those that its unit recorded."""
+# ---------------------------------------------------------------- distilled images
+
+def _read_checked(run: Path, path: str, digest: str) -> bytes:
+    """The bytes of one distilled image, if they are those that its unit recorded."""
     if not (run / path).is_file():
         raise FileNotFoundError(f"{run / path} is missing though its unit is finished; delete the unit's "
                                 f"record in {run / 'units'} and rerun recover")
@@ -47,7 +76,12 @@ def _decode_checked(run: Path, path: str, digest: str, size: int) -> torch.Tenso
     if sha256_bytes(content) != digest:
         raise ValueError(f"{run / path}: its bytes are not those that recover wrote (truncated or changed); "
                          f"delete it and its unit's record in {run / 'units'}, and rerun recover")
-    picture = TF.pil_to_tensor(decode_image(content))
+    return content
+
+
+def _decode_checked(run: Path, path: str, digest: str, size: int) -> torch.Tensor:
+    """One distilled image, (3, size, size) uint8."""
+    picture = TF.pil_to_tensor(decode_image(_read_checked(run, path, digest)))
     if picture.shape != (3, size, size):
         raise ValueError(f"{run / path}: expected {size} x {size} pixels, got {tuple(picture.shape[1:])}")
     return picture
@@ -66,6 +100,59 @@ def load_distilled(run: Path, entries: list, *, size: int) -> tuple[torch.Tensor
         for i, picture in enumerate(progress(decoded, total=len(entries), text="decode")):
             pixels[i] = picture
     return pixels, torch.tensor([label for _, _, label in entries])
+
+
+class ResidentImages:
+    """A set of M images decoded once, on the device: (M, 3, H, W) uint8."""
+
+    def __init__(self, pixels: torch.Tensor):
+        self._pixels, self.device = pixels, pixels.device
+
+    def __len__(self):
+        return len(self._pixels)
+
+    def batches(self, index: torch.Tensor, batch_size: int) -> Iterator[torch.Tensor]:
+        """The images `index` (N,) in batches, (B, 3, H, W) uint8 on the device."""
+        for part in index.long().to(self.device).split(batch_size):
+            yield self._pixels[part]
+
+
+class StreamedImages(Dataset):
+    """The same for a set above the budget: workers read, check and decode each batch anew."""
+
+    def __init__(self, run: Path, entries: list, *, size: int, device: torch.device, workers: int):
+        self._run, self._entries, self._size, self._workers = run, entries, size, workers
+        self.device = device
+        with ThreadPoolExecutor() as pool:  # damage is named now, not hours into training
+            checks = pool.map(lambda entry: _read_checked(run, *entry[:2]), entries)
+            for _ in progress(checks, total=len(entries), text="check images"):
+                pass
+
+    def __len__(self):
+        return len(self._entries)
+
+    def __getitem__(self, i: int) -> torch.Tensor:
+        return _decode_checked(self._run, *self._entries[i][:2], self._size)
+
+    def batches(self, index: torch.Tensor, batch_size: int) -> Iterator[torch.Tensor]:
+        """As `ResidentImages.batches`."""
+        parts = [part.tolist() for part in index.split(batch_size)]
+        for pixels in _loader(self, workers=self._workers, batch_sampler=parts):
+            yield pixels.to(self.device, non_blocking=True)
+
+
+def open_distilled(run: Path, entries: list, *, size: int, device: torch.device, resident_gb: float,
+                   workers: int) -> ResidentImages | StreamedImages:
+    """The distilled set by the batch: kept on the device where the budget allows, else decoded by workers.
+
+    Args:   as `load_distilled`;  resident_gb, workers: of `MemoryFlags`.
+    Raises: as `load_distilled`, at once.
+    """
+    if fits(len(entries), size, device=device, resident_gb=resident_gb):
+        return ResidentImages(load_distilled(run, entries, size=size)[0].to(device))
+    say(f"{run}: {len(entries)} images are more than --resident-gb {resident_gb:g}, or half of the free "
+        f"memory, holds; {workers} workers decode them")
+    return StreamedImages(run, entries, size=size, device=device, workers=workers)
 
 
 def planned_images(dataset: str, ipc: int) -> tuple[dict, list]:

@@ -13,6 +13,16 @@ def topk_hits(logits: torch.Tensor, labels: torch.Tensor, k: int) -> int:
     return int((logits.topk(k, 1).indices == labels[:, None]).any(1).sum())
 
 
+def logits_of(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """The network's logits, in halves of the batch where the device's memory does not hold it whole."""
+    try:
+        return model(images)
+    except torch.cuda.OutOfMemoryError:
+        if len(images) == 1:
+            raise
+    return torch.cat([logits_of(model, half) for half in images.chunk(2)])  # outside: the error holds memory
+
+
 @torch.no_grad()
 def evaluate(model: nn.Module, batches, *, mean, std, device: torch.device) -> dict:
     """Top-1 and top-5 accuracy of a network in eval mode.
@@ -23,7 +33,8 @@ def evaluate(model: nn.Module, batches, *, mean, std, device: torch.device) -> d
     was_training, top1, top5, num = model.training, 0, 0, 0
     model.eval()
     for pixels, labels in batches:
-        logits, labels = model(normalize(pixels.to(device), mean, std)), labels.to(device)
+        logits = logits_of(model, normalize(pixels.to(device), mean, std))
+        labels = labels.to(device)
         top1, top5 = top1 + topk_hits(logits, labels, 1), top5 + topk_hits(logits, labels, 5)
         num += len(labels)
     model.train(was_training)

@@ -6,15 +6,23 @@ Paper sections 4.2 and 4.4; every flag is in validate/README.md.  One student pe
 """
 import dataclasses
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 import torch
 
 from models.registry import build_model, model_spec
-from utils.augment import RESAMPLER, plan_epoch
-from utils.config import ProcessFlags, SaveFlags, identity, option, parse_config, require
+from utils.augment import RESAMPLER
+from utils.config import (
+    MemoryFlags,
+    ProcessFlags,
+    SaveFlags,
+    WeightFlags,
+    identity,
+    option,
+    parse_config,
+    require,
+)
 from utils.data import RealSet, dataset_spec
 from utils.distributed import local_rank, rank_and_world, start_process_group, stop_process_group
 from utils.files import check_free_disk, claim_folder, last_logged, read_json, readable, sha256_json
@@ -22,17 +30,14 @@ from utils.formats import (
     FORMAT_VERSION,
     assemble_manifest,
     image_set_digest,
-    label_path,
-    load_labels,
     open_labels,
     run_folder,
     select_images,
 )
-from utils.loading import EvaluationBatches, load_distilled, planned_images
+from utils.loading import EvaluationBatches, open_distilled, planned_images
 from utils.runtime import (
     choose_device,
     command_line,
-    generator,
     identity_threads,
     readable_time,
     seed_everything,
@@ -42,14 +47,16 @@ from utils.runtime import (
 from utils.schedule import SCHEDULES
 from utils.unfinished import StopSignals, Unfinished
 from validate.results import report
+from validate.soft_labels import HardLabels, OnlineLabels, StoredLabels, open_label_teachers
 from validate.training import Journal, Recipe, parameter_groups, train_student
 
 RECIPE = "published recipe"
+EVAL_BATCH = {"cuda": 2000, "cpu": 250}
 FROM_LABELS = "none: as the labels' manifest"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ValidateConfig(ProcessFlags, SaveFlags):
+class ValidateConfig(ProcessFlags, SaveFlags, MemoryFlags, WeightFlags):
     """What `python -m validate.train_FKD` takes; the defaults are the ImageNet-1K recipe."""
 
     train_dir: str = option("out/full_resnet18", "run of recover, or its syn/ folder", identity=False)
@@ -88,20 +95,21 @@ class ValidateConfig(ProcessFlags, SaveFlags):
     zeta: float = option(2.5, "slow-down of ssrs", source="paper 4.4")
     seeds: tuple[int, ...] = option((0,), "one student a seed", source="paper table 1: three", identity=False)
     eval_every: int = option(10, "epochs between evaluations; the last is always evaluated", source=RECIPE)
-    eval_batch_size: int = option(250, "real images a batch of evaluation", identity=False)
-    workers: int = option(4, "processes that decode a real set too large for memory", identity=False)
+    eval_batch_size: int | None = option(None, "real images a batch of evaluation, halved where memory does "
+                                         "not hold them; none: 2000, on a CPU 250", identity=False)
     dry_run: bool = option(False, "print the plan, touch nothing", identity=False)
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size", "steps_per_epoch"):
+        for name in ("epochs", "batch_size", "steps_per_epoch", "eval_batch_size"):
             value, flag = getattr(self, name), "--" + name.replace("_", "-")
             require(value is None or value > 0, f"{flag} must be > 0, got {value}")
         require(self.gradient_accumulation_steps > 0,
                 f"--gradient-accumulation-steps must be > 0, got {self.gradient_accumulation_steps}")
-        for name in ("eval_every", "eval_batch_size", "adamw_lr"):
+        for name in ("eval_every", "adamw_lr"):
             value, flag = getattr(self, name), "--" + name.replace("_", "-")
             require(value > 0, f"{flag} must be > 0, got {value}")
         self.check_save_every()
+        self.check_memory()
         require(self.min_scale_crops is None or 0 < self.min_scale_crops <= 1,
                 f"--min-scale-crops must be in (0, 1], got {self.min_scale_crops}")
         require(self.ce_weight >= 0, f"--ce-weight must be >= 0, got {self.ce_weight}")
@@ -197,15 +205,19 @@ def plan_early(config: ValidateConfig) -> None:
                    Path(config.output_dir or config.train_dir)))
 
 
-def views_source(config: ValidateConfig, folder: Path | None, *, num_images: int, num_classes: int, size: int,
-                 flip: bool, seed: int) -> Callable[[int], dict]:
-    """f(epoch) -> its views: stored with their labels, or drawn from (seed, epoch) for hard labels."""
-    if folder:
-        return lambda epoch: load_labels(label_path(folder, epoch), num_classes=num_classes)
-    return lambda epoch: plan_epoch(
-        num_images, size=size, batch_size=config.batch_size, flip=flip, mix_alpha=1.0,
-        min_scale=config.min_scale_crops, mix_type=config.mix_type,
-        num_batches=config.steps_per_epoch, generator=generator(seed, "student", epoch))
+def open_labels_of(config: ValidateConfig, folder: Path | None, labels: dict | None, *, device,
+                   num_images: int, size: int, seed: int):
+    """What teaches the students: stored labels, online ones, or hard ones with views of this seed."""
+    if labels is None:
+        flip = dataset_spec(config.dataset).flip
+        return HardLabels(num_images, seed=seed, views={
+            "size": size, "batch_size": config.batch_size, "flip": flip, "mix_alpha": 1.0,
+            "min_scale": config.min_scale_crops, "mix_type": config.mix_type,
+            "num_batches": config.steps_per_epoch})
+    if labels["config"]["label_format"] != "online":
+        return StoredLabels(folder, labels)
+    return OnlineLabels(labels, open_label_teachers(labels, weights=config.weights, device=device,
+                                                    weights_dir=config.weights_dir, stem=labels["stem"]))
 
 
 def build_student(config: ValidateConfig, *, num_classes: int, seed: int, device):
@@ -247,7 +259,9 @@ def main(argv=None) -> dict:
     real = RealSet(config.dataset, config.val_dir, "val", size=manifest["size"])
     require(real.class_names == manifest["class_names"],
             f"--val-dir {config.val_dir}: its class names are not those of the distilled images")
-    pixels, targets = (part.to(device) for part in load_distilled(run, entries, size=manifest["size"]))
+    images = open_distilled(run, entries, size=manifest["size"], device=device, workers=config.workers,
+                            resident_gb=config.resident_gb)
+    targets = torch.tensor([label for _, _, label in entries], device=device)
     claim_folder(out, overwrite=config.overwrite, contents=("seed*", "results.json"), identity={
         "format": "prism-students", "version": FORMAT_VERSION, "class_names": manifest["class_names"],
         "images": digest, "labels": sha256_json(read_json(label_dir / "config.json")) if labels else None,
@@ -261,19 +275,19 @@ def main(argv=None) -> dict:
     todo = [seed for seed in config.seeds if not (out / f"seed{seed}" / "result.json").is_file()]
     check_free_disk(out, student_bytes(config, num_classes, len(todo)))
     if todo and leader:
-        batches = EvaluationBatches(real, batch_size=config.eval_batch_size, workers=config.workers)
+        batches = EvaluationBatches(real, batch_size=config.eval_batch_size or EVAL_BATCH[device.type],
+                                    device=device, workers=config.workers, resident_gb=config.resident_gb)
     with StopSignals() as stop:
         for seed in todo:
             student, optimizer = build_student(config, num_classes=num_classes, seed=seed, device=device)
             folder = out / f"seed{seed}"
             journal = Journal(folder, batches, seed=seed, epochs=config.epochs, recipe=recipe,
                               eval_every=config.eval_every) if leader else None
-            views_of = views_source(config, label_dir, num_images=len(entries), size=manifest["size"],
-                                    seed=seed, num_classes=num_classes,
-                                    flip=dataset_spec(config.dataset).flip)
+            teaching = open_labels_of(config, label_dir, labels, device=device, num_images=len(entries),
+                                      size=manifest["size"], seed=seed)
             train_student(student, optimizer, journal,
                           Unfinished(folder / "unfinished.pt", minutes=config.save_every, stop=stop),
-                          pixels=pixels, targets=targets, views_of=views_of, recipe=recipe,
+                          images=images, targets=targets, labels=teaching, recipe=recipe,
                           epochs=config.epochs, base_lr=config.adamw_lr,
                           factor=lambda t: SCHEDULES[config.schedule](t, config.epochs, config.zeta))
     stop_process_group()

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from utils.augment import render_batch, to_device
+from utils.augment import batch_rows, render_batch, to_device
 from utils.distributed import rank_and_world
 from utils.files import save_weights, write_atomically, write_json
 from utils.metrics import evaluate
@@ -82,28 +82,26 @@ def sum_over_ranks(model: nn.Module) -> None:
         p.grad = grad.view_as(p)
 
 
-def train_epoch(student: nn.Module, optimizer, pixels: torch.Tensor, targets: torch.Tensor, epoch_views: dict,
+def train_epoch(student: nn.Module, optimizer, images, targets: torch.Tensor, epoch_views: dict, labels,
                 recipe: Recipe, *, losses: list, after_batch: Callable = lambda: None) -> torch.Tensor:
     """One epoch over planned or stored views.
 
-    Args:    pixels: (M, C, H, W) uint8 and targets: (M,) on the student's device;
-             epoch_views: of `plan_epoch`, or stored labels, which also hold "logits" (N, K);
+    Args:    images: M distilled images, of `utils.loading.open_distilled`, and targets: (M,), where the
+             student is;  epoch_views: of `labels.epoch`;  labels: of `validate.soft_labels`;
              losses: of the batches that are trained already, to which the others' are added;
              after_batch(): called after each.
     Returns: () mean loss over the epoch's batches.
     """
     student.train()
-    epoch_views = to_device(epoch_views, pixels.device)
+    epoch_views, first = to_device(epoch_views, images.device), len(losses)
     index = epoch_views["index"].long()
-    for batch in range(len(losses), len(epoch_views["mix_box"])):
-        part = slice(batch * recipe.batch_size, (batch + 1) * recipe.batch_size)
+    chosen = images.batches(index[first * recipe.batch_size:], recipe.batch_size)
+    for batch, pixels in zip(range(first, len(epoch_views["mix_box"])), chosen, strict=False):
         views = render_batch(pixels, epoch_views, batch, batch_size=recipe.batch_size, size=recipe.size,
                              mix_type=recipe.mix_type, mean=recipe.mean, std=recipe.std)
-        soft_labels = epoch_views["logits"][part].to(pixels.device).float() \
-            if "logits" in epoch_views else None
         optimizer.zero_grad(set_to_none=True)
-        losses.append(train_batch(student, views, soft_labels,
-                                  targets[index[part]], recipe))
+        losses.append(train_batch(student, views, labels.logits(epoch_views, batch, views),
+                                  targets[index[batch_rows(batch, recipe.batch_size)]], recipe))
         optimizer.step()
         after_batch()
     return torch.stack(losses).mean()
@@ -153,12 +151,12 @@ class Journal:
             "seed": self._seed, **self.state, "device": device.type, "versions": versions()})
 
 
-def train_student(student: nn.Module, optimizer, journal: Journal | None, unfinished: Unfinished, *, pixels,
-                  targets, views_of, recipe: Recipe, epochs: int, base_lr: float, factor) -> None:
+def train_student(student: nn.Module, optimizer, journal: Journal | None, unfinished: Unfinished, *, images,
+                  targets, labels, recipe: Recipe, epochs: int, base_lr: float, factor) -> None:
     """All epochs of one student; the learning rate changes once an epoch.
 
-    Args: journal: None on ranks other than 0;  unfinished: where it goes on from;  pixels, targets: as in
-          `train_epoch`;  views_of(epoch): its views;  factor(epoch): of SCHEDULES.
+    Args: journal: None on ranks other than 0;  unfinished: where it goes on from;
+          images, targets, labels: as in `train_epoch`;  factor(epoch): of SCHEDULES.
     """
     saved = unfinished.load() or {"epoch": 0, "losses": [], "journal": None}
     if "student" in saved:
@@ -166,7 +164,7 @@ def train_student(student: nn.Module, optimizer, journal: Journal | None, unfini
         optimizer.load_state_dict(saved["optimizer"])
     if journal:
         journal.begin(saved["epoch"], saved["journal"])
-    losses = [loss.to(pixels.device) for loss in saved["losses"]]
+    losses = [loss.to(images.device) for loss in saved["losses"]]
 
     def after_batch():
         if unfinished.due():
@@ -177,11 +175,11 @@ def train_student(student: nn.Module, optimizer, journal: Journal | None, unfini
         lr = base_lr * factor(epoch)
         for group in optimizer.param_groups:
             group["lr"] = lr
-        loss = train_epoch(student, optimizer, pixels, targets, views_of(epoch), recipe, losses=losses,
-                           after_batch=after_batch)
+        loss = train_epoch(student, optimizer, images, targets, labels.epoch(epoch), labels, recipe,
+                           losses=losses, after_batch=after_batch)
         losses = []
         if journal:
             journal.after_epoch(student, epoch, loss, lr)
     if journal:
-        journal.finish(student, pixels.device)
+        journal.finish(student, images.device)
         unfinished.discard()
