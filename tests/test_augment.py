@@ -19,10 +19,15 @@ from utils.augment import (
     render_batch,
     resample,
     sample_crops,
+    sample_positions,
     shared_view,
 )
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def crop_and_resize(images, crop, flip, *, size):
+    return resample(images, sample_positions(crop, flip, size=size, side=images.shape[-1]))
 
 
 def seeded(seed=0):
@@ -156,7 +161,7 @@ def test_resampling_is_pillows_to_within_a_grey_level(gen):
     crop = sample_crops(40, size=size, min_scale=0.02, generator=gen)
     crop[:4] = torch.tensor([[0, 0, size, size], [0, 0, 1, 1], [size - 3, size - 2, 3, 2], [5, 0, 1, size]])
     flip = torch.arange(40) % 2 == 1
-    views = resample(pixels.float(), crop, flip, size=size)
+    views = crop_and_resize(pixels.float(), crop, flip, size=size)
     for image, box, mirrored, view in zip(pixels, crop.tolist(), flip, views, strict=True):
         top, left, height, width = box
         picture = Image.fromarray(image.permute(1, 2, 0).numpy())
@@ -168,8 +173,8 @@ def test_resampling_is_pillows_to_within_a_grey_level(gen):
 
 def test_the_whole_image_is_resampled_to_itself(images):
     whole = torch.tensor([[0, 0, 16, 16]]).repeat(10, 1)
-    unflipped = resample(images.float(), whole, torch.zeros(10, dtype=torch.bool), size=16)
-    flipped = resample(images.float(), whole, torch.ones(10, dtype=torch.bool), size=16)
+    unflipped = crop_and_resize(images.float(), whole, torch.zeros(10, dtype=torch.bool), size=16)
+    flipped = crop_and_resize(images.float(), whole, torch.ones(10, dtype=torch.bool), size=16)
     np.testing.assert_allclose(unflipped, images, atol=1e-3)
     np.testing.assert_allclose(flipped, images.flip(-1), atol=1e-3)
 
@@ -233,7 +238,7 @@ def test_a_view_is_the_indexed_image_cropped_and_normalised(images):
     views = plan(mix_type="none")
     for i, view in zip(views["index"].tolist()[4:8], render(images, views, 1), strict=True):
         position = views["index"].tolist().index(i)
-        expected = resample(images[i:i + 1].float(), views["crop"][position:position + 1],
+        expected = crop_and_resize(images[i:i + 1].float(), views["crop"][position:position + 1],
                             views["flip"][position:position + 1], size=16)[0].numpy()
         expected = (expected / 255 - np.reshape(MEAN, (3, 1, 1))) / np.reshape(STD, (3, 1, 1))
         np.testing.assert_allclose(view, expected, rtol=1e-4, atol=1e-5)

@@ -17,6 +17,8 @@ from utils import runtime
 RESAMPLER = "bilinear-grid-clamped/1"
 # Beta(alpha, alpha) of the mixes.   Source: published recipe; SRe2L.
 MIX_ALPHA = {"cutmix": 1.0, "mixup": 0.8, "none": 1.0}
+# Images rendered at a time on a CPU: so few stay in its cache from one operation to the next.
+CACHED_IMAGES = 8
 # Scale and ratio laws of torchvision's RandomResizedCrop, ten attempts before the centred fallback.
 RATIO, ATTEMPTS = (3 / 4, 4 / 3), 10
 
@@ -140,41 +142,53 @@ def _sample_mix_boxes(lam: torch.Tensor, size: int, generator: torch.Generator) 
     return torch.cat([low, high], 1).to(torch.int16)
 
 
-def resample(images: torch.Tensor, crop: torch.Tensor, flip: torch.Tensor, *, size: int) -> torch.Tensor:
-    """Renders one crop and flip per image: bilinear, half-pixel centres, samples clamped to the crop.
+def sample_positions(crop: torch.Tensor, flip: torch.Tensor, *, size: int, side: int) -> torch.Tensor:
+    """Where each pixel of a resized crop lies in its image, as grid_sample counts, column and row apart.
 
-    Equal to Pillow's bilinear resize of the crop to within its rounding while crops are not larger than
-    `size` (no antialiasing is needed then).   Source: ours (RESAMPLER), for both later stages.
-    Args:    images: (B, C, H, W) float;  crop: (B, 4) top, left, height, width;  flip: (B,) bool.
-    Returns: (B, C, size, size) float.
+    Half-pixel centres, samples clamped to the crop, columns reversed where flipped.  Columns are x + 0i and
+    rows 0 + yi: a sum over all their pairs is the grid, in one pass over memory.
+    Args:    crop: (B, 4) top, left, height, width;  flip: (B,) bool;  size, side: of the views, the images.
+    Returns: (2, B, size) complex64, from -1 to 1 over the image's edges: the columns, the rows.
     """
-    top, left, height, width = crop.to(images).unbind(1)
-    place = (torch.arange(size, device=images.device, dtype=images.dtype) + 0.5) / size       # (size,)
-    reverse = flip.to(images.device)[:, None]
-    x = torch.where(reverse, 1 - place, place) * width[:, None] - 0.5
-    y = place.expand(len(images), size) * height[:, None] - 0.5
+    top, left, height, width = crop.float().unbind(1)
+    place = (torch.arange(size, device=crop.device, dtype=torch.float32) + 0.5) / size      # (size,)
+    x = torch.where(flip[:, None], 1 - place, place) * width[:, None] - 0.5
+    y = place * height[:, None] - 0.5
     x = left[:, None] + x.clamp(min=0).minimum(width[:, None] - 1)
     y = top[:, None] + y.clamp(min=0).minimum(height[:, None] - 1)
-    grid = torch.stack([(2 * x + 1) / images.shape[3] - 1, torch.zeros_like(x)], -1)[:, None, :, :] \
-        + torch.stack([torch.zeros_like(y), (2 * y + 1) / images.shape[2] - 1], -1)[:, :, None, :]
+    x, y = (2 * x + 1) / side - 1, (2 * y + 1) / side - 1
+    return torch.stack([x + 0j, 1j * y])
+
+
+def resample(images: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Renders one crop and flip per image, bilinear.
+
+    Equal to Pillow's bilinear resize of the crop to within its rounding while crops are not larger than the
+    views (no antialiasing is needed then).   Source: ours (RESAMPLER), for both later stages.
+    Args:    images: (B, C, H, H) float;  positions: (2, B, size) of `sample_positions`.
+    Returns: (B, C, size, size) float.
+    """
+    columns, rows = positions
+    grid = torch.view_as_real(columns[:, None, :] + rows[:, :, None])
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def mix(images: torch.Tensor, *, mix_type: str, partner: torch.Tensor, box, lam: float) -> torch.Tensor:
-    """Pastes (CutMix) or blends (Mixup) each image's partner into it.
+def mix_(images: torch.Tensor, *, mix_type: str, partner: torch.Tensor, box, lam: float) -> torch.Tensor:
+    """Pastes (CutMix) or blends (Mixup) each image's partner into it, in place.
 
     Args: images: (B, C, H, W);  partner: (B,) positions in the batch;  box: top, left, bottom, right;
           lam: share of the own image.
     """
     if mix_type == "none":
         return images
-    others = images[partner.long().to(images.device)]
+    partner = partner.long().to(images.device)
     if mix_type == "mixup":
-        return lam * images + (1 - lam) * others
+        others = images[partner]
+        return images.mul_(lam).add_(others, alpha=1 - lam)
     top, left, bottom, right = (int(edge) for edge in box)
-    mixed = images.clone()
-    mixed[:, :, top:bottom, left:right] = others[:, :, top:bottom, left:right]
-    return mixed
+    inside = images[:, :, top:bottom, left:right]
+    inside.copy_(inside[partner])
+    return images
 
 
 def to_device(epoch_views: dict, device: torch.device) -> dict:
@@ -200,10 +214,15 @@ def render_batch(pixels: torch.Tensor, plan: dict, batch: int, *, batch_size: in
     Returns: (B, C, size, size) float32 on the images' device, channels last in memory.
     """
     part = batch_rows(batch, batch_size)
-    views = resample(pixels.float(), plan["crop"][part].to(pixels.device), plan["flip"][part], size=size)
-    views = mix(normalize(views, mean, std), mix_type=mix_type, partner=plan["mix_index"][part],
-                box=plan["mix_box"][batch], lam=float(plan["mix_lam"][batch]))
-    return views.contiguous(memory_format=torch.channels_last)
+    positions = sample_positions(plan["crop"][part].to(pixels.device), plan["flip"][part].to(pixels.device),
+                                 size=size, side=pixels.shape[-1])
+    views = torch.empty(len(pixels), pixels.shape[1], size, size, device=pixels.device,
+                        memory_format=torch.channels_last)
+    step = CACHED_IMAGES if pixels.device.type == "cpu" else len(pixels)
+    for piece in (slice(start, start + step) for start in range(0, len(pixels), step)):
+        views[piece] = resample(normalize(pixels[piece], mean, std), positions[:, piece])
+    return mix_(views, mix_type=mix_type, partner=plan["mix_index"][part], box=plan["mix_box"][batch],
+                lam=float(plan["mix_lam"][batch]))
 
 
 @functools.lru_cache(maxsize=8)
@@ -215,7 +234,7 @@ def _per_channel(values: tuple, device: torch.device) -> torch.Tensor:
 def normalize(pixels: torch.Tensor, mean, std) -> torch.Tensor:
     """(N, C, H, W) pixels in 0..255 as float32, minus mean, over std (both in 0..1)."""
     mean, std = (_per_channel(tuple(values), pixels.device) for values in (mean, std))
-    return (pixels.float() / 255 - mean) / std
+    return torch.div(pixels, 255).sub_(mean).div_(std)
 
 
 def denormalize(images: torch.Tensor, mean, std) -> torch.Tensor:

@@ -114,7 +114,7 @@ class ResidentImages:
     def batches(self, index: torch.Tensor, batch_size: int) -> Iterator[torch.Tensor]:
         """The images `index` (N,) in batches, (B, 3, H, W) uint8 on the device."""
         for part in index.long().to(self.device).split(batch_size):
-            yield self._pixels[part]
+            yield self._pixels.index_select(0, part)
 
 
 class StreamedImages(Dataset):

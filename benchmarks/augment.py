@@ -1,0 +1,189 @@
+"""Views for training at 224 pixels, no network: ours against Pillow, and what they cost a training loop.
+
+    python -m benchmarks.augment            python -m benchmarks.augment --rounds 5 --images 500
+
+Prints JSON lines.  First, images a second of whole views (crop, resize, flip, CutMix, normalise): one Pillow
+process and a 2-worker Pillow loader, both from JPEG files as the lineage does it, our replay from resident
+uint8, and our fallback that streams files through workers.  Then, the training epoch of a student against
+the same loop on one constant batch.  Ratios are medians over interleaved rounds in one process.
+"""
+import dataclasses
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+import torchvision.transforms.functional as TF
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from benchmarks.recover_step import smooth_images
+from models.registry import build_model
+from utils.augment import normalize, plan_epoch, render_batch, to_device
+from utils.config import option, parse_config
+from utils.files import sha256_file
+from utils.loading import ResidentImages, StreamedImages, load_distilled
+from utils.runtime import choose_device, command_line, generator, set_threads, versions
+from validate.soft_labels import HardLabels
+from validate.training import Recipe, train_batch, train_epoch
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """What `python -m benchmarks.augment` takes."""
+
+    images: int = option(400, "images of the set")
+    size: int = option(224, "side of the images [pixels]")
+    batch_size: int = option(50, "views a batch")
+    rounds: int = option(5, "interleaved rounds, after one of warm-up")
+    model: str = option("resnet18", "student of the training loop")
+    steps: int = option(4, "batches of the training loop")
+    train_batch_size: int = option(16, "views a batch of the training loop")
+    threads: int = option(0, "CPU threads; 0 = all cores")
+    device: str = option("auto", "auto, cpu, cuda, ...")
+
+
+class PillowViews(Dataset):
+    """The lineage's data path: decode a JPEG, crop and resize with Pillow, flip, to a normalised tensor."""
+
+    def __init__(self, paths: list, plan: dict, size: int):
+        self._paths, self._plan, self._size = paths, plan, size
+
+    def __len__(self):
+        return len(self._paths)
+
+    def __getitem__(self, i: int) -> torch.Tensor:
+        with Image.open(self._paths[self._plan["index"][i]]) as picture:
+            picture = picture.convert("RGB")
+        top, left, height, width = self._plan["crop"][i].tolist()
+        view = TF.resized_crop(picture, top, left, height, width, [self._size, self._size])
+        view = TF.hflip(view) if self._plan["flip"][i] else view
+        return TF.normalize(TF.to_tensor(view), MEAN, STD)
+
+
+def write_set(folder: Path, num: int, size: int) -> list[tuple[str, str, int]]:
+    """`num` JPEGs of quality 75 in a folder, as entries of a run: (path, sha256, class)."""
+    entries = []
+    for i, image in enumerate(smooth_images(num, size, seed=1)):
+        pixels = (128 + 50 * image).clamp(0, 255).to(torch.uint8)
+        TF.to_pil_image(pixels).save(folder / f"{i}.jpg", quality=75)
+        entries.append((f"{i}.jpg", sha256_file(folder / f"{i}.jpg"), i % 10))
+    return entries
+
+
+def pillow_epoch(views: PillowViews, plan: dict, *, batch_size: int, workers: int) -> None:
+    """All batches of an epoch by a loader, CutMix pasted as the lineage does."""
+    loader = DataLoader(views, batch_size=batch_size, num_workers=workers,
+                        multiprocessing_context="fork" if workers else None)
+    for batch, images in enumerate(loader):
+        top, left, bottom, right = plan["mix_box"][batch].tolist()
+        partner = plan["mix_index"][batch * batch_size:][:len(images)].long()
+        images[:, :, top:bottom, left:right] = images[partner][:, :, top:bottom, left:right]
+
+
+def our_epoch(images, plan: dict, *, batch_size: int, size: int) -> None:
+    """All batches of an epoch, replayed on the device."""
+    moved = to_device(plan, images.device)
+    for batch, pixels in enumerate(images.batches(moved["index"], batch_size)):
+        render_batch(pixels, moved, batch, batch_size=batch_size, mix_type="cutmix", mean=MEAN, std=STD,
+                     size=size)
+    synchronize(images.device)
+
+
+def synchronize(device: torch.device) -> None:
+    """Waits for the device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def interleaved(ways: dict, rounds: int) -> dict[str, list[float]]:
+    """Seconds of each way in each round, the first round dropped."""
+    seconds = {name: [] for name in ways}
+    for _ in range(rounds + 1):
+        for name, run in ways.items():
+            started = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - started)
+    return {name: own[1:] for name, own in seconds.items()}
+
+
+def median_ratio(ours: list[float], base: list[float]) -> float:
+    """Median over the rounds of the ratio of two ways' seconds."""
+    return statistics.median(a / b for a, b in zip(ours, base, strict=True))
+
+
+def measure_views(config: AugmentConfig, folder: Path, device: torch.device) -> dict:
+    """Images a second of each way, and how often ours fits into the Pillow ways' time."""
+    entries = write_set(folder, config.images, config.size)
+    plan = plan_epoch(config.images, size=config.size, batch_size=config.batch_size, min_scale=0.25,
+                      flip=True, mix_type="cutmix", mix_alpha=1.0, num_batches=None,
+                      generator=generator("plan"))
+    views = PillowViews([folder / path for path, _, _ in entries], plan, config.size)
+    kept = ResidentImages(load_distilled(folder, entries, size=config.size)[0].to(device))
+    streamed = StreamedImages(folder, entries, size=config.size, device=device, workers=2)
+    own = {"batch_size": config.batch_size, "size": config.size}
+    seconds = interleaved({
+        "pillow": lambda: pillow_epoch(views, plan, batch_size=config.batch_size, workers=0),
+        "pillow_2_workers": lambda: pillow_epoch(views, plan, batch_size=config.batch_size, workers=2),
+        "resident": lambda: our_epoch(kept, plan, **own),
+        "streamed_2_workers": lambda: our_epoch(streamed, plan, **own)}, config.rounds)
+    rates = {name: config.images / statistics.median(s) for name, s in seconds.items()}
+    return {"images_per_second": rates,
+            "resident_over_pillow": median_ratio(seconds["pillow"], seconds["resident"]),
+            "resident_over_2_workers": median_ratio(seconds["pillow_2_workers"], seconds["resident"]),
+            "streamed_over_2_workers": median_ratio(seconds["pillow_2_workers"],
+                                                    seconds["streamed_2_workers"])}
+
+
+def measure_training(config: AugmentConfig, device: torch.device) -> dict:
+    """Seconds of a training epoch over those of as many steps on one constant batch."""
+    num = config.steps * config.train_batch_size
+    pixels = (128 + 50 * smooth_images(num, config.size, seed=2)).clamp(0, 255).to(torch.uint8).to(device)
+    student = build_model(config.model, num_classes=1000).to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(student.parameters(), lr=1e-4)
+    targets = torch.arange(num, device=device) % 1000
+    recipe = Recipe(loss_type="ce", ce_weight=0.0, temperature=1.0, micro_batches=1,
+                    batch_size=config.train_batch_size, mix_type="none", size=config.size, mean=MEAN, std=STD)
+    labels = HardLabels(num, {
+        "size": config.size, "batch_size": config.train_batch_size, "min_scale": 0.25, "flip": True,
+        "mix_type": "none", "mix_alpha": 1.0, "num_batches": None}, seed=0)
+    constant = normalize(pixels[:config.train_batch_size], MEAN, STD).contiguous(
+        memory_format=torch.channels_last)
+
+    def on_views():
+        train_epoch(student, optimizer, ResidentImages(pixels), targets, labels.epoch(0), labels, recipe,
+                    losses=[]).item()
+
+    def on_a_constant_batch():
+        student.train()
+        for _ in range(config.steps):
+            optimizer.zero_grad(set_to_none=True)
+            loss = train_batch(student, constant, None, targets[:config.train_batch_size], recipe)
+            optimizer.step()
+        loss.item()
+
+    seconds = interleaved({"views": on_views, "constant": on_a_constant_batch}, config.rounds)
+    return {"model": config.model, "train_batch_size": config.train_batch_size,
+            "train_images_per_second": num / statistics.median(seconds["views"]),
+            "views_over_constant_batch": median_ratio(seconds["views"], seconds["constant"])}
+
+
+def main(argv=None) -> None:
+    """Prints one line for the views and one for the training loop."""
+    config = parse_config(AugmentConfig, sys.argv[1:] if argv is None else argv, description=__doc__)
+    device = choose_device(config.device)
+    about = {"benchmark": "augment", "device": device.type, "threads": set_threads(config.threads),
+             "images": config.images, "size": config.size, "batch_size": config.batch_size,
+             "rounds": config.rounds, **versions()}
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps({**about, **measure_views(config, Path(folder), device)}), flush=True)
+    print(json.dumps({**about, **measure_training(config, device)}), flush=True)
+
+
+if __name__ == "__main__":
+    command_line(main)
