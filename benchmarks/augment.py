@@ -28,7 +28,7 @@ from utils.files import sha256_file
 from utils.loading import ResidentImages, StreamedImages, load_distilled
 from utils.runtime import choose_device, command_line, generator, set_threads, versions
 from validate.soft_labels import HardLabels
-from validate.training import Recipe, train_batch, train_epoch
+from validate.training import Learner, Recipe, train_batch, train_epoch
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -145,7 +145,8 @@ def measure_training(config: AugmentConfig, device: torch.device) -> dict:
     num = config.steps * config.train_batch_size
     pixels = (128 + 50 * smooth_images(num, config.size, seed=2)).clamp(0, 255).to(torch.uint8).to(device)
     student = build_model(config.model, num_classes=1000).to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(student.parameters(), lr=1e-4)
+    learner = Learner(student, torch.optim.AdamW(student.parameters(), lr=1e-4), precision="fp32",
+                      device=device)
     targets = torch.arange(num, device=device) % 1000
     recipe = Recipe(loss_type="ce", ce_weight=0.0, temperature=1.0, micro_batches=1,
                     batch_size=config.train_batch_size, mix_type="none", size=config.size, mean=MEAN, std=STD)
@@ -156,15 +157,14 @@ def measure_training(config: AugmentConfig, device: torch.device) -> dict:
         memory_format=torch.channels_last)
 
     def on_views():
-        train_epoch(student, optimizer, ResidentImages(pixels), targets, labels.epoch(0), labels, recipe,
+        train_epoch(learner, ResidentImages(pixels), targets, labels.epoch(0), labels, recipe,
                     losses=[]).item()
 
     def on_a_constant_batch():
         student.train()
         for _ in range(config.steps):
-            optimizer.zero_grad(set_to_none=True)
-            loss = train_batch(student, constant, None, targets[:config.train_batch_size], recipe)
-            optimizer.step()
+            loss = train_batch(learner, constant, None, targets[:config.train_batch_size], recipe)
+            learner.step()
         loss.item()
 
     seconds = interleaved({"views": on_views, "constant": on_a_constant_batch}, config.rounds)

@@ -5,6 +5,8 @@ T teachers (the primary first), N images of one batch, C channels, H W pixels, K
 """
 import torch
 
+from utils.precision import lowered
+
 
 def equal_norm(logits: torch.Tensor) -> torch.Tensor:
     """Each teacher's (N, K) matrix scaled to the teachers' mean Frobenius norm, then the plain mean.
@@ -41,11 +43,14 @@ ENSEMBLES = {"equal-norm": equal_norm, "primary-half": primary_half, "mean": mea
 
 
 @torch.no_grad()
-def ensemble_logits(views: torch.Tensor, teachers: list, *, ensemble: str) -> torch.Tensor:
+def ensemble_logits(views: torch.Tensor, teachers: list, *, ensemble: str, precision: str) -> torch.Tensor:
     """The combined logits of one batch of views.
 
     Args:    views: (N, C, H, W) float, normalised and mixed;  teachers: T networks in eval mode, the primary
-             first;  ensemble: of ENSEMBLES, some of which scale by statistics of the batch.
+             first;  ensemble: of ENSEMBLES, some of which scale by statistics of the batch;
+             precision: of PRECISIONS.
     Returns: (N, K) float32.
     """
-    return ENSEMBLES[ensemble](torch.stack([teacher(views).float() for teacher in teachers]))
+    with lowered(precision, views.device):
+        logits = [teacher(views) for teacher in teachers]
+    return ENSEMBLES[ensemble](torch.stack([own.float() for own in logits]))

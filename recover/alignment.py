@@ -6,6 +6,8 @@ S slices (batches side by side), N images of one slice, C channels, H W pixels.
 import torch
 from torch import nn
 
+from utils.precision import lowered
+
 
 def at_least_float32(x: torch.Tensor) -> torch.Tensor:
     """Statistics and losses are taken in float32, or float64 where the network is."""
@@ -20,8 +22,12 @@ class BNAlignment:
     empty sum, 0.   Source: paper eq. 3; SRe2L's first-BN multiplier.
     """
 
-    def __init__(self, model: nn.Module, *, first_multiplier: float):
-        """Args: model: in eval mode, frozen.   Raises: ValueError if a layer keeps no running statistics."""
+    def __init__(self, model: nn.Module, *, first_multiplier: float, precision: str = "fp32",
+                 compiled: bool = False):
+        """Args: model: in eval mode, frozen;  precision: of PRECISIONS;  compiled: by torch.compile.
+
+        Raises: ValueError if a layer keeps no running statistics.
+        """
         layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
         if any(layer.running_mean is None for layer in layers):
             raise ValueError("a teacher's BatchNorm layer has track_running_stats=False: "
@@ -29,7 +35,9 @@ class BNAlignment:
         self.terms, self.aligned, self.per_slice = [], 0, 0
         self._num_layers = len(layers)
         multipliers = dict.fromkeys(layers, 1.0) | dict.fromkeys(layers[:1], first_multiplier)
-        self._model = self._prepare(model, multipliers)
+        self._precision, self._model = precision, self._prepare(model, multipliers)
+        if compiled:  # after the hooks: those that come later would be ignored
+            self._model = torch.compile(self._model, dynamic=False)
 
     def _prepare(self, model: nn.Module, multipliers: dict[nn.Module, float]) -> nn.Module:
         """The network to run, its BatchNorm layers hooked.   Args: multipliers: layer -> w_l."""
@@ -64,7 +72,8 @@ class BNAlignment:
         Raises:  RuntimeError when the hooks did not see every layer once (a layer was replaced or reused).
         """
         self.terms, self.aligned, self.per_slice = [], aligned, len(images) // slices
-        logits = at_least_float32(self._model(images))
+        with lowered(self._precision, images.device):
+            logits = at_least_float32(self._model(images))
         terms, self.terms, self.aligned = self.terms, [], 0
         if aligned and len(terms) != self._num_layers:
             raise RuntimeError(f"stale hooks: {len(terms)} of {self._num_layers} BatchNorm layers "

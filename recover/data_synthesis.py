@@ -35,12 +35,23 @@ from recover.units import (
     unit_groups,
 )
 from utils.augment import pixel_bounds, shared_view
-from utils.config import ProcessFlags, SaveFlags, TeacherFlags, identity, option, parse_config, require
+from utils.config import (
+    RECIPE,
+    PrecisionFlags,
+    ProcessFlags,
+    SaveFlags,
+    TeacherFlags,
+    identity,
+    option,
+    parse_config,
+    require,
+)
 from utils.data import RealSet, count_classes, dataset_preset, dataset_spec
 from utils.distributed import local_rank, my_units, parse_shard
 from utils.files import check_free_disk, claim_folder, last_logged, log_name, write_json
 from utils.formats import FORMAT_VERSION, unit_path
 from utils.metrics import topk_hits
+from utils.precision import set_precision
 from utils.runtime import (
     Log,
     choose_device,
@@ -55,11 +66,9 @@ from utils.runtime import (
 from utils.schedule import cosine, num_iterations
 from utils.unfinished import StopSignals, Unfinished
 
-RECIPE = "published recipe"
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RecoverConfig(ProcessFlags, SaveFlags, TeacherFlags):
+class RecoverConfig(ProcessFlags, PrecisionFlags, SaveFlags, TeacherFlags):
     """What `python -m recover.data_synthesis` takes; the defaults are the ImageNet-1K recipe."""
 
     dataset: str = option("imagenet-1k", "data set, or folder:PATH")
@@ -83,6 +92,7 @@ class RecoverConfig(ProcessFlags, SaveFlags, TeacherFlags):
                                                 source=RECIPE)
     alignment: Literal["bn"] = option("bn", "alignment loss", source="paper eq. 3")
     engine: Literal["fused", "reference"] = option("fused", "how a step is computed; equal to rounding")
+    compile: bool = option(False, "compile the fused engine's networks (a minute or so a network, once)")
     bn_reduce: Literal["mean", "sum"] = option("mean", "over teachers: the published mean, or eq. 4's sum",
                                                source=RECIPE)
     r_bn: float = option(0.01, "lambda, weight of the alignment", source="supplement table 1b")
@@ -126,6 +136,7 @@ class RecoverConfig(ProcessFlags, SaveFlags, TeacherFlags):
 
     def __post_init__(self):
         super().__post_init__()
+        require(self.engine == "fused" or not self.compile, "--compile needs --engine fused")
         require(0 <= self.ipc_start < self.ipc_end,
                 f"--ipc-end must be > --ipc-start >= 0, got {self.ipc_start} and {self.ipc_end}")
         require(self.batch_size > 0, f"--batch-size must be > 0, got {self.batch_size}")
@@ -295,6 +306,7 @@ def main(argv=None) -> Path:
     require(not config.overwrite or shard[1] == 1,
             "--overwrite would delete other shards' units; run it unsharded")
     set_threads(config.threads)
+    set_precision(config.precision, device)
     real, teachers, checked = open_inputs(config, device)
     models = {name: teachers[name].model for name in config.all_teachers}
     claim_folder(config.run, overwrite=config.overwrite, identity={
@@ -309,7 +321,8 @@ def main(argv=None) -> Path:
                                                 **config.encoding))
     objective = build_objective(models, engine=config.engine, alignment=config.alignment, r_bn=config.r_bn,
                                 bn_reduce=config.bn_reduce, first_multiplier=config.first_bn_multiplier,
-                                tv_l2=config.tv_l2, l2_scale=config.l2_scale)
+                                tv_l2=config.tv_l2, l2_scale=config.l2_scale, precision=config.precision,
+                                compiled=config.compile)
     with_bn = [name for name in models if has_batchnorm(models[name])]
     log = Log(config.run / log_name(shard))
     total = sum(config.iterations_of(ipc_id) for group in mine for ipc_id, _ in group)

@@ -33,8 +33,8 @@ def _input_gradient(grad, shape, weight, conv: nn.Conv2d):
     """The gradient of a convolution's input, from its output's gradient and constants alone."""
     unread = torch.empty(shape, dtype=grad.dtype, device=grad.device,  # tells shape and layout only
                          memory_format=torch.channels_last)
-    return torch.ops.aten.convolution_backward(grad, unread, weight, None, conv.stride, conv.padding,
-                                               conv.dilation, False, [0, 0], conv.groups,
+    return torch.ops.aten.convolution_backward(grad, unread, weight.to(grad.dtype), None, conv.stride,
+                                               conv.padding, conv.dilation, False, [0, 0], conv.groups,
                                                [True, False, False])[0]
 
 
@@ -59,7 +59,8 @@ class FrozenConv2d(nn.Module):
         self.conv = conv
 
     def forward(self, x):
-        return _FrozenConv.apply(x, self.conv.weight, self.conv.bias, self.conv)
+        run = _convolve if torch.compiler.is_compiling() else _FrozenConv.apply
+        return run(x, self.conv.weight, self.conv.bias, self.conv)
 
 
 class _ConvNormAct(torch.autograd.Function):
@@ -75,20 +76,20 @@ class _ConvNormAct(torch.autograd.Function):
             r_bn, slope, offset = layer.alignment(u[:aligned * per_slice].unflatten(0, (aligned, per_slice)))
         ctx.slope, ctx.offset, ctx.per_slice = slope, offset, per_slice
         ctx.save_for_backward(u)
-        return layer.activate(torch.addcmul(layer.beta, u, layer.gamma)), r_bn
+        return layer.activate(layer.affine(u)), r_bn
 
     @staticmethod
     def backward(ctx, grad, grad_r):
         (u,), layer = ctx.saved_tensors, ctx.layer
         if layer.activate_backward is not None:
-            grad = layer.activate_backward(grad, torch.addcmul(layer.beta, u, layer.gamma))
-        grad = grad * layer.gamma
+            grad = layer.activate_backward(grad, layer.affine(u))
+        grad = grad * layer.gamma.to(u.dtype)
         if ctx.aligned:
             weight = grad_r.view(-1, 1, 1, 1, 1)
             own = slice(0, ctx.aligned * ctx.per_slice)
             slices = (ctx.aligned, ctx.per_slice)
-            grad[own].unflatten(0, slices).addcmul_(u[own].unflatten(0, slices), weight * ctx.slope) \
-                .add_(weight * ctx.offset)
+            slope, offset = (weight * ctx.slope).to(u.dtype), (weight * ctx.offset).to(u.dtype)
+            grad[own].unflatten(0, slices).addcmul_(u[own].unflatten(0, slices), slope).add_(offset)
         return _input_gradient(grad, ctx.shape, layer.weight, layer.conv), None, None, None
 
 
@@ -112,6 +113,10 @@ class ConvNormAct(nn.Module):
         self.register_buffer("scale", scale)
         self.register_buffer("running_var", norm.running_var)
 
+    def affine(self, u: torch.Tensor) -> torch.Tensor:
+        """gamma u + beta, in the precision of u."""
+        return torch.addcmul(self.beta.to(u.dtype), u, self.gamma.to(u.dtype))
+
     def alignment(self, u: torch.Tensor):
         """R_BN of each slice, and its gradient as an affine function of u.
 
@@ -134,10 +139,18 @@ class ConvNormAct(nn.Module):
         return r_bn, slope[:, None, :, None, None], offset[:, None, :, None, None]
 
     def forward(self, x):
-        y, r_bn = _ConvNormAct.apply(x, self, self._tape.aligned, self._tape.per_slice)
+        run = self._traceable if torch.compiler.is_compiling() else _ConvNormAct.apply
+        y, r_bn = run(x, self, self._tape.aligned, self._tape.per_slice)
         if self._tape.aligned:
             self._tape.terms.append(r_bn)
         return y
+
+    @staticmethod
+    def _traceable(x, layer, aligned: int, per_slice: int):
+        """The same in plain operations: a compiler finds by itself that u is all that need be kept."""
+        u = _convolve(x, layer.weight, layer.bias, layer.conv)
+        own = u[:aligned * per_slice].unflatten(0, (aligned, per_slice)) if aligned else None
+        return layer.activate(layer.affine(u)), layer.alignment(own)[0] if aligned else None
 
 
 def rewrite(model: nn.Module, *, multipliers: dict[nn.Module, float], tape) -> nn.Module:

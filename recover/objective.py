@@ -9,6 +9,7 @@ from models.registry import has_batchnorm
 from recover.alignment import ALIGNMENTS
 from recover.fused import FUSED_ALIGNMENTS
 from recover.selection import Teachers
+from utils.precision import LOSS_SCALE
 from utils.runtime import warn_once
 
 REDUCTIONS = {"mean": torch.mean, "sum": torch.sum}
@@ -43,11 +44,11 @@ class Objective:
     """
 
     def __init__(self, alignments: dict, *, r_bn: float, bn_reduce: str, tv_l2: float = 0.0,
-                 l2_scale: float = 0.0):
+                 l2_scale: float = 0.0, loss_scale: float = 1.0):
         """Args: alignments: name -> aligned teacher;  r_bn: lambda;  bn_reduce: of REDUCTIONS;
-        tv_l2, l2_scale: weights of the image priors."""
+        tv_l2, l2_scale: weights of the image priors;  loss_scale: of the backward pass alone."""
         self._alignments, self._r_bn, self._reduce = alignments, r_bn, REDUCTIONS[bn_reduce]
-        self._tv_l2, self._l2_scale = tv_l2, l2_scale
+        self._tv_l2, self._l2_scale, self._scale = tv_l2, l2_scale, loss_scale
 
     def __call__(self, views: list[torch.Tensor], targets: torch.Tensor,
                  teachers: list[Teachers]) -> list[dict]:
@@ -83,7 +84,10 @@ class Objective:
         The readable reference: every graph is alive until one backward.   Args: as `__call__`.
         """
         terms = self(views, targets, teachers)
-        sum(own["loss"] for own in terms).backward()
+        if self._scale != 1:
+            for view in views:
+                view.register_hook(lambda grad: grad / self._scale)
+        (self._scale * sum(own["loss"] for own in terms)).backward()
         return [{name: value.detach() for name, value in own.items()} for own in terms]
 
     def _terms(self, view, targets, logits, r_bn, draw) -> dict:
@@ -118,9 +122,11 @@ class SequentialObjective(Objective):
             own, r_bn = self._forward(name, leaves, teachers)
             loss = sum(F.cross_entropy(out, targets) for out in own.values())
             loss = loss + self._r_bn * sum(value * self._share(teachers[s]) for s, value in r_bn.items())
-            loss.backward()
+            (self._scale * loss).backward()
             logits |= {s: out.detach() for s, out in own.items()}
             alignment |= {(s, name): value.detach() for s, value in r_bn.items()}
+        for leaf in leaves:
+            leaf.grad /= self._scale
         terms = [self._terms(leaf, targets, logits[s], [alignment[s, name] for name in draw.aligned], draw)
                  for s, (leaf, draw) in enumerate(zip(leaves, teachers, strict=True))]
         if self._tv_l2 or self._l2_scale:  # the only terms still attached to the leaves
@@ -139,16 +145,17 @@ ENGINES = {"reference": (Objective, ALIGNMENTS),
 
 
 def build_objective(models: dict, *, engine: str, alignment: str, first_multiplier: float, bn_reduce: str,
-                    **weights) -> Objective:
+                    precision: str = "fp32", compiled: bool = False, **weights) -> Objective:
     """The objective over a run's teachers, each hooked once; warns of teachers that align nothing.
 
-    Args: models: name -> frozen network;  engine, alignment: of ENGINES;  weights: r_bn, tv_l2, l2_scale.
+    Args: models: name -> frozen network;  engine, alignment: of ENGINES;  precision: of PRECISIONS;
+          compiled: by torch.compile;  weights: r_bn, tv_l2, l2_scale.
     """
     silent = [name for name, model in models.items() if not has_batchnorm(model)]
     if silent:
         warn_once(f"{', '.join(silent)} has no BatchNorm: drawn as a BN teacher its term is 0"
                   + (", and it counts in the mean (the published behaviour)" if bn_reduce == "mean" else ""))
     objective, alignments = ENGINES[engine]
-    aligned = {name: alignments[alignment](model, first_multiplier=first_multiplier)
-               for name, model in models.items()}
-    return objective(aligned, bn_reduce=bn_reduce, **weights)
+    aligned = {name: alignments[alignment](model, first_multiplier=first_multiplier, precision=precision,
+                                           compiled=compiled) for name, model in models.items()}
+    return objective(aligned, bn_reduce=bn_reduce, loss_scale=LOSS_SCALE.get(precision, 1.0), **weights)

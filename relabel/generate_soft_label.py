@@ -16,7 +16,17 @@ from models.preflight import preflight
 from models.registry import check_pool, load_teachers, model_spec, primary_first
 from relabel.labels import label_epoch
 from utils.augment import MIX_ALPHA, RESAMPLER
-from utils.config import MemoryFlags, ProcessFlags, TeacherFlags, identity, option, parse_config, require
+from utils.config import (
+    RECIPE,
+    MemoryFlags,
+    PrecisionFlags,
+    ProcessFlags,
+    TeacherFlags,
+    identity,
+    option,
+    parse_config,
+    require,
+)
 from utils.data import RealSet, dataset_spec
 from utils.distributed import local_rank, my_units, parse_shard
 from utils.files import check_free_disk, claim_folder, last_logged, log_name, readable, save_tensors
@@ -32,6 +42,7 @@ from utils.formats import (
 )
 from utils.label_formats import check_num_classes, label_format
 from utils.loading import open_distilled, planned_images
+from utils.precision import set_precision
 from utils.runtime import (
     Log,
     choose_device,
@@ -43,11 +54,9 @@ from utils.runtime import (
     set_threads,
 )
 
-RECIPE = "published recipe"
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RelabelConfig(ProcessFlags, MemoryFlags, TeacherFlags):
+class RelabelConfig(ProcessFlags, PrecisionFlags, MemoryFlags, TeacherFlags):
     """What `python -m relabel.generate_soft_label` takes; the defaults are the ImageNet-1K, IPC 10 recipe."""
 
     data: str = option("out/full_resnet18", "run of recover, or its syn/ folder", identity=False)
@@ -201,6 +210,7 @@ def main(argv=None) -> Path:
     require(not config.overwrite or shard[1] == 1,
             "--overwrite would delete other shards' epochs; unshard it")
     set_threads(config.threads)
+    set_precision(config.precision, device)
     teachers = open_teachers(config, run, manifest, device)
     check_num_classes(config.label_format, len(manifest["class_names"]))
     images = open_distilled(run, entries, size=manifest["size"], device=device, workers=config.workers,
@@ -219,8 +229,8 @@ def main(argv=None) -> Path:
     for epoch in progress(mine, text="relabel"):
         started = time.perf_counter()
         labels = label_epoch(images, models, epoch=epoch, seed=config.seed, views=views,
-                             ensemble=config.ensemble, format_name=config.label_format,
-                             mean=manifest["mean"], std=manifest["std"])
+                             ensemble=config.ensemble, precision=config.precision,
+                             format_name=config.label_format, mean=manifest["mean"], std=manifest["std"])
         save_tensors(label_path(folder, epoch), labels)
         log.write(epoch=epoch, seconds_per_epoch=time.perf_counter() - started)
     log.close()

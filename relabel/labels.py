@@ -10,12 +10,13 @@ from utils.label_formats import label_format
 
 
 def label_epoch(images, teachers: list, *, epoch: int, seed: int, views: dict, ensemble: str,
-                format_name: str, mean, std) -> dict:
+                precision: str, format_name: str, mean, std) -> dict:
     """One epoch of labels, as `utils.formats` stores it: all randomness comes from (seed, epoch).
 
     Source: FKD store as in SRe2L; paper 4.4 for the batch size.
     Args:    images: the M distilled images, of `utils.loading.open_distilled`, on the teachers' device;
-             views: keywords of `plan_epoch`;  format_name: a --label-format;  mean, std: pixel statistics.
+             views: keywords of `plan_epoch`;  precision: of PRECISIONS;  format_name: a --label-format;
+             mean, std: pixel statistics.
     Returns: the tensors of `plan_epoch`, and those of the format.
     Raises:  RuntimeError when a logit is not finite, or too large for float16.
     """
@@ -23,7 +24,7 @@ def label_epoch(images, teachers: list, *, epoch: int, seed: int, views: dict, e
     moved, batch_size = to_device(plan, images.device), views["batch_size"]
     logits = [ensemble_logits(render_batch(pixels, moved, batch, batch_size=batch_size, mean=mean, std=std,
                                            mix_type=views["mix_type"], size=views["size"]),
-                              teachers, ensemble=ensemble)
+                              teachers, ensemble=ensemble, precision=precision)
               for batch, pixels in enumerate(images.batches(plan["index"], batch_size))]
     stored = label_format(format_name).encode(torch.cat(logits))
     if not all(torch.isfinite(tensor).all() for tensor in stored.values()):

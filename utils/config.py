@@ -12,6 +12,7 @@ import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+RECIPE = "published recipe"
 # Switches of the lineage's scripts that have no counterpart here: what replaces each.
 RETIRED = {
     "--cos": "the schedule is --schedule ssrs | cosine | linear",
@@ -190,6 +191,14 @@ class ProcessFlags:
     threads: int = option(0, "CPU threads; 0 = all cores; part of a run's identity")
     device: str = option("auto", "auto, cpu, cuda, cuda:1, ...", identity=False)
     overwrite: bool = option(False, "delete what another configuration left in the folder", identity=False)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PrecisionFlags:
+    """What the stages take: how precisely their networks compute."""
+
+    precision: typing.Literal["fp32", "tf32", "bf16", "fp16"] = option(
+        "fp32", "of the networks; statistics and losses are float32", source=RECIPE)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -69,7 +69,8 @@ class OnlineLabels:
 
     def logits(self, epoch_views: dict, batch: int, views: torch.Tensor) -> torch.Tensor:
         """As `HardLabels.logits`."""
-        return ensemble_logits(views, self._teachers, ensemble=self._config["ensemble"])
+        return ensemble_logits(views, self._teachers, ensemble=self._config["ensemble"],
+                               precision=self._config["precision"])
 
 
 def open_label_teachers(manifest: dict, *, weights, weights_dir: str, stem: str, device) -> list:

@@ -14,7 +14,9 @@ import torch
 from models.registry import build_model, model_spec
 from utils.augment import RESAMPLER
 from utils.config import (
+    RECIPE,
     MemoryFlags,
+    PrecisionFlags,
     ProcessFlags,
     SaveFlags,
     WeightFlags,
@@ -35,6 +37,7 @@ from utils.formats import (
     select_images,
 )
 from utils.loading import EvaluationBatches, open_distilled, planned_images
+from utils.precision import set_precision
 from utils.runtime import (
     choose_device,
     command_line,
@@ -48,15 +51,14 @@ from utils.schedule import SCHEDULES
 from utils.unfinished import StopSignals, Unfinished
 from validate.results import report
 from validate.soft_labels import HardLabels, OnlineLabels, StoredLabels, open_label_teachers
-from validate.training import Journal, Recipe, parameter_groups, train_student
+from validate.training import Journal, Learner, Recipe, parameter_groups, train_student
 
-RECIPE = "published recipe"
 EVAL_BATCH = {"cuda": 2000, "cpu": 250}
 FROM_LABELS = "none: as the labels' manifest"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ValidateConfig(ProcessFlags, SaveFlags, MemoryFlags, WeightFlags):
+class ValidateConfig(ProcessFlags, PrecisionFlags, SaveFlags, MemoryFlags, WeightFlags):
     """What `python -m validate.train_FKD` takes; the defaults are the ImageNet-1K recipe."""
 
     train_dir: str = option("out/full_resnet18", "run of recover, or its syn/ folder", identity=False)
@@ -93,6 +95,7 @@ class ValidateConfig(ProcessFlags, SaveFlags, MemoryFlags, WeightFlags):
     schedule: Literal["ssrs", "cosine", "linear"] = option("ssrs", "learning rate per epoch",
                                                            source="paper 4.4")
     zeta: float = option(2.5, "slow-down of ssrs", source="paper 4.4")
+    compile: bool = option(False, "compile the student")
     seeds: tuple[int, ...] = option((0,), "one student a seed", source="paper table 1: three", identity=False)
     eval_every: int = option(10, "epochs between evaluations; the last is always evaluated", source=RECIPE)
     eval_batch_size: int | None = option(None, "real images a batch of evaluation, halved where memory does "
@@ -220,15 +223,17 @@ def open_labels_of(config: ValidateConfig, folder: Path | None, labels: dict | N
                                                     weights_dir=config.weights_dir, stem=labels["stem"]))
 
 
-def build_student(config: ValidateConfig, *, num_classes: int, seed: int, device):
+def build_learner(config: ValidateConfig, *, num_classes: int, seed: int, device) -> Learner:
     """A fresh student and its optimiser; every rank builds the same from the seed."""
     seed_everything(seed, "student", config.model)
     student = build_model(config.model, num_classes=num_classes, stem=config.stem)
     student = student.to(device, memory_format=torch.channels_last)
+    if config.compile:
+        student.compile(dynamic=False)
     groups = parameter_groups(student, config.adamw_weight_decay)
-    if config.optimizer == "sgd":
-        return student, torch.optim.SGD(groups, lr=config.adamw_lr, momentum=config.momentum)
-    return student, torch.optim.AdamW(groups, lr=config.adamw_lr)
+    optimizer = torch.optim.AdamW(groups, lr=config.adamw_lr) if config.optimizer == "adamw" else \
+        torch.optim.SGD(groups, lr=config.adamw_lr, momentum=config.momentum)
+    return Learner(student, optimizer, precision=config.precision, device=device)
 
 
 def main(argv=None) -> dict:
@@ -256,6 +261,7 @@ def main(argv=None) -> dict:
         return {}
     device = choose_device(config.device, local_rank=local_rank())
     set_threads(config.threads)
+    set_precision(config.precision, device)
     real = RealSet(config.dataset, config.val_dir, "val", size=manifest["size"])
     require(real.class_names == manifest["class_names"],
             f"--val-dir {config.val_dir}: its class names are not those of the distilled images")
@@ -270,7 +276,7 @@ def main(argv=None) -> dict:
     recipe = Recipe(loss_type=config.loss_type, ce_weight=config.ce_weight, temperature=config.temperature,
                     micro_batches=config.gradient_accumulation_steps, mix_type=config.mix_type,
                     batch_size=config.batch_size, size=manifest["size"], mean=manifest["mean"],
-                    std=manifest["std"])
+                    std=manifest["std"], precision=config.precision)
     leader, num_classes, batches = rank_and_world()[0] == 0, len(real.class_names), None
     todo = [seed for seed in config.seeds if not (out / f"seed{seed}" / "result.json").is_file()]
     check_free_disk(out, student_bytes(config, num_classes, len(todo)))
@@ -279,13 +285,13 @@ def main(argv=None) -> dict:
                                     device=device, workers=config.workers, resident_gb=config.resident_gb)
     with StopSignals() as stop:
         for seed in todo:
-            student, optimizer = build_student(config, num_classes=num_classes, seed=seed, device=device)
+            learner = build_learner(config, num_classes=num_classes, seed=seed, device=device)
             folder = out / f"seed{seed}"
             journal = Journal(folder, batches, seed=seed, epochs=config.epochs, recipe=recipe,
                               eval_every=config.eval_every) if leader else None
             teaching = open_labels_of(config, label_dir, labels, device=device, num_images=len(entries),
                                       size=manifest["size"], seed=seed)
-            train_student(student, optimizer, journal,
+            train_student(learner, journal,
                           Unfinished(folder / "unfinished.pt", minutes=config.save_every, stop=stop),
                           images=images, targets=targets, labels=teaching, recipe=recipe,
                           epochs=config.epochs, base_lr=config.adamw_lr,

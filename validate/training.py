@@ -15,6 +15,7 @@ from utils.augment import batch_rows, render_batch, to_device
 from utils.distributed import rank_and_world
 from utils.files import save_weights, write_atomically, write_json
 from utils.metrics import evaluate
+from utils.precision import lowered
 from utils.runtime import Log, finite_values, progress, versions
 from utils.unfinished import Unfinished
 from validate.losses import LOSSES
@@ -22,7 +23,7 @@ from validate.losses import LOSSES
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How a batch becomes a step: loss, its weights, micro-batches, and how views are rendered."""
+    """How a batch becomes a step: loss, its weights, micro-batches, precision, how views are rendered."""
 
     loss_type: str
     ce_weight: float
@@ -33,6 +34,7 @@ class Recipe:
     size: int
     mean: tuple
     std: tuple
+    precision: str = "fp32"
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
@@ -42,6 +44,32 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
 
 
+class Learner:
+    """A student with its optimiser, and the scale of its loss that keeps float16 gradients from vanishing."""
+
+    def __init__(self, student: nn.Module, optimizer: torch.optim.Optimizer, *, precision: str, device):
+        """Args: precision: of PRECISIONS; all but fp16 leave the loss unscaled."""
+        self.student, self.optimizer = student, optimizer
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+
+    def step(self) -> None:
+        """One step of the optimiser on the accumulated gradients, which it forgets."""
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def state(self) -> dict:
+        """All that training changes."""
+        return {"student": self.student.state_dict(), "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict()}
+
+    def load(self, state: dict) -> None:
+        """Goes on from a `state`."""
+        self.student.load_state_dict(state["student"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+
+
 def micro_parts(num: int, micro_batches: int) -> list[slice]:
     """A batch cut into micro-batches of nearly equal size, none of a single image if it can be helped."""
     parts = max(1, min(micro_batches, num // 2))
@@ -49,7 +77,7 @@ def micro_parts(num: int, micro_batches: int) -> list[slice]:
     return [slice(a, b) for a, b in zip(edges, edges[1:], strict=False)]
 
 
-def train_batch(student: nn.Module, views: torch.Tensor, soft_labels, targets: torch.Tensor,
+def train_batch(learner: Learner, views: torch.Tensor, soft_labels, targets: torch.Tensor,
                 recipe: Recipe) -> torch.Tensor:
     """Accumulates the gradient of one batch over its micro-batches, of which each rank takes its share.
 
@@ -60,15 +88,16 @@ def train_batch(student: nn.Module, views: torch.Tensor, soft_labels, targets: t
     """
     (rank, world), total = rank_and_world(), views.new_zeros(())
     for part in micro_parts(len(views), recipe.micro_batches)[rank::world]:
-        logits = student(views[part])
-        loss = LOSSES[recipe.loss_type](logits, None if soft_labels is None else soft_labels[part],
+        with lowered(recipe.precision, views.device):
+            logits = learner.student(views[part])
+        loss = LOSSES[recipe.loss_type](logits.float(), None if soft_labels is None else soft_labels[part],
                                         targets[part], ce_weight=recipe.ce_weight,
                                         temperature=recipe.temperature)
         loss = loss * (len(logits) / len(views))
-        loss.backward()
+        learner.scaler.scale(loss).backward()
         total += loss.detach()
     if dist.is_initialized():
-        sum_over_ranks(student)
+        sum_over_ranks(learner.student)
         dist.all_reduce(total)
     return total
 
@@ -82,8 +111,8 @@ def sum_over_ranks(model: nn.Module) -> None:
         p.grad = grad.view_as(p)
 
 
-def train_epoch(student: nn.Module, optimizer, images, targets: torch.Tensor, epoch_views: dict, labels,
-                recipe: Recipe, *, losses: list, after_batch: Callable = lambda: None) -> torch.Tensor:
+def train_epoch(learner: Learner, images, targets: torch.Tensor, epoch_views: dict, labels, recipe: Recipe, *,
+                losses: list, after_batch: Callable = lambda: None) -> torch.Tensor:
     """One epoch over planned or stored views.
 
     Args:    images: M distilled images, of `utils.loading.open_distilled`, and targets: (M,), where the
@@ -92,17 +121,16 @@ def train_epoch(student: nn.Module, optimizer, images, targets: torch.Tensor, ep
              after_batch(): called after each.
     Returns: () mean loss over the epoch's batches.
     """
-    student.train()
+    learner.student.train()
     epoch_views, first = to_device(epoch_views, images.device), len(losses)
     index = epoch_views["index"].long()
     chosen = images.batches(index[first * recipe.batch_size:], recipe.batch_size)
     for batch, pixels in zip(range(first, len(epoch_views["mix_box"])), chosen, strict=False):
         views = render_batch(pixels, epoch_views, batch, batch_size=recipe.batch_size, size=recipe.size,
                              mix_type=recipe.mix_type, mean=recipe.mean, std=recipe.std)
-        optimizer.zero_grad(set_to_none=True)
-        losses.append(train_batch(student, views, labels.logits(epoch_views, batch, views),
+        losses.append(train_batch(learner, views, labels.logits(epoch_views, batch, views),
                                   targets[index[batch_rows(batch, recipe.batch_size)]], recipe))
-        optimizer.step()
+        learner.step()
         after_batch()
     return torch.stack(losses).mean()
 
@@ -151,17 +179,16 @@ class Journal:
             "seed": self._seed, **self.state, "device": device.type, "versions": versions()})
 
 
-def train_student(student: nn.Module, optimizer, journal: Journal | None, unfinished: Unfinished, *, images,
-                  targets, labels, recipe: Recipe, epochs: int, base_lr: float, factor) -> None:
+def train_student(learner: Learner, journal: Journal | None, unfinished: Unfinished, *, images, targets,
+                  labels, recipe: Recipe, epochs: int, base_lr: float, factor) -> None:
     """All epochs of one student; the learning rate changes once an epoch.
 
     Args: journal: None on ranks other than 0;  unfinished: where it goes on from;
           images, targets, labels: as in `train_epoch`;  factor(epoch): of SCHEDULES.
     """
     saved = unfinished.load() or {"epoch": 0, "losses": [], "journal": None}
-    if "student" in saved:
-        student.load_state_dict(saved["student"])
-        optimizer.load_state_dict(saved["optimizer"])
+    if "learner" in saved:
+        learner.load(saved["learner"])
     if journal:
         journal.begin(saved["epoch"], saved["journal"])
     losses = [loss.to(images.device) for loss in saved["losses"]]
@@ -169,17 +196,17 @@ def train_student(student: nn.Module, optimizer, journal: Journal | None, unfini
     def after_batch():
         if unfinished.due():
             unfinished.save({"epoch": epoch, "losses": losses, "journal": journal.state,
-                             "student": student.state_dict(), "optimizer": optimizer.state_dict()})
+                             "learner": learner.state()})
 
     for epoch in range(saved["epoch"], epochs):
         lr = base_lr * factor(epoch)
-        for group in optimizer.param_groups:
+        for group in learner.optimizer.param_groups:
             group["lr"] = lr
-        loss = train_epoch(student, optimizer, images, targets, labels.epoch(epoch), labels, recipe,
-                           losses=losses, after_batch=after_batch)
+        loss = train_epoch(learner, images, targets, labels.epoch(epoch), labels, recipe, losses=losses,
+                           after_batch=after_batch)
         losses = []
         if journal:
-            journal.after_epoch(student, epoch, loss, lr)
+            journal.after_epoch(learner.student, epoch, loss, lr)
     if journal:
-        journal.finish(student, images.device)
+        journal.finish(learner.student, images.device)
         unfinished.discard()
