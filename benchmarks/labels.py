@@ -9,22 +9,19 @@ Ten classes show what rounding and reuse do; a topk:2 of 10 says little of a top
 """
 import dataclasses
 import json
-import statistics
 import sys
 import tempfile
 from pathlib import Path
 
 import torch
 
-from relabel import generate_soft_label
-from scripts import demo
+from benchmarks.digits import compare, draw_images, draw_teachers, draw_top1
 from utils.augment import plan_label_epoch
 from utils.config import option, parse_config, require
 from utils.files import save_tensors
 from utils.formats import label_files
 from utils.label_formats import label_format
 from utils.runtime import command_line, generator, hushed, say, set_threads, versions
-from validate import train_FKD
 
 # name -> format at 1000 classes, the same on digits, share of the epochs that are stored.
 SETTINGS = {"fp16": ("fp16", "fp16", 1.0), "int8": ("int8", "int8", 1.0),
@@ -64,40 +61,13 @@ def imagenet_sizes(folder: Path) -> dict:
 
 def digits_accuracies(config: LabelsConfig, out: Path, draw: int) -> dict[str, float]:
     """Top-1 [%] of one student for each stored setting, on PRISM's images of one draw."""
-    recipe = demo.DemoConfig(out=str(out), iterations=config.iterations, epochs=config.epochs,
-                             teacher_epochs=config.teacher_epochs)
-    timer, teachers = demo.Timer(out / "seconds.json", fresh=False), out / f"teachers{draw}"
-    demo.make_teachers(recipe, timer, folder=teachers, names=demo.TEACHERS, seed=draw,
-                       what=f"draw {draw}: teachers")
-    run = demo.make_set("PRISM", recipe, timer, draw=draw, teachers=teachers)
-    pool, found = [name for name in demo.TEACHERS if name != "narrow_plain"], {}
-    for name, (_, stored_as, share) in SETTINGS.items():
-        if stored_as is None:
-            continue
-        labels = generate_soft_label.main([str(word) for word in (
-            "--data", run, "--fkd-path", run / "labels" / name.replace(" ", "_"), "--arch-name", demo.PRIMARY,
-            "--pool", *pool, "--weights-dir", teachers, "--seed", draw, "--epochs", config.epochs,
-            "--label-format", stored_as, "--label-epochs", max(1, round(share * config.epochs)),
-            "--batch-size", 50, "--min-scale-crops", recipe.min_scale_crops, "--threads", config.threads)])
-        done = train_FKD.main([str(word) for word in (
-            "--train-dir", run, "--fkd-path", labels, "--output-dir", labels / "students", "--model",
-            demo.PRIMARY, "--seeds", draw, "--gradient-accumulation-steps", 1, "--threads", config.threads,
-            "--eval-every", config.epochs)])
-        found[name] = 100 * done["last_top1"]["mean"]
-    return found
-
-
-def compare(rows: list[dict[str, float]]) -> dict:
-    """Each setting's mean and std over draws, and its paired difference to fp16 with its standard error."""
-    table = {}
-    for name in rows[0]:
-        values, differences = [row[name] for row in rows], [row[name] - row["fp16"] for row in rows]
-        error = statistics.stdev(differences) / len(rows) ** 0.5
-        mean = statistics.fmean(differences)
-        table[name] = {"digits_format": SETTINGS[name][1], "top1": statistics.fmean(values),
-                       "std": statistics.stdev(values), "minus_fp16": mean, "standard_error": error,
-                       "worse_by_two_errors": mean < -2 * error, "each": differences}
-    return table
+    threads = ("--threads", config.threads)
+    draw_teachers(out, draw, "--epochs", config.teacher_epochs, *threads)
+    run = draw_images(out, draw, "--iteration", config.iterations, *threads)
+    return {name: draw_top1(run, name, draw, "--epochs", config.epochs, "--label-format", stored_as,
+                            "--label-epochs", max(1, round(share * config.epochs)), *threads,
+                            student_flags=threads)
+            for name, (_, stored_as, share) in SETTINGS.items() if stored_as}
 
 
 def main(argv=None) -> None:
@@ -111,8 +81,9 @@ def main(argv=None) -> None:
             with hushed():
                 rows.append(digits_accuracies(config, Path(folder), draw))
             say(f"draw {draw}: " + ", ".join(f"{name} {top1:.1f}" for name, top1 in rows[-1].items()))
-    print(json.dumps({**about, **dataclasses.asdict(config), "n": len(rows), "digits": compare(rows)}),
-          flush=True)
+    print(json.dumps({**about, **dataclasses.asdict(config), "n": len(rows),
+                      "digits_formats": {name: digits for name, (_, digits, _) in SETTINGS.items()},
+                      "digits": compare(rows, "fp16")}), flush=True)
 
 
 if __name__ == "__main__":

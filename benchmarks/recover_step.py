@@ -1,6 +1,6 @@
 """One recover step at 224 pixels: the engines against the published way, time and bytes kept for backward.
 
-    python -m benchmarks.recover_step            python -m benchmarks.recover_step --rounds 3 --batch-size 8
+    python -m benchmarks.recover_step            python -m benchmarks.recover_step --compile
 
 Prints JSON lines: for each timed number of BN teachers the medians of ratios over interleaved rounds in one
 process and the bytes of distinct storages that autograd keeps at its peak; for each compared number how the
@@ -13,6 +13,7 @@ import statistics
 import sys
 import time
 import weakref
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,7 @@ from recover.objective import build_objective
 from recover.selection import Teachers
 from utils.augment import plan_shared_views, shared_view
 from utils.config import option, parse_config
+from utils.precision import set_precision
 from utils.runtime import choose_device, command_line, generator, set_threads, versions
 
 POOL = ("resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5", "resnet50")
@@ -38,6 +40,8 @@ class StepConfig:
     batch_size: int = option(8, "images")
     size: int = option(224, "side of the images [pixels]")
     size64: int = option(96, "side of the images whose gradients are compared in float64 [pixels]")
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = option("fp32", "of the fused engine's networks")
+    compile: bool = option(False, "time the fused engine compiled too, compare no gradients (minutes, once)")
     rounds: int = option(3, "interleaved rounds, after one of warm-up")
     threads: int = option(0, "CPU threads; 0 = all cores")
     device: str = option("auto", "auto, cpu, cuda, ...")
@@ -103,7 +107,9 @@ class _Holder:
 class Step:
     """One way of computing a step, on a fixed batch and view."""
 
-    def __init__(self, models: dict, way: str, images: torch.Tensor, targets: torch.Tensor, device):
+    def __init__(self, models: dict, way: str, images: torch.Tensor, targets: torch.Tensor, *,
+                 precision: str = "fp32"):
+        """Args: way: published, reference, fused or compiled;  precision: of the last two."""
         self._images, self._targets, names = images, targets, list(models)
         self._views = plan_shared_views(1, size=images.shape[-1], min_scale=0.5, flip=False, jitter=4,
                                         generator=generator("view"))
@@ -112,8 +118,10 @@ class Step:
             step = PublishedStep(models, names[0], r_bn=R_BN, first_multiplier=FIRST)
             self._backward, self._models = step.backward, step.models
             return
-        objective = build_objective(models, engine=way, alignment="bn", first_multiplier=FIRST, r_bn=R_BN,
-                                    bn_reduce="mean")
+        own = {} if way == "reference" else {"precision": precision, "compiled": way == "compiled"}
+        engine = "reference" if way == "reference" else "fused"
+        objective = build_objective(models, engine=engine, alignment="bn", first_multiplier=FIRST, r_bn=R_BN,
+                                    bn_reduce="mean", **own)
         draw = Teachers(names[0], tuple(names))
         self._backward = lambda view, targets: objective.backward([view], targets, [draw])
 
@@ -140,18 +148,18 @@ class Step:
         return saved.peak
 
 
-def compare_gradients(models: dict, images, targets, device) -> dict:
+def compare_gradients(models: dict, images, targets) -> dict:
     """Fused gradient against the reference's: cosine, and largest difference over largest value."""
-    a, b = (Step(models, way, images, targets, device).gradient() for way in ("reference", "fused"))
+    a, b = (Step(models, way, images, targets).gradient() for way in ("reference", "fused"))
     return {"cosine": F.cosine_similarity(a.flatten().double(), b.flatten().double(), 0).item(),
             "relative": ((a - b).abs().max() / a.abs().max()).item()}
 
 
-def measure(models: dict, images, targets, *, rounds: int, device) -> dict:
+def measure(models: dict, images, targets, *, ways, rounds: int, precision: str) -> dict:
     """Medians over interleaved rounds of each way's seconds and ratio to the published way; bytes kept."""
-    steps = {way: Step(models, way, images, targets, device) for way in ("published", "reference", "fused")}
+    steps = {way: Step(models, way, images, targets, precision=precision) for way in ways}
     seconds = {way: [] for way in steps}
-    for _ in range(rounds + 1):
+    for _ in range(rounds + 1):  # the first, which compiles, does not count
         for way, step in steps.items():
             seconds[way].append(step.seconds())
     saved = {way: step.saved_bytes() for way, step in steps.items()}
@@ -169,26 +177,31 @@ def main(argv=None) -> None:
     config = parse_config(StepConfig, sys.argv[1:] if argv is None else argv, description=__doc__)
     device = choose_device(config.device)
     about = {"benchmark": "recover_step", "device": device.type, "threads": set_threads(config.threads),
-             "batch_size": config.batch_size, "size": config.size, "rounds": config.rounds, **versions()}
+             "batch_size": config.batch_size, "size": config.size, "rounds": config.rounds,
+             "precision": config.precision, **versions()}
+    set_precision(config.precision, device)
     pool = POOL[:max(config.gradients + config.teachers)]
+    ways = ("published", "reference", "fused") + (("compiled",) if config.compile else ())
     models = {name: calibrated(name, config.size, device) for name in pool}
     images = smooth_images(config.batch_size, config.size, seed=99).to(device)
     targets = torch.arange(config.batch_size, device=device)
     for k in config.teachers:
         own = {name: models[name] for name in pool[:k]}
-        row = measure(own, images, targets, rounds=config.rounds, device=device)
+        row = measure(own, images, targets, ways=ways, rounds=config.rounds, precision=config.precision)
         print(json.dumps({**about, "teachers": list(own), **row}), flush=True)
-    alone = {name: Step({name: model}, "fused", images, targets, device).saved_bytes()
+    if config.compile:
+        return
+    alone = {name: Step({name: model}, "fused", images, targets).saved_bytes()
              for name, model in models.items()}
-    float32 = {k: compare_gradients({n: models[n] for n in pool[:k]}, images, targets, device)
+    float32 = {k: compare_gradients({n: models[n] for n in pool[:k]}, images, targets)
                for k in config.gradients}
-    peaks = {k: Step({n: models[n] for n in pool[:k]}, "fused", images, targets, device).saved_bytes()
+    peaks = {k: Step({n: models[n] for n in pool[:k]}, "fused", images, targets).saved_bytes()
              for k in config.gradients}
     exact = {name: calibrated(name, config.size64, device).double() for name in models}
     small = smooth_images(4, config.size64, seed=99).to(device).double()
     for k in config.gradients:
         names = pool[:k]
-        double = compare_gradients({n: exact[n] for n in names}, small, targets[:4], device)
+        double = compare_gradients({n: exact[n] for n in names}, small, targets[:4])
         print(json.dumps({**about, "teachers": names, "float32_cosine": float32[k]["cosine"],
                           "float64_relative": double["relative"], "saved_mb": peaks[k] / 1e6,
                           "peak_over_largest_alone": peaks[k] / max(alone[n] for n in names)}), flush=True)

@@ -52,6 +52,7 @@ from utils.files import check_free_disk, claim_folder, last_logged, log_name, wr
 from utils.formats import FORMAT_VERSION, unit_path
 from utils.metrics import topk_hits
 from utils.precision import set_precision
+from utils.protocols import ProtocolFlags, protocol_preset
 from utils.runtime import (
     Log,
     choose_device,
@@ -68,7 +69,7 @@ from utils.unfinished import StopSignals, Unfinished
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RecoverConfig(ProcessFlags, PrecisionFlags, SaveFlags, TeacherFlags):
+class RecoverConfig(ProcessFlags, ProtocolFlags, PrecisionFlags, SaveFlags, TeacherFlags):
     """What `python -m recover.data_synthesis` takes; the defaults are the ImageNet-1K recipe."""
 
     dataset: str = option("imagenet-1k", "data set, or folder:PATH")
@@ -136,6 +137,8 @@ class RecoverConfig(ProcessFlags, PrecisionFlags, SaveFlags, TeacherFlags):
 
     def __post_init__(self):
         super().__post_init__()
+        require(self.protocol != "delt", "--protocol delt is a way to evaluate images; recover them with "
+                "--protocol prism or sre2l")
         require(self.engine == "fused" or not self.compile, "--compile needs --engine fused")
         require(0 <= self.ipc_start < self.ipc_end,
                 f"--ipc-end must be > --ipc-start >= 0, got {self.ipc_start} and {self.ipc_end}")
@@ -294,8 +297,9 @@ def dry_run(config: RecoverConfig, groups) -> None:
 
 def main(argv=None) -> Path:
     """Makes every unit of this shard that is not finished; returns the run's folder."""
+    preset = protocol_preset("recover")
     config = parse_config(RecoverConfig, sys.argv[1:] if argv is None else argv, description=__doc__,
-                          presets=dataset_preset)
+                          presets=lambda given: {**dataset_preset(given), **preset(given)})
     num_chunks = -(-count_classes(config.dataset) // config.batch_size)
     groups = unit_groups(config.ipc_start, config.ipc_end, num_chunks=num_chunks,
                          slices=config.slices_per_batch)

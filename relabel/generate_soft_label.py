@@ -43,6 +43,7 @@ from utils.formats import (
 from utils.label_formats import check_num_classes, label_format
 from utils.loading import open_distilled, planned_images
 from utils.precision import set_precision
+from utils.protocols import ProtocolFlags, delt_batch_size, protocol_preset, protocol_record
 from utils.runtime import (
     Log,
     choose_device,
@@ -56,7 +57,7 @@ from utils.runtime import (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RelabelConfig(ProcessFlags, PrecisionFlags, MemoryFlags, TeacherFlags):
+class RelabelConfig(ProcessFlags, ProtocolFlags, PrecisionFlags, MemoryFlags, TeacherFlags):
     """What `python -m relabel.generate_soft_label` takes; the defaults are the ImageNet-1K, IPC 10 recipe."""
 
     data: str = option("out/full_resnet18", "run of recover, or its syn/ folder", identity=False)
@@ -73,6 +74,8 @@ class RelabelConfig(ProcessFlags, PrecisionFlags, MemoryFlags, TeacherFlags):
     flip: bool | None = option(None, "random horizontal flips; none: as the data set's preset", source=RECIPE)
     mix_type: Literal["cutmix", "mixup", "none"] = option("cutmix", "how two images of a batch are mixed",
                                                           source=RECIPE)
+    augment: Literal["none", "randaugment"] = option("none", "of each image before its crop: none, or timm's "
+                                                     "rand-m6-n2-mstd1.0", source="DELT")
     mix_alpha: float | None = option(None, "Beta(alpha, alpha) of the mix; none: 1 for cutmix, 0.8 for mixup",
                                      source=RECIPE)
     arch_name: str = option("resnet18", "primary teacher", source=RECIPE)
@@ -94,6 +97,8 @@ class RelabelConfig(ProcessFlags, PrecisionFlags, MemoryFlags, TeacherFlags):
 
     def __post_init__(self):
         super().__post_init__()
+        require(self.protocol != "recovery-only", "--protocol recovery-only has no soft labels: leave "
+                "relabel out, and run validate without --fkd-path")
         self.check_memory()
         label_format(self.label_format)
         require(self.label_epochs is None or 0 < self.label_epochs <= self.epochs,
@@ -129,7 +134,8 @@ class RelabelConfig(ProcessFlags, PrecisionFlags, MemoryFlags, TeacherFlags):
         """The laws of an epoch's views, for `plan_epoch`."""
         flip = dataset_spec(manifest["dataset"]).flip if self.flip is None else self.flip
         return {"size": manifest["size"], "batch_size": self.batch_size, "min_scale": self.min_scale_crops,
-                "flip": flip, "mix_type": self.mix_type, "num_batches": self.steps_per_epoch,
+                "flip": flip, "augment": self.augment, "mix_type": self.mix_type,
+                "num_batches": self.steps_per_epoch,
                 "mix_alpha": MIX_ALPHA[self.mix_type] if self.mix_alpha is None else self.mix_alpha}
 
 
@@ -182,14 +188,15 @@ def labels_identity(config: RelabelConfig, manifest: dict, entries: list, teache
             "mean": manifest["mean"], "std": manifest["std"], "num_images": len(entries),
             "stem": manifest["config"]["stem"], "label_epochs": config.pool_epochs,
             "images": image_set_digest(entries), "views": config.views(manifest),
-            "teachers": list(config.teacher_names),
+            "teachers": list(config.teacher_names), "protocol": protocol_record("relabel", config),
             "weights": {name: teacher.sha256 for name, teacher in teachers.items()},
             "config": {**identity(config), "threads": identity_threads(config.threads, device)}}
 
 
 def main(argv=None) -> Path:
     """Writes every epoch of this shard that is not there; returns the folder of the labels."""
-    config = parse_config(RelabelConfig, sys.argv[1:] if argv is None else argv, description=__doc__)
+    config = parse_config(RelabelConfig, sys.argv[1:] if argv is None else argv, description=__doc__,
+                          presets=protocol_preset("relabel"))
     run = Path(config.data)
     try:
         run = run_folder(config.data, flag="--data")
@@ -202,7 +209,10 @@ def main(argv=None) -> Path:
     require(config.dataset in ("", manifest["dataset"]),
             f"--dataset {config.dataset} contradicts the images in {run}, made from {manifest['dataset']}")
     ipc = config.ipc or manifest["ipc"]
-    config = dataclasses.replace(config, ipc=ipc, batch_size=config.batch_size or (50 if ipc <= 10 else 100))
+    batch_size = 50 if ipc <= 10 else 100
+    if config.protocol == "delt":
+        batch_size = delt_batch_size(ipc, len(manifest["class_names"]), student="")
+    config = dataclasses.replace(config, ipc=ipc, batch_size=config.batch_size or batch_size)
     if config.dry_run:
         print(describe(config, run, manifest, entries))
         return label_folder(config, run)

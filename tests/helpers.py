@@ -76,9 +76,9 @@ def words(*values) -> list[str]:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Path -> hash of every file below a folder but the logs, which hold times."""
+    """Path -> hash of every file below a folder but the logs and records, which hold times."""
     return {str(p.relative_to(folder)): sha256_bytes(p.read_bytes()) for p in sorted(folder.rglob("*"))
-            if p.is_file() and not (p.name.startswith("log") and p.suffix == ".jsonl")}
+            if p.is_file() and p.suffix != ".jsonl"}
 
 
 def modification_times(folder: Path) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """Learning-rate factors, the crop curriculum and the varying iterations at known points."""
 import pytest
 
-from utils.schedule import SCHEDULES, cosine, crop_curriculum, linear, num_iterations, ssrs
+from utils.schedule import SCHEDULES, cosine, crop_curriculum, half_cosine, linear, num_iterations, ssrs
 
 
 @pytest.mark.parametrize("epoch, factor",
@@ -30,8 +30,13 @@ def test_cosine_and_linear_go_from_one_to_zero(schedule, quarter):
 
 
 def test_every_schedule_takes_the_same_arguments():
-    assert set(SCHEDULES) == {"ssrs", "cosine", "linear"}
-    assert [factor(0, 7, 2.5) for factor in SCHEDULES.values()] == [1, 1, 1]
+    assert set(SCHEDULES) == {"ssrs", "cosine", "linear", "half-cosine"}
+    assert [factor(0, 7, 2.5) for factor in SCHEDULES.values()] == [1, 1, 1, 1]
+
+
+def test_delts_cosine_ends_at_a_half():
+    assert [half_cosine(t, 300) for t in (0, 100, 200, 299, 300)] == pytest.approx(
+        [1, 0.9330127, 0.75, 0.5026179, 0.5], abs=1e-6)
 
 
 def test_iterations_fall_by_500_and_start_again():

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from utils import runtime
+from utils.randaugment import RANDAUGMENT_DTYPES, apply_randaugment, plan_randaugment
 
 # Stored with the labels, which only readers with the same resampler may use.
 RESAMPLER = "bilinear-grid-clamped/1"
@@ -90,17 +91,19 @@ def shared_view(images: torch.Tensor, views: SharedViews, step: int) -> torch.Te
 # ---------------------------------------------------------------- relabel, validate: one view per image
 
 def plan_epoch(num_images: int, *, size: int, batch_size: int, min_scale: float, flip: bool, mix_type: str,
-               mix_alpha: float, num_batches: int | None, generator: torch.Generator) -> dict:
+               mix_alpha: float, num_batches: int | None, generator: torch.Generator,
+               augment: str = "none") -> dict:
     """Draws one epoch of views and mixes: a shuffle of the set cut into batches, the last one partial.
 
     CutMix pastes one box of the permuted batch, Mixup blends with it: one permutation, one lambda ~
     Beta(alpha, alpha) and one box a batch.   Source: published recipe; Yun et al. 2019, Zhang et al. 2018.
     Args:
         num_images: size of the set;  size: side [pixels];  batch_size: B;  mix_type: cutmix, mixup or none;
-        num_batches: only this many batches of the shuffle, None for all.
+        num_batches: only this many batches of the shuffle, None for all;
+        augment: none, or randaugment (utils/randaugment.py), before the crop.
     Returns: index (N,) int32, crop (N, 4) int16, flip (N,) bool, mix_index (N,) int16 within its batch,
              mix_box (batches, 4) int16 top, left, bottom, right, mix_lam (batches,) float32, the share of
-             an image's own pixels.
+             an image's own pixels; with randaugment, the tensors of `plan_randaugment`.
     """
     index = torch.randperm(num_images, generator=generator)
     index = index[:num_batches * batch_size] if num_batches else index
@@ -119,8 +122,9 @@ def plan_epoch(num_images: int, *, size: int, batch_size: int, min_scale: float,
     if mix_type == "cutmix":
         boxes = _sample_mix_boxes(lam, size, generator)
         lam = 1 - (boxes[:, 2:] - boxes[:, :2]).float().prod(1) / size**2
+    operations = plan_randaugment(num, generator=generator) if augment == "randaugment" else {}
     return {**plan, "mix_index": torch.cat(partners).to(torch.int16), "mix_box": boxes,
-            "mix_lam": lam.float()}
+            "mix_lam": lam.float(), **operations}
 
 
 def plan_label_epoch(num_images: int, views: dict, *, seed: int, epoch: int) -> dict:
@@ -196,7 +200,7 @@ def to_device(epoch_views: dict, device: torch.device) -> dict:
 
     One copy an epoch; `render_batch` then waits for nothing.
     """
-    return {name: value if name in ("mix_box", "mix_lam") else value.to(device)
+    return {name: value if name in ("mix_box", "mix_lam", *RANDAUGMENT_DTYPES) else value.to(device)
             for name, value in epoch_views.items()}
 
 
@@ -214,6 +218,9 @@ def render_batch(pixels: torch.Tensor, plan: dict, batch: int, *, batch_size: in
     Returns: (B, C, size, size) float32 on the images' device, channels last in memory.
     """
     part = batch_rows(batch, batch_size)
+    if "ops" in plan:
+        pixels = apply_randaugment(pixels, **{name: plan[name][part] for name in RANDAUGMENT_DTYPES},
+                                   fill=[round(255 * value) for value in mean])
     positions = sample_positions(plan["crop"][part].to(pixels.device), plan["flip"][part].to(pixels.device),
                                  size=size, side=pixels.shape[-1])
     views = torch.empty(len(pixels), pixels.shape[1], size, size, device=pixels.device,

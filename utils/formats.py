@@ -12,7 +12,8 @@ Soft labels, `<run>/fkd/<ipc>/`:
     epoch_000.pt     torch.load(path, weights_only=True, mmap=True): index (N,) int32; crop (N, 4) int16
                      pixels top, left, height, width; flip (N,) bool; mix_index (N,) int16, position within
                      its batch; mix_box (batches, 4) int16 top, left, bottom, right, end exclusive;
-                     mix_lam (batches,) float32; and the logits by --label-format (utils/label_formats.py):
+                     mix_lam (batches,) float32; ops, levels, bicubic (N, 2) with --augment randaugment
+                     (utils/randaugment.py); and the logits by --label-format (utils/label_formats.py):
                      fp16       logits (N, K) float16
                      int8       codes (N, K) uint8, low (N,) and step (N,) float32: low + step * codes
                      topk:k     values (N, k) float16 of classes (N, k) int16, rest (N,) float16: all others
@@ -29,6 +30,7 @@ import torch
 
 from utils.files import read_json, sha256_json, write_json
 from utils.label_formats import label_format
+from utils.randaugment import RANDAUGMENT_DTYPES
 from utils.runtime import versions
 
 FORMAT_VERSION = 1
@@ -191,6 +193,7 @@ def load_labels(path: Path, *, format_name: str, num_classes: int) -> dict:
     num = len(labels.get("index", ()))
     stored = label_format(format_name).tensors(num_classes)
     expected = VIEW_DTYPES | {name: dtype for name, (dtype, _) in stored.items()}
+    expected |= RANDAUGMENT_DTYPES if "ops" in labels else {}
     if dtypes != expected or any(labels[name].shape != (num, *row) for name, (_, row) in stored.items()):
         raise ValueError(f"{path}: expected the tensors {', '.join(expected)} of {num_classes} classes; "
                          f"delete it and rerun relabel")

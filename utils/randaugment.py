@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 PROBABILITY = 0.5
+RANDAUGMENT_DTYPES = {"ops": torch.int8, "levels": torch.float32, "bicubic": torch.bool}  # of a stored plan
 # Largest translation, share of the side.   Source: timm's `rand` set, whose translations are relative: the
 # `translate_const` of 117 px that DELT passes is read by none of its operations.
 TRANSLATION = 0.45

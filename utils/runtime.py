@@ -156,6 +156,12 @@ class Log:
         """Closes the file."""
         self._file.close()
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.close()
+
 
 def command_line(main: Callable) -> None:
     """Runs `main(sys.argv[1:])` and ends the process with the exit status and the one line that users see.

@@ -23,12 +23,17 @@ def cosine(step: float, steps: float, zeta: float = 1.0) -> float:
     return (1 + math.cos(math.pi * step / steps)) / 2
 
 
+def half_cosine(step: float, steps: float, zeta: float = 1.0) -> float:
+    """(1 + cos(pi step / (2 steps))) / 2, from 1 to one half.   Source: DELT's evaluation."""
+    return cosine(step, 2 * steps)
+
+
 def linear(step: float, steps: float, zeta: float = 1.0) -> float:
     """1 - step / steps.   Source: published recipe without its cosine switch; recovery-only protocol."""
     return 1 - step / steps
 
 
-SCHEDULES = {"ssrs": ssrs, "cosine": cosine, "linear": linear}
+SCHEDULES = {"ssrs": ssrs, "cosine": cosine, "linear": linear, "half-cosine": half_cosine}
 
 
 def crop_curriculum(step: float, steps: float, smallest: float) -> float:

@@ -38,6 +38,7 @@ from utils.formats import (
 )
 from utils.loading import EvaluationBatches, open_distilled, planned_images
 from utils.precision import set_precision
+from utils.protocols import ProtocolFlags, delt_batch_size, protocol_preset, protocol_record
 from utils.runtime import (
     choose_device,
     command_line,
@@ -45,6 +46,7 @@ from utils.runtime import (
     readable_time,
     seed_everything,
     set_threads,
+    versions,
     warn_once,
 )
 from utils.schedule import SCHEDULES
@@ -58,7 +60,7 @@ FROM_LABELS = "none: as the labels' manifest"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ValidateConfig(ProcessFlags, PrecisionFlags, SaveFlags, MemoryFlags, WeightFlags):
+class ValidateConfig(ProcessFlags, ProtocolFlags, PrecisionFlags, SaveFlags, MemoryFlags, WeightFlags):
     """What `python -m validate.train_FKD` takes; the defaults are the ImageNet-1K recipe."""
 
     train_dir: str = option("out/full_resnet18", "run of recover, or its syn/ folder", identity=False)
@@ -92,10 +94,11 @@ class ValidateConfig(ProcessFlags, PrecisionFlags, SaveFlags, MemoryFlags, Weigh
     adamw_weight_decay: float = option(0.01, "weight decay, on weight matrices only",
                                        source="supplement table 1a", flag="--weight-decay")
     momentum: float = option(0.9, "momentum of sgd", source="recovery-only protocol, prism.md 3")
-    schedule: Literal["ssrs", "cosine", "linear"] = option("ssrs", "learning rate per epoch",
+    schedule: Literal["ssrs", "cosine", "linear", "half-cosine"] = option("ssrs", "learning rate per epoch",
                                                            source="paper 4.4")
     zeta: float = option(2.5, "slow-down of ssrs", source="paper 4.4")
     compile: bool = option(False, "compile the student")
+    row: str = option("", "what to call this run in results.jsonl: a table's row, say", identity=False)
     seeds: tuple[int, ...] = option((0,), "one student a seed", source="paper table 1: three", identity=False)
     eval_every: int = option(10, "epochs between evaluations; the last is always evaluated", source=RECIPE)
     eval_batch_size: int | None = option(None, "real images a batch of evaluation, halved where memory does "
@@ -144,6 +147,10 @@ def settings_of_labels(config: ValidateConfig, labels: dict) -> dict:
     stored = {"epochs": labels["config"]["epochs"], "batch_size": labels["views"]["batch_size"],
               "min_scale_crops": labels["views"]["min_scale"], "mix_type": labels["views"]["mix_type"],
               "steps_per_epoch": labels["views"]["num_batches"], "ipc": labels["ipc"]}
+    if labels["config"]["label_format"] == "online":  # nothing is stored by the batch
+        own = delt_batch_size(labels["ipc"], len(labels["class_names"]), student=config.model) \
+            if config.protocol == "delt" else stored["batch_size"]
+        stored["batch_size"] = config.batch_size or own
     for name, value in stored.items():
         given = getattr(config, name)
         fewer = name == "epochs" and config.allow_fewer_epochs and given is not None and given < value
@@ -219,8 +226,9 @@ def open_labels_of(config: ValidateConfig, folder: Path | None, labels: dict | N
             "num_batches": config.steps_per_epoch})
     if labels["config"]["label_format"] != "online":
         return StoredLabels(folder, labels)
-    return OnlineLabels(labels, open_label_teachers(labels, weights=config.weights, device=device,
-                                                    weights_dir=config.weights_dir, stem=labels["stem"]))
+    teachers = open_label_teachers(labels, weights=config.weights, weights_dir=config.weights_dir,
+                                   stem=labels["stem"], device=device)
+    return OnlineLabels({**labels, "views": {**labels["views"], "batch_size": config.batch_size}}, teachers)
 
 
 def build_learner(config: ValidateConfig, *, num_classes: int, seed: int, device) -> Learner:
@@ -238,7 +246,8 @@ def build_learner(config: ValidateConfig, *, num_classes: int, seed: int, device
 
 def main(argv=None) -> dict:
     """Trains the students that are not finished; returns their summary, as written to results.json."""
-    config = parse_config(ValidateConfig, sys.argv[1:] if argv is None else argv, description=__doc__)
+    config = parse_config(ValidateConfig, sys.argv[1:] if argv is None else argv, description=__doc__,
+                          presets=protocol_preset("validate"))
     if config.loss_type in ("kl", "ce") and config.ce_weight != ValidateConfig.ce_weight:
         warn_once(f"--ce-weight has no effect with --loss-type {config.loss_type}")
     try:
@@ -248,6 +257,7 @@ def main(argv=None) -> dict:
             raise
         plan_early(config)
         return {}
+    protocol = protocol_record("validate", config)
     config = resolve(config, manifest, labels)
     entries = select_images(manifest, config.ipc)
     digest = image_set_digest(entries)
@@ -268,11 +278,15 @@ def main(argv=None) -> dict:
     images = open_distilled(run, entries, size=manifest["size"], device=device, workers=config.workers,
                             resident_gb=config.resident_gb)
     targets = torch.tensor([label for _, _, label in entries], device=device)
-    claim_folder(out, overwrite=config.overwrite, contents=("seed*", "results.json"), identity={
+    claim_folder(out, overwrite=config.overwrite, contents=("seed*", "results.json*"), identity={
         "format": "prism-students", "version": FORMAT_VERSION, "class_names": manifest["class_names"],
         "images": digest, "labels": sha256_json(read_json(label_dir / "config.json")) if labels else None,
         "config": {**identity(config), "threads": identity_threads(config.threads, device)}})
     start_process_group(device)
+    about = {"protocol": protocol, "labels_protocol": labels and labels["protocol"], "row": config.row,
+             "config": identity(config), "images": digest,
+             "labels": sha256_json(read_json(label_dir / "config.json")) if labels else None,
+             "primary": manifest["config"]["arch_name"], "versions": versions()}
     recipe = Recipe(loss_type=config.loss_type, ce_weight=config.ce_weight, temperature=config.temperature,
                     micro_batches=config.gradient_accumulation_steps, mix_type=config.mix_type,
                     batch_size=config.batch_size, size=manifest["size"], mean=manifest["mean"],
@@ -288,7 +302,7 @@ def main(argv=None) -> dict:
             learner = build_learner(config, num_classes=num_classes, seed=seed, device=device)
             folder = out / f"seed{seed}"
             journal = Journal(folder, batches, seed=seed, epochs=config.epochs, recipe=recipe,
-                              eval_every=config.eval_every) if leader else None
+                              eval_every=config.eval_every, about=about) if leader else None
             teaching = open_labels_of(config, label_dir, labels, device=device, num_images=len(entries),
                                       size=manifest["size"], seed=seed)
             train_student(learner, journal,

@@ -3,6 +3,7 @@
 M distilled images, B views in a batch, b in a micro-batch, C channels, H W pixels, K classes.
 """
 import dataclasses
+import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from utils.distributed import rank_and_world
 from utils.files import save_weights, write_atomically, write_json
 from utils.metrics import evaluate
 from utils.precision import lowered
-from utils.runtime import Log, finite_values, progress, versions
+from utils.runtime import Log, finite_values, progress
 from utils.unfinished import Unfinished
 from validate.losses import LOSSES
 
@@ -138,11 +139,13 @@ def train_epoch(learner: Learner, images, targets: torch.Tensor, epoch_views: di
 class Journal:
     """A student's log, evaluations and saved weights, below one folder.  Rank 0 alone keeps one."""
 
-    def __init__(self, folder: Path, batches, *, seed: int, epochs: int, eval_every: int, recipe: Recipe):
-        """Args: batches: of real images, to evaluate on;  eval_every: epochs between evaluations."""
+    def __init__(self, folder: Path, batches, *, seed: int, epochs: int, eval_every: int, recipe: Recipe,
+                 about: dict):
+        """Args: batches: of real images, to evaluate on;  eval_every: epochs between evaluations;
+        about: what the result says of the run beside its accuracies."""
         self._folder, self._batches, self._seed, self._recipe = folder, batches, seed, recipe
-        self._epochs, self._every, self._started = epochs, eval_every, time.perf_counter()
-        self._first, self.state = 0, {"best": {"top1": -1.0}, "last": {}}
+        self._epochs, self._every, self._about, self._started = epochs, eval_every, about, time.perf_counter()
+        self._first, self._state, self._earlier = 0, {"best": {"top1": -1.0}, "last": {}}, 0.0
         self._bar = progress(total=epochs, text=f"student, seed {seed}")
 
     def begin(self, epoch: int, state: dict | None) -> None:
@@ -150,8 +153,18 @@ class Journal:
         path = self._folder / "log.jsonl"
         rows = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         write_atomically(path, lambda file: file.write("".join(f"{row}\n" for row in rows[:epoch]).encode()))
-        self._log, self._first, self.state = Log(path), epoch, state or self.state
+        self._log, self._first = Log(path), epoch
+        if state:
+            self._state, self._earlier = state["accuracies"], state["seconds"]
         self._bar.update(epoch)
+
+    def _seconds(self) -> float:
+        """Seconds spent on this student, those of interrupted runs included."""
+        return self._earlier + time.perf_counter() - self._started
+
+    def state(self) -> dict:
+        """What `begin` goes on from."""
+        return {"accuracies": self._state, "seconds": self._seconds()}
 
     def after_epoch(self, student: nn.Module, epoch: int, loss: torch.Tensor, lr: float) -> None:
         """Logs one epoch; evaluates every so many and at the last, and keeps the best student."""
@@ -162,8 +175,8 @@ class Journal:
                             device=loss.device)
             last = {"epoch": epoch, **seen}
             row |= {"top1": seen["top1"], "top5": seen["top5"]}
-            better = seen["top1"] > self.state["best"]["top1"]
-            self.state = {"last": last, "best": last if better else self.state["best"]}
+            better = seen["top1"] > self._state["best"]["top1"]
+            self._state = {"last": last, "best": last if better else self._state["best"]}
             if better:
                 save_weights(self._folder / "student_best.pt", student)
         spent = time.perf_counter() - self._started
@@ -171,12 +184,17 @@ class Journal:
         self._bar.update()
 
     def finish(self, student: nn.Module, device: torch.device) -> None:
-        """Saves the last student, then the result that makes this seed finished."""
+        """Saves the last student, the record with its times, then the result: this seed is finished."""
         self._bar.close()
         self._log.close()
         save_weights(self._folder / "student_last.pt", student)
-        write_json(self._folder / "result.json", {
-            "seed": self._seed, **self.state, "device": device.type, "versions": versions()})
+        cuda = device.type == "cuda"
+        result = {"seed": self._seed, **self._state, "device": device.type, **self._about}
+        with Log(self._folder.parent / "results.jsonl") as log:
+            log.write(**result, wall_s=self._seconds(), world=rank_and_world()[1],
+                      device_name=torch.cuda.get_device_name(device) if cuda else platform.machine(),
+                      peak_memory_gb=torch.cuda.max_memory_allocated(device) / 1e9 if cuda else None)
+        write_json(self._folder / "result.json", result)
 
 
 def train_student(learner: Learner, journal: Journal | None, unfinished: Unfinished, *, images, targets,
@@ -195,7 +213,7 @@ def train_student(learner: Learner, journal: Journal | None, unfinished: Unfinis
 
     def after_batch():
         if unfinished.due():
-            unfinished.save({"epoch": epoch, "losses": losses, "journal": journal.state,
+            unfinished.save({"epoch": epoch, "losses": losses, "journal": journal.state(),
                              "learner": learner.state()})
 
     for epoch in range(saved["epoch"], epochs):
