@@ -222,6 +222,11 @@ class RecoverConfig(ProcessFlags, ProtocolFlags, PrecisionFlags, SaveFlags, Teac
                               iteration_period=self.iteration_period)
 
 
+def presets(given: dict) -> dict:
+    """What --dataset and --size imply, then what --protocol does."""
+    return {**dataset_preset(given), **protocol_preset("recover")(given)}
+
+
 def synthesize_batch(starts: list[torch.Tensor], targets: torch.Tensor, objective: Objective, *,
                      plans: list[UnitPlan], lr: float, betas, bounds, log_every: int, report,
                      saved: dict | None, unfinished: Unfinished):
@@ -297,9 +302,8 @@ def dry_run(config: RecoverConfig, groups) -> None:
 
 def main(argv=None) -> Path:
     """Makes every unit of this shard that is not finished; returns the run's folder."""
-    preset = protocol_preset("recover")
     config = parse_config(RecoverConfig, sys.argv[1:] if argv is None else argv, description=__doc__,
-                          presets=lambda given: {**dataset_preset(given), **preset(given)})
+                          presets=presets)
     num_chunks = -(-count_classes(config.dataset) // config.batch_size)
     groups = unit_groups(config.ipc_start, config.ipc_end, num_chunks=num_chunks,
                          slices=config.slices_per_batch)

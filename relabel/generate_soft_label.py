@@ -139,6 +139,9 @@ class RelabelConfig(ProcessFlags, ProtocolFlags, PrecisionFlags, MemoryFlags, Te
                 "mix_alpha": MIX_ALPHA[self.mix_type] if self.mix_alpha is None else self.mix_alpha}
 
 
+presets = protocol_preset("relabel")
+
+
 def epoch_bytes(num_images: int, num_classes: int, config: RelabelConfig) -> int:
     """Bytes of one epoch's file: logits and 15 bytes of view an image, and some 4 kB around them."""
     num = min(num_images, (config.steps_per_epoch or num_images) * config.batch_size)
@@ -196,7 +199,7 @@ def labels_identity(config: RelabelConfig, manifest: dict, entries: list, teache
 def main(argv=None) -> Path:
     """Writes every epoch of this shard that is not there; returns the folder of the labels."""
     config = parse_config(RelabelConfig, sys.argv[1:] if argv is None else argv, description=__doc__,
-                          presets=protocol_preset("relabel"))
+                          presets=presets)
     run = Path(config.data)
     try:
         run = run_folder(config.data, flag="--data")

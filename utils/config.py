@@ -150,9 +150,29 @@ def parse_config(cls, argv: Sequence[str], *, presets: Callable[[dict], dict] | 
              for k, v in flags.items()}
     saved = flags.pop("config", None)
     explicit = {**(_check_kinds(_read_config_file(saved, cls), cls) if saved else {}), **flags}
+    return build_config(cls, explicit, presets=presets)
+
+
+def build_config(cls, explicit: dict, *, presets: Callable[[dict], dict] | None = None):
+    """Builds `cls` from defaults, presets and explicit field values.   Raises: as `cls.__post_init__`."""
     implied = presets(explicit) if presets else {}
     names = {f.name for f in dataclasses.fields(cls)}
     return cls(**{k: v for k, v in implied.items() if k in names} | explicit)
+
+
+def flags_of(config, *, presets: Callable[[dict], dict]) -> list[str]:
+    """The words of a command line of which `parse_config` makes this config again."""
+    given = {name: getattr(config, name) for name in ("dataset", "protocol") if hasattr(config, name)}
+    implied, words = presets(given), []
+    for field in dataclasses.fields(config):
+        value, flag = getattr(config, field.name), field.name.replace("_", "-")
+        if value == implied.get(field.name, field.default):
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words += [f"--{flag}", *map(str, value if isinstance(value, tuple) else (value,))]
+    return words
 
 
 def identity(config) -> dict:

@@ -1,9 +1,28 @@
-"""What validate reports: results of several seeds as mean and spread."""
+"""What validate reports: mean and spread over seeds, tables beside the paper's, two runs' difference.
+
+    python -m validate.results A B        A, B: folders of students (--output-dir), compared seed by seed
+
+Accuracies are of the last epoch, in percent; the best epoch stands beside, never instead.
+"""
+import csv
+import io
+import sys
 from pathlib import Path
 
 from utils.files import read_json, write_json
 from utils.metrics import mean_and_std
-from utils.runtime import say
+from utils.runtime import command_line, say
+
+# 97.5 % quantiles of Student's t by degrees of freedom; above 30 the normal's.
+T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145,
+         2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048,
+         2.045, 2.042)
+COLUMNS = ("row", "IPC", "student", "protocol", "top-1", "n", "best epoch", "paper", "difference")
+
+
+def read_results(folder: Path) -> list[dict]:
+    """The finished seeds of a folder of students, by seed."""
+    return sorted((read_json(path) for path in folder.glob("seed*/result.json")), key=lambda r: r["seed"])
 
 
 def summarize(results: list[dict]) -> dict:
@@ -18,11 +37,126 @@ def summarize(results: list[dict]) -> dict:
 
 def report(folder: Path) -> dict:
     """Summarizes all finished seeds of a folder, writes results.json and says the accuracy."""
-    results = [read_json(path) for path in folder.glob("seed*/result.json")]
-    summary = summarize(sorted(results, key=lambda result: result["seed"]))
+    summary = summarize(read_results(folder))
     write_json(folder / "results.json", summary)
     top1, n = summary["last_top1"], summary["n"]
     spread = f" +- {top1['std']:.2%}" if n > 1 else ""
     say(f"{folder}: top-1 {top1['mean']:.2%}{spread} at the last epoch (n = {n} student seeds), "
         f"best epoch {summary['best_top1']['mean']:.2%}")
     return summary
+
+
+# ---------------------------------------------------------------- tables beside the paper's
+
+def figure(mean: float | None, std: float | None = None) -> str:
+    """A figure in percent with its spread; a dash where there is none."""
+    return "-" if mean is None else f"{mean:.1f}" + ("" if std is None else f" +- {std:.1f}")
+
+
+def table_row(entry: dict, *, comparable: bool) -> dict[str, str]:
+    """One row, column -> text.
+
+    Args: entry: key, label, ipc, model, protocol, paper, paper_std, wanted, folders;
+          comparable: whether the paper's figure is of this data set, and a difference means something.
+    """
+    results = [result for folder in entry["folders"] for result in read_results(folder)]
+    row = {"row": f"{entry['key']}: {entry['label']}", "IPC": str(entry["ipc"]), "student": entry["model"],
+           "protocol": entry["protocol"], "top-1": "-", "n": f"0 of {entry['wanted']}, not run",
+           "best epoch": "-", "paper": figure(entry["paper"], entry["paper_std"]), "difference": "-"}
+    if not results:
+        return row
+    (last, spread), (best, _) = (mean_and_std(100 * result[epoch]["top1"] for result in results)
+                                 for epoch in ("last", "best"))
+    complete = len(results) >= entry["wanted"]
+    row |= {"top-1": figure(last, spread if len(results) > 1 else None), "best epoch": figure(best),
+            "n": str(len(results)) if complete else f"{len(results)} of {entry['wanted']}, incomplete"}
+    if comparable and entry["paper"] is not None:
+        row["difference"] = f"{last - entry['paper']:+.1f}"
+    return row
+
+
+def tables(entries: list[dict], *, dataset: str) -> dict[str, str]:
+    """One table as Markdown, CSV and LaTeX: ending -> text.   Args: entries: as `table_row` takes them."""
+    comparable = dataset == "imagenet-1k"
+    rows = [table_row(entry, comparable=comparable) for entry in entries]
+    heads = [name if name != "paper" or comparable else "paper, on ImageNet-1K" for name in COLUMNS]
+    note = (f"Data set: {dataset}. Top-1 in percent at the last epoch, mean +- standard deviation (n - 1) "
+            f"over n students (seeds, and draws of images and labels).")
+    if not comparable:
+        note += " The paper's figures are of ImageNet-1K: no difference to them is taken."
+    markdown = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"] + [
+        "| " + " | ".join(row[name] for name in COLUMNS) + " |" for row in rows]
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerows([heads, *([row[name] for name in COLUMNS] for row in rows)])
+    latex = [r"\begin{tabular}{" + "l" * len(heads) + "}", " & ".join(map(_tex, heads)) + r" \\ \hline"] + [
+        " & ".join(_tex(row[name]) for name in COLUMNS) + r" \\" for row in rows] + [r"\end{tabular}"]
+    return {"md": f"{note}\n\n" + "\n".join(markdown) + "\n", "csv": lines.getvalue(),
+            "tex": f"% {note}\n" + "\n".join(latex) + "\n"}
+
+
+def _tex(text: str) -> str:
+    for plain, escaped in (("\\", ""), ("&", r"\&"), ("%", r"\%"), ("_", r"\_"), ("#", r"\#"),
+                           ("+-", r"$\pm$"), ("$\\phi$", "phi"), ("^", "")):
+        text = text.replace(plain, escaped)
+    return text
+
+
+# ---------------------------------------------------------------- did it help?
+
+def paired_difference(a: list[dict], b: list[dict]) -> dict:
+    """B - A over their common seeds, in points: mean, standard error, 95 % interval (Student's t), n.
+
+    Raises: ValueError with fewer than two common seeds, of whose spread nothing is known.
+    """
+    mine, theirs = ({r["seed"]: 100 * r["last"]["top1"] for r in results} for results in (a, b))
+    seeds = sorted(mine.keys() & theirs.keys())
+    if len(seeds) < 2:
+        raise ValueError(f"the runs share {len(seeds)} finished seeds ({sorted(mine)} and {sorted(theirs)}); "
+                         f"a difference needs two or more: run validate with the same --seeds 0 1 2")
+    differences = [theirs[seed] - mine[seed] for seed in seeds]
+    mean, std = mean_and_std(differences)
+    error = std / len(seeds) ** 0.5
+    half = error * (T_975[len(seeds) - 2] if len(seeds) - 2 < len(T_975) else 1.96)
+    return {"mean": mean, "standard_error": error, "interval": (mean - half, mean + half), "n": len(seeds),
+            "seeds": seeds, "each": differences}
+
+
+def config_differences(a: dict, b: dict) -> list[str]:
+    """In what two results' settings differ: "name: value in A -> value in B"."""
+    names = sorted(a["config"].keys() | b["config"].keys())
+    rows = [f"{name}: {a['config'].get(name)} -> {b['config'].get(name)}" for name in names
+            if a["config"].get(name) != b["config"].get(name)]
+    rows += [f"{name}: others" for name in ("images", "labels") if a.get(name) != b.get(name)]
+    return rows
+
+
+def main(argv=None) -> dict:
+    """Prints the paired difference of two runs, and in what they differ."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] in ("-h", "--help") or len(argv) != 2:
+        if argv and argv[0] in ("-h", "--help"):
+            print(__doc__)
+            return {}
+        raise ValueError(f"expected two folders of students, got {len(argv)}: python -m validate.results A B")
+    runs = [read_results(Path(folder)) for folder in argv]
+    for folder, found in zip(argv, runs, strict=True):
+        if not found:
+            raise ValueError(f"{folder}: no finished students there (seed*/result.json); run validate first")
+    found = paired_difference(*runs)
+    for name, folder, results in zip("AB", argv, runs, strict=True):
+        mean, std = mean_and_std(100 * result["last"]["top1"] for result in results)
+        print(f"{name}  {figure(mean, std)}  (n = {len(results)})  {folder}, protocol "
+              f"{results[0]['protocol']['name']}")
+    low, high = found["interval"]
+    verdict = "decided" if low > 0 or high < 0 else "not decided: the interval holds 0"
+    print(f"B - A  {found['mean']:+.2f} points, standard error {found['standard_error']:.2f}, 95 % interval "
+          f"{low:+.2f} to {high:+.2f} over {found['n']} common seeds: {verdict}")
+    print("they differ in  " + ("; ".join(config_differences(runs[0][0], runs[1][0])) or "nothing recorded"))
+    print("Seeds are students on given images and labels: the spread over image sets is not in this interval "
+          "(scripts/reproduce.sh --draws redraws them).")
+    return found
+
+
+if __name__ == "__main__":
+    command_line(main)

@@ -137,6 +137,9 @@ class ValidateConfig(ProcessFlags, ProtocolFlags, PrecisionFlags, SaveFlags, Mem
         model_spec(self.model)
 
 
+presets = protocol_preset("validate")
+
+
 def settings_of_labels(config: ValidateConfig, labels: dict) -> dict:
     """Epochs, batch size and views as the labels fix them; a flag that differs is an error.
 
@@ -247,7 +250,7 @@ def build_learner(config: ValidateConfig, *, num_classes: int, seed: int, device
 def main(argv=None) -> dict:
     """Trains the students that are not finished; returns their summary, as written to results.json."""
     config = parse_config(ValidateConfig, sys.argv[1:] if argv is None else argv, description=__doc__,
-                          presets=protocol_preset("validate"))
+                          presets=presets)
     if config.loss_type in ("kl", "ce") and config.ce_weight != ValidateConfig.ce_weight:
         warn_once(f"--ce-weight has no effect with --loss-type {config.loss_type}")
     try:

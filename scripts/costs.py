@@ -1,0 +1,108 @@
+"""What a row costs, counted before it runs: images, iterations, FLOPs, bytes, and hours at a stated rate.
+
+FLOPs are counted by torch's FLOP counter on the networks themselves, without data or weights: two for a
+multiply-add, convolutions and matrix products only.
+"""
+import dataclasses
+import functools
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from models.registry import build_model, names_with_batchnorm
+from recover.selection import plan_selection
+from recover.units import predicted_bytes
+from relabel.generate_soft_label import epoch_bytes
+from scripts.plans import Plan
+from utils.files import readable
+from utils.runtime import readable_time
+from validate.train_FKD import student_bytes
+
+INDICES, ITERATIONS = 32, 64  # whose drawn teachers are counted; more are taken to be like them
+VAL_IMAGES = {"imagenet-1k": 50000, "cifar10": 10000, "digits": 450}
+
+
+@functools.cache
+def network_flops(name: str, *, num_classes: int, size: int, stem: str, kind: str) -> int:
+    """FLOPs of one image through a network.
+
+    Args: kind: forward;  input, forward and the gradient of the image (recover);  train, forward and the
+          gradients of weights and features (validate).
+    """
+    with torch.device("meta"):
+        model, images = build_model(name, num_classes=num_classes, stem=stem), torch.empty(2, 3, size, size)
+    model.requires_grad_(kind == "train").train(kind == "train")
+    images.requires_grad_(kind == "input")
+    counter = FlopCounterMode(display=False)
+    with counter, torch.set_grad_enabled(kind != "forward"):
+        logits = model(images)
+        if kind != "forward":
+            logits.sum().backward()
+    return counter.get_total_flops() // 2
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Counts of one row; FLOPs of each stage, bytes of each folder."""
+
+    images: int
+    iterations: int
+    teachers: float
+    recover_flops: float
+    relabel_flops: float
+    validate_flops: float
+    image_bytes: int
+    label_bytes: int
+    student_bytes: int
+
+    @property
+    def flops(self) -> float:
+        """Of all three stages."""
+        return self.recover_flops + self.relabel_flops + self.validate_flops
+
+
+def count_cost(plan: Plan, dataset: str) -> Cost:
+    """Counts a plan, as if nothing of it were done."""
+    config, images = plan.recover, plan.ipc * plan.num_classes
+    about = {"num_classes": plan.num_classes, "size": config.size, "stem": config.stem}
+    with_bn = names_with_batchnorm(config.all_teachers, stem=config.stem)
+    seen, flops, networks = 0, 0, 0
+    for ipc_id in range(min(plan.ipc, INDICES)):
+        sample = min(config.iterations_of(ipc_id), 1 if config.selection == "pre" else ITERATIONS)
+        draws = plan_selection(config.seed, ipc_id, 0, sample, **config.unit_laws(ipc_id, with_bn)["draw"])
+        for draw in draws:
+            share = config.iterations_of(ipc_id) / sample
+            seen, networks = seen + share, networks + share * len(draw.names)
+            flops += share * sum(network_flops(name, kind="input", **about) for name in draw.names)
+    groups = sum(config.iterations_of(ipc_id) for ipc_id in range(plan.ipc))
+    chunks = -(-plan.num_classes // config.batch_size)
+    epochs = plan.relabel.epochs if plan.relabel else plan.validate.epochs
+    views = images * epochs
+    label_views, label_bytes, per_view = 0, 0, 0
+    if plan.relabel:
+        per_view = sum(network_flops(name, kind="forward", **about) for name in plan.relabel.teacher_names)
+        label_views = images * plan.num_label_files()
+        label_bytes = plan.num_label_files() * epoch_bytes(
+            images, plan.num_classes, dataclasses.replace(plan.relabel, batch_size=50))
+    model, seeds = plan.validate.model, len(plan.validate.seeds)
+    online = seeds * views * per_view if plan.relabel and not label_views else 0
+    evaluations = -(-epochs // plan.validate.eval_every) + 1
+    student = network_flops(model, kind="train", **about) * views + evaluations * VAL_IMAGES[dataset] \
+        * network_flops(model, kind="forward", **about)
+    return Cost(
+        images=images, iterations=groups * chunks, teachers=networks / seen if seen else 0.0,
+        recover_flops=flops / seen * groups * plan.num_classes if seen else 0.0,
+        relabel_flops=label_views * per_view, validate_flops=seeds * student + online,
+        image_bytes=predicted_bytes(images, size=config.size, **config.encoding), label_bytes=label_bytes,
+        student_bytes=student_bytes(dataclasses.replace(plan.validate, stem=config.stem), plan.num_classes,
+                                    seeds))
+
+
+def describe_cost(cost: Cost, *, tflops: float) -> str:
+    """One line of what a row costs.   Args: tflops: sustained rate of a device [TFLOP/s], 0 for none."""
+    stages = " + ".join(f"{flops / 1e15:.3g}" for flops in (cost.recover_flops, cost.relabel_flops,
+                                                            cost.validate_flops))
+    hours = f", {readable_time(cost.flops / tflops / 1e12)} at {tflops:g} TFLOP/s" if tflops else ""
+    return (f"{cost.images} images, {cost.iterations} iterations of {cost.teachers:.1f} networks; PFLOPs of "
+            f"recover + relabel + validate: {stages}{hours}; images {readable(cost.image_bytes)}, labels "
+            f"{readable(cost.label_bytes)}, students {readable(cost.student_bytes)}")

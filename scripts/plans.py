@@ -1,0 +1,198 @@
+"""From a row of the matrix to commands: its settings, the folders that rows with equal work share, its state.
+
+    <out>/<data set>/images_<digest>/              a run of recover, whatever its IPC
+        labels_<digest>/<ipc>/                     labels of it
+        students_<digest>/seed0/result.json        students on them
+Digests are of the settings: rows that differ only in validation share images and labels.
+"""
+import dataclasses
+from pathlib import Path
+
+from recover import data_synthesis
+from relabel import generate_soft_label
+from scripts.matrix import ROWS, TABLES, Row
+from scripts.small_recipes import RECIPES, Recipe
+from utils.config import build_config, flags_of, identity
+from utils.data import count_classes
+from utils.files import sha256_json
+from utils.formats import label_files, label_path, unit_path
+from utils.protocols import PROTOCOLS
+from validate import train_FKD
+
+BY_KEY = {row.key: row for row in ROWS}
+CHAIN_TABLES = ("3a", "3b", "3c", "3d", "3e", "3f", "final", "s3", "s4")
+CONFIGS = {"recover": (data_synthesis.RecoverConfig, data_synthesis.presets),
+           "relabel": (generate_soft_label.RelabelConfig, generate_soft_label.presets),
+           "validate": (train_FKD.ValidateConfig, train_FKD.presets)}
+STAGES = tuple(CONFIGS)
+# Defaults that a recipe scales too, where nobody says them.
+SCALED = {"recover": ("iteration", "iteration_step", "batch_size", "arch_name", "pool"),
+          "relabel": ("epochs", "arch_name", "pool"), "validate": ("model",)}
+
+
+def select_rows(words: list[str]) -> list[Row]:
+    """The rows that TABLE [ROW ...] names: a whole table (3 is 3a to 3f), or some of its rows; none is all.
+
+    Raises: ValueError listing what there is.
+    """
+    if not words:
+        return list(ROWS)
+    table, names = words[0], words[1:]
+    rows = [row for row in ROWS if row.table == table or (table == "3" and row.table[0] == "3")]
+    if not rows:
+        raise ValueError(f"no table {table!r}; expected one of {', '.join(TABLES)}")
+    known = {row.key.split("/")[1]: row for row in rows}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(f"no row {unknown[0]!r} in table {table}; expected some of {', '.join(known)}")
+    return [known[name] for name in names] if names else rows
+
+
+def lineage(row: Row) -> list[Row]:
+    """A row and its ancestors, the oldest first."""
+    return ([] if not row.inherits else lineage(BY_KEY[row.inherits])) + [row]
+
+
+def row_settings(row: Row, *, origin: str) -> dict[str, dict]:
+    """Stage -> what the row says of it, "protocol" included.
+
+    Args: origin: `chain`, the state that the row inherits; `final`, the published recipe with only what the
+          row's own table varies (tables 3a to 3f and the supplement's; elsewhere the same).
+    """
+    members = lineage(row)
+    if origin == "final" and row.table in CHAIN_TABLES:
+        members = [member for member in members if member.table == row.table]
+    settings = {stage: {"protocol": row.protocol} for stage in STAGES}
+    for member in members:
+        for stage in STAGES:
+            settings[stage] |= getattr(member, stage)
+    return settings
+
+
+def fit(stage: str, values: dict, recipe: Recipe) -> dict:
+    """Settings in ImageNet-1K's units, scaled by a recipe.   Raises: ValueError for a network it lacks."""
+    def network(name):
+        if not recipe.networks.get(name, name):
+            raise ValueError(f"{name}, which has no counterpart on this data set")
+        return recipe.networks.get(name, name)
+    factors = {"iteration": recipe.iterations, "iteration_step": recipe.iterations, "epochs": recipe.epochs}
+    if stage == "recover":
+        factors["batch_size"] = recipe.chunk
+    fitted = dict(values)
+    for name, value in values.items():
+        if name in ("arch_name", "model"):
+            fitted[name] = network(value)
+        elif name == "pool":
+            fitted[name] = tuple(dict.fromkeys(map(network, value)))
+        elif name in factors and value:
+            fitted[name] = max(1, round(value * factors[name]))
+    return fitted
+
+
+def stage_values(stage: str, settings: dict, recipe: Recipe) -> dict:
+    """All values that a stage is given: the recipe's, below the protocol's and the row's, scaled."""
+    config = CONFIGS[stage][0]
+    defaults = {f.name: f.default for f in dataclasses.fields(config) if f.name in SCALED[stage]}
+    said = PROTOCOLS[stage].get(settings["protocol"], {}) | settings
+    return getattr(recipe, stage) | fit(stage, defaults | said, recipe)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One row on one data set: the config of each stage (relabel's None for hard labels), and its places."""
+
+    row: Row
+    ipc: int
+    recover: data_synthesis.RecoverConfig
+    relabel: generate_soft_label.RelabelConfig | None
+    validate: train_FKD.ValidateConfig
+    num_classes: int
+
+    @property
+    def run(self) -> Path:
+        """The run of recover."""
+        return self.recover.run
+
+    @property
+    def labels(self) -> Path | None:
+        """The folder of labels."""
+        return self.relabel and Path(self.relabel.fkd_path) / str(self.ipc)
+
+    @property
+    def students(self) -> Path:
+        """The folder of students."""
+        return Path(self.validate.output_dir)
+
+    def state(self) -> tuple[int, int, int]:
+        """Finished units of recover, epochs of labels, students."""
+        labels = [label_path(self.labels, epoch) for epoch in range(self.num_label_files())]
+        students = [self.students / f"seed{seed}" / "result.json" for seed in self.validate.seeds]
+        return tuple(sum(path.is_file() for path in paths)
+                     for paths in ([unit_path(self.run, *unit) for unit in self.units()], labels, students))
+
+    def units(self) -> list[tuple[int, int]]:
+        """All units of recover, (IPC index, chunk)."""
+        return [(i, chunk) for i in range(self.ipc)
+                for chunk in range(-(-self.num_classes // self.recover.batch_size))]
+
+    def num_label_files(self) -> int:
+        """Epochs of labels that are stored."""
+        return label_files(self.relabel.label_format, self.relabel.pool_epochs) if self.relabel else 0
+
+
+def describe_state(plan: Plan) -> str:
+    """done, partial (what there is), or missing."""
+    done, total = plan.state(), (len(plan.units()), plan.num_label_files(), len(plan.validate.seeds))
+    if done[2] == total[2]:
+        return "done"
+    if not any(done):
+        return "missing"
+    return "partial: " + ", ".join(f"{a} of {b} {what}" for a, b, what in zip(
+        done, total, ("units", "label epochs", "students"), strict=True) if b)
+
+
+def plan_row(row: Row, *, dataset: str, origin: str, out: Path, places: dict[str, dict], ipc: int = 0,
+             draw: int = 0, seeds: tuple = ()) -> Plan:
+    """The configs of a row's three stages.
+
+    Args:   dataset: of RECIPES;  origin: as `row_settings`;  places: stage -> fields that name places or
+            devices;  ipc: instead of the row's;  draw: seed of images and labels;  seeds: of students.
+    Raises: ValueError for a row that cannot run here, saying what it needs.
+    """
+    if row.needs:
+        raise ValueError(f"needs {row.needs}")
+    recipe, settings = RECIPES[dataset], row_settings(row, origin=origin)
+    ipc, base = ipc or recipe.ipc.get(row.ipc, row.ipc), out / dataset
+    values = {stage: stage_values(stage, settings[stage], recipe) | places[stage] for stage in STAGES}
+    if not values["recover"]["iteration"]:
+        values["recover"]["init"] = "real"  # rows of real images
+    recover = _build("recover", values["recover"], dataset=dataset, seed=draw, ipc_end=ipc,
+                     syn_data_path=str(base))
+    run = base / f"images_{_digest(recover)}"
+    recover = dataclasses.replace(recover, exp_name=run.name)
+    relabel, labels = None, {}
+    if settings["validate"]["protocol"] != "recovery-only":
+        relabel = _build("relabel", values["relabel"], data=str(run), ipc=ipc, seed=draw)
+        relabel = dataclasses.replace(relabel, fkd_path=str(run / f"labels_{_digest(relabel)}"))
+        labels = {"fkd_path": f"{relabel.fkd_path}/{ipc}"}
+    validate = _build("validate", values["validate"] | ({"seeds": seeds} if seeds else {}) | labels,
+                      train_dir=str(run), ipc=ipc, row=row.key)
+    name = sha256_json([_digest(validate), ipc, labels])[:8]
+    validate = dataclasses.replace(validate, output_dir=str(run / f"students_{name}"))
+    return Plan(row=row, ipc=ipc, recover=recover, relabel=relabel, validate=validate,
+                num_classes=count_classes(dataset))
+
+
+def _build(stage: str, values: dict, **own):
+    config, presets = CONFIGS[stage]
+    return build_config(config, values | own, presets=presets)
+
+
+def _digest(config) -> str:
+    """Eight hexadecimal digits of what a config changes in what is written, whatever its IPC."""
+    return sha256_json({name: value for name, value in identity(config).items() if name != "ipc"})[:8]
+
+
+def words_of(stage: str, config) -> list[str]:
+    """The flags with which a stage's command makes this config."""
+    return flags_of(config, presets=CONFIGS[stage][1])

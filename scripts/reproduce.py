@@ -1,0 +1,186 @@
+"""Any row of the paper's tables with one command: runs what is missing of it, and shows the paper's figure.
+
+    scripts/reproduce.sh --list                      every row and its state
+    scripts/reproduce.sh 1 prism-r18-10              one row of table 1, through the three stages
+    scripts/reproduce.sh 3a --dataset digits         a table, same code, on handwritten digits
+    scripts/reproduce.sh 1 --dry-run                 what it would cost
+
+Rows that share images or labels share the work; a rerun goes on where it stopped.  Rows: scripts/matrix.py.
+"""
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Literal
+
+from models import train_teachers
+from recover import data_synthesis
+from relabel import generate_soft_label
+from scripts.costs import count_cost, describe_cost
+from scripts.matrix import TABLES, Row
+from scripts.plans import Plan, describe_state, plan_row, select_rows, words_of
+from scripts.small_recipes import RECIPES
+from utils.config import option, parse_config, require
+from utils.data import DATASETS
+from utils.files import write_atomically
+from utils.runtime import command_line, say
+from validate import results, train_FKD
+
+MAINS = {"recover": data_synthesis.main, "relabel": generate_soft_label.main, "validate": train_FKD.main}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReproduceConfig:
+    """What `scripts/reproduce.sh [TABLE [ROW ...]]` takes."""
+
+    dataset: Literal["imagenet-1k", "cifar10", "digits"] = option("imagenet-1k", "whose base recipe to use")
+    out: str = option("out", "folder of everything that is made")
+    train_data_path: str = option("", "real training data, holding train/ (digits need none)")
+    val_dir: str = option("", "real test data; none: --train-data-path")
+    weights_dir: str = option("", "teachers' weights; none: torchvision's, or trained here if data are small")
+    origin: Literal["chain", "final"] = option(
+        "chain", "tables 3 and s: the state that a row inherits, or the published recipe", flag="--from")
+    ipc: int = option(0, "images per class instead of the row's (tables 2, s5, s6: IPC of about 1200)")
+    draws: int = option(1, "redraw images, labels and small teachers so often")
+    seeds: tuple[int, ...] = option((), "student seeds instead of the row's")
+    device: str = option("auto", "auto, cpu, cuda, ...")
+    threads: int = option(0, "CPU threads; 0 = all cores")
+    tflops: float = option(0.0, "sustained rate of a device [TFLOP/s], to print hours")
+    list: bool = option(False, "print the rows with their state")
+    dry_run: bool = option(False, "print what would run, and its cost")
+
+    def __post_init__(self):
+        require(self.ipc >= 0, f"--ipc must be >= 0, got {self.ipc}")
+        require(self.draws > 0, f"--draws must be > 0, got {self.draws}")
+        require(self.tflops >= 0, f"--tflops must be >= 0, got {self.tflops}")
+
+    def teachers_dir(self, draw: int) -> str:
+        """Where the teachers' weights are, or will be."""
+        small = Path(self.out, self.dataset, f"teachers{draw}") if RECIPES[self.dataset].teachers else ""
+        return self.weights_dir or str(small)
+
+    def plan(self, row: Row, draw: int) -> Plan:
+        """A row's plan.   Raises: ValueError where it cannot run."""
+        common = {"device": self.device, "threads": self.threads, "weights_dir": self.teachers_dir(draw)}
+        val = {"val_dir": self.val_dir or self.train_data_path}
+        places = {"recover": common | {"train_data_path": self.train_data_path}, "relabel": common | val,
+                  "validate": common | val}
+        return plan_row(row, dataset=self.dataset, origin=self.origin, out=Path(self.out), places=places,
+                        ipc=self.ipc, draw=draw, seeds=self.seeds)
+
+
+def plans_of(config: ReproduceConfig, rows: list[Row]) -> dict[str, list[Plan] | str]:
+    """Key -> one plan a draw, or why the row cannot run here."""
+    plans = {}
+    for row in rows:
+        try:
+            plans[row.key] = [config.plan(row, draw) for draw in range(config.draws)]
+        except ValueError as error:
+            plans[row.key] = str(error)
+    return plans
+
+
+def list_rows(config: ReproduceConfig, rows: list[Row]) -> None:
+    """Prints every row: key, the paper's words and figure, state."""
+    for row, plans in zip(rows, plans_of(config, rows).values(), strict=True):
+        figure = results.figure(row.paper, row.std)
+        state = plans if isinstance(plans, str) else "; ".join(dict.fromkeys(map(describe_state, plans)))
+        print(f"{row.key:<32} {figure:>12}  {state:<10} {row.label}")
+
+
+def print_plans(config: ReproduceConfig, rows: list[Row]) -> None:
+    """Prints each row's state, settings, open questions and cost, and the cost of all, shared work once."""
+    total, counted = 0.0, set()
+    for row, plans in zip(rows, plans_of(config, rows).values(), strict=True):
+        if isinstance(plans, str):
+            print(f"\n{row.key}: {row.label}: {plans}")
+            continue
+        print(f"\n{row.key}: {row.label}, the paper's {results.figure(row.paper, row.std)} ({row.source})")
+        for draw, plan in enumerate(plans):
+            cost = count_cost(plan, config.dataset)
+            print(f"  draw {draw}: {describe_state(plan)}; {describe_cost(cost, tflops=config.tflops)}")
+            for place, flops in ((plan.run / str(plan.ipc), cost.recover_flops),
+                                 (plan.labels, cost.relabel_flops), (plan.students, cost.validate_flops)):
+                total += 0 if place in counted else flops
+                counted.add(place)
+        for stage in MAINS:
+            own = getattr(plans[0], stage)
+            print(f"  {stage:<9} " + (" ".join(words_of(stage, own)) if own else "none: hard labels"))
+        for question in row.unknown:
+            print(f"  unknown   {question}")
+        if row.cost:
+            print(f"  cost      {row.cost}")
+    hours = f", {total / config.tflops / 3.6e15:.1f} h at {config.tflops:g} TFLOP/s" if config.tflops else ""
+    print(f"\nall {len(rows)} rows, shared work once: {total / 1e15:.4g} PFLOPs{hours}")
+
+
+def make_teachers(config: ReproduceConfig, draw: int) -> None:
+    """Trains a small data set's teachers, if the recipe says how and they are not given."""
+    recipe = RECIPES[config.dataset]
+    if config.weights_dir or not recipe.teachers:
+        return
+    words = [word for name, value in recipe.teachers.items()
+             for word in (f"--{name.replace('_', '-')}", value)]
+    train_teachers.main([str(word) for word in (
+        "--dataset", config.dataset, "--train-data-path", config.train_data_path, "--val-dir", config.val_dir,
+        "--output-dir", config.teachers_dir(draw), "--models", *sorted(set(recipe.networks.values()) - {""}),
+        "--seed", draw, "--device", config.device, "--threads", config.threads, *words)])
+
+
+def run_rows(config: ReproduceConfig, rows: list[Row]) -> None:
+    """Runs what is missing of every row that can run, draw by draw; shared work is found done."""
+    for draw in range(config.draws):
+        make_teachers(config, draw)
+        for row, plans in zip(rows, plans_of(config, rows).values(), strict=True):
+            if isinstance(plans, str):
+                say(f"{row.key} is left out: it {plans}")
+                continue
+            plan = plans[draw]
+            say(f"{row.key}, draw {draw}: {row.label} ({describe_state(plan)})")
+            for stage in MAINS if describe_state(plan) != "done" else ():
+                if getattr(plan, stage):
+                    MAINS[stage](words_of(stage, getattr(plan, stage)))
+
+
+def entries_of(config: ReproduceConfig, rows: list[Row]) -> list[dict]:
+    """What `validate.results` makes tables of: each row's words, figure, folders of students, and state."""
+    entries = []
+    for row, plans in zip(rows, plans_of(config, rows).values(), strict=True):
+        if not isinstance(plans, str):
+            wanted = len(plans) * len(plans[0].validate.seeds)
+            entries.append({"table": row.table, "key": row.key, "label": row.label, "paper": row.paper,
+                            "paper_std": row.std, "protocol": row.protocol, "wanted": wanted,
+                            "ipc": plans[0].ipc, "model": plans[0].validate.model,
+                            "folders": [plan.students for plan in plans]})
+    return entries
+
+
+def main(argv=None) -> list[dict]:
+    """Runs, lists or plans rows; returns the entries of the table that it writes."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    words = []
+    while argv and not argv[0].startswith("-"):
+        words.append(argv.pop(0))
+    config = parse_config(ReproduceConfig, argv, description=__doc__)
+    rows = select_rows(words)
+    if config.list:
+        list_rows(config, rows)
+        return []
+    if config.dry_run:
+        print_plans(config, rows)
+        return []
+    require(bool(words), f"say which table, and perhaps rows: {', '.join(TABLES)} (--list shows them)")
+    spec = DATASETS[config.dataset]
+    require(config.train_data_path or config.dataset == "digits" or spec.open_split is not None,
+            f"--dataset {config.dataset} needs --train-data-path, the folder that holds train/ and val/")
+    run_rows(config, rows)
+    entries, name = entries_of(config, rows), "-".join(words)
+    for ending, text in results.tables(entries, dataset=config.dataset).items():
+        write_atomically(Path(config.out, config.dataset, "tables", f"{name}.{ending}"),
+                         lambda file, text=text: file.write(text.encode()))
+    print(results.tables(entries, dataset=config.dataset)["md"])
+    say(f"tables {name}.md, .csv, .tex and records are in {Path(config.out, config.dataset, 'tables')}")
+    return entries
+
+
+if __name__ == "__main__":
+    command_line(main)

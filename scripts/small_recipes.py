@@ -1,0 +1,52 @@
+"""Base recipes by data set: the same rows of scripts/matrix.py at a size that fits.
+
+A recipe's settings lie below the protocol's and the row's, and what a row says in ImageNet-1K's units is
+scaled: iterations, epochs, classes a chunk, networks.  Sources: demo-sized budgets are ours.
+"""
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What a data set changes below every row.
+
+    networks: name in the matrix -> name here, "" = there is none;  iterations, epochs, chunk: factors on
+    those settings;  ipc: images per class of rows whose own are out of reach;  recover, relabel, validate:
+    settings below the protocol's;  teachers: of models.train_teachers, where there are no public weights.
+    """
+
+    networks: dict[str, str] = dataclasses.field(default_factory=dict)
+    iterations: float = 1.0
+    epochs: float = 1.0
+    chunk: float = 1.0
+    ipc: dict[int, int] = dataclasses.field(default_factory=dict)
+    recover: dict = dataclasses.field(default_factory=dict)
+    relabel: dict = dataclasses.field(default_factory=dict)
+    validate: dict = dataclasses.field(default_factory=dict)
+    teachers: dict = dataclasses.field(default_factory=dict)
+
+
+NARROW = {"resnet18": "narrow_resnet", "mobilenet_v2": "narrow_mobilenet",
+          "efficientnet_b0": "narrow_efficientnet", "shufflenet_v2_x0_5": "narrow_shufflenet",
+          "alexnet": "narrow_alexnet", "resnet34": "narrow_plain", "resnet50": "narrow_plain",
+          "shufflenet_v2_x1_0": "narrow_shufflenet", "mnasnet1_0": "narrow_mobilenet",
+          "resnet101": "", "convnext_tiny": "", "vit_b_16": "", "swin_t": ""}
+THREE_SEEDS = (0, 1, 2)
+
+RECIPES = {
+    "imagenet-1k": Recipe(),
+    # The demo's budgets; crops below half a digit show no digit.
+    "digits": Recipe(
+        networks=NARROW, iterations=150 / 4000, epochs=1 / 3, chunk=0.1, ipc={1300: 10, 50: 20, 100: 40},
+        recover={"lr": 0.1, "r_bn": 0.3, "init": "noise", "min_scale_crops": 0.5, "log_every": 50},
+        relabel={"min_scale_crops": 0.5},
+        validate={"min_scale_crops": 0.5, "gradient_accumulation_steps": 1, "eval_every": 100,
+                  "seeds": THREE_SEEDS},
+        teachers={"epochs": 8, "batch_size": 64, "optimizer": "adamw", "lr": 0.005, "min_scale_crops": 0.5}),
+    # Teachers and iterations as a 30-minute loan of a GPU allows; real starting points (prism.md 2).
+    "cifar10": Recipe(
+        networks=NARROW, iterations=1000 / 4000, epochs=1.0, chunk=0.1, ipc={1300: 50},
+        recover={"r_bn": 0.1, "log_every": 100}, validate={"seeds": THREE_SEEDS, "eval_every": 50},
+        teachers={"epochs": 30, "batch_size": 128, "optimizer": "adamw", "lr": 0.005,
+                  "min_scale_crops": 0.5}),
+}
