@@ -63,11 +63,21 @@ MODELS = {
 }
 
 
+TWO_HEADED = ("googlenet", "inception_v3")  # in training they return auxiliary logits too
+
+
 def model_spec(name: str) -> ModelSpec:
-    """The entry of a network.   Raises: ValueError listing the known names."""
-    if name not in MODELS:
-        raise ValueError(f"unknown network {name!r}; expected one of {', '.join(MODELS)}")
-    return MODELS[name]
+    """The entry of a network: of MODELS, or any other image classifier that torchvision has by that name.
+
+    Raises: ValueError listing the known names.
+    """
+    if name in MODELS:
+        return MODELS[name]
+    if name in tv.list_models(module=tv) and name not in TWO_HEADED:
+        weights = tv.get_model_weights(name).__members__.get("IMAGENET1K_V1")
+        return _torchvision(tv.get_model_builder(name), weights)
+    raise ValueError(f"unknown network {name!r}; expected one of {', '.join(MODELS)}, or another classifier "
+                     f"of torchvision.models")
 
 
 def check_pool(pool) -> None:
@@ -89,6 +99,15 @@ def build_model(name: str, *, num_classes: int, stem: str = "imagenet") -> nn.Mo
     return model_spec(name).build(num_classes, stem)
 
 
+def build_skeleton(name: str, *, num_classes: int, stem: str = "imagenet") -> nn.Module:
+    """A network of shapes alone, on the meta device: to be counted, not run."""
+    try:
+        with torch.device("meta"):
+            return build_model(name, num_classes=num_classes, stem=stem)
+    except NotImplementedError:  # some builders compute widths with tensors, which need values
+        return build_model(name, num_classes=num_classes, stem=stem).to("meta")
+
+
 def penultimate(model: nn.Module) -> nn.Module:
     """The same network returning its penultimate features (N, F): its last Linear becomes the identity."""
     name = [n for n, m in model.named_modules() if isinstance(m, nn.Linear)][-1]
@@ -104,8 +123,7 @@ def has_batchnorm(model: nn.Module) -> bool:
 
 def names_with_batchnorm(names, *, stem: str) -> list[str]:
     """The names whose networks have BatchNorm, without allocating their weights."""
-    with torch.device("meta"):
-        return [n for n in names if has_batchnorm(build_model(n, num_classes=2, stem=stem))]
+    return [n for n in names if has_batchnorm(build_skeleton(n, num_classes=2, stem=stem))]
 
 
 # ---------------------------------------------------------------- weights

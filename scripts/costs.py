@@ -9,7 +9,7 @@ import functools
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.registry import build_model, names_with_batchnorm
+from models.registry import build_skeleton, names_with_batchnorm
 from recover.selection import plan_selection
 from recover.units import predicted_bytes
 from relabel.generate_soft_label import epoch_bytes
@@ -29,8 +29,8 @@ def network_flops(name: str, *, num_classes: int, size: int, stem: str, kind: st
     Args: kind: forward;  input, forward and the gradient of the image (recover);  train, forward and the
           gradients of weights and features (validate).
     """
-    with torch.device("meta"):
-        model, images = build_model(name, num_classes=num_classes, stem=stem), torch.empty(2, 3, size, size)
+    model = build_skeleton(name, num_classes=num_classes, stem=stem)
+    images = torch.empty(2, 3, size, size, device="meta")
     model.requires_grad_(kind == "train").train(kind == "train")
     images.requires_grad_(kind == "input")
     counter = FlopCounterMode(display=False)

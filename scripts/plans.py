@@ -41,11 +41,11 @@ def select_rows(words: list[str]) -> list[Row]:
     rows = [row for row in ROWS if row.table == table or (table == "3" and row.table[0] == "3")]
     if not rows:
         raise ValueError(f"no table {table!r}; expected one of {', '.join(TABLES)}")
-    known = {row.key.split("/")[1]: row for row in rows}
+    known = dict.fromkeys(row.key.split("/")[1] for row in rows)
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ValueError(f"no row {unknown[0]!r} in table {table}; expected some of {', '.join(known)}")
-    return [known[name] for name in names] if names else rows
+    return [row for name in names for row in rows if row.key.split("/")[1] == name] if names else rows
 
 
 def lineage(row: Row) -> list[Row]:
@@ -73,7 +73,7 @@ def fit(stage: str, values: dict, recipe: Recipe) -> dict:
     """Settings in ImageNet-1K's units, scaled by a recipe.   Raises: ValueError for a network it lacks."""
     def network(name):
         if not recipe.networks.get(name, name):
-            raise ValueError(f"{name}, which has no counterpart on this data set")
+            raise ValueError(f"needs {name}, which has no counterpart on this data set")
         return recipe.networks.get(name, name)
     factors = {"iteration": recipe.iterations, "iteration_step": recipe.iterations, "epochs": recipe.epochs}
     if stage == "recover":
@@ -177,7 +177,7 @@ def plan_row(row: Row, *, dataset: str, origin: str, out: Path, places: dict[str
         labels = {"fkd_path": f"{relabel.fkd_path}/{ipc}"}
     validate = _build("validate", values["validate"] | ({"seeds": seeds} if seeds else {}) | labels,
                       train_dir=str(run), ipc=ipc, row=row.key)
-    name = sha256_json([_digest(validate), ipc, labels])[:8]
+    name = sha256_json([_digest(validate), ipc, relabel and _digest(relabel)])[:8]
     validate = dataclasses.replace(validate, output_dir=str(run / f"students_{name}"))
     return Plan(row=row, ipc=ipc, recover=recover, relabel=relabel, validate=validate,
                 num_classes=count_classes(dataset))

@@ -40,8 +40,7 @@ RECIPES = {
         networks=NARROW, iterations=150 / 4000, epochs=1 / 3, chunk=0.1, ipc={1300: 10, 50: 20, 100: 40},
         recover={"lr": 0.1, "r_bn": 0.3, "init": "noise", "min_scale_crops": 0.5, "log_every": 50},
         relabel={"min_scale_crops": 0.5},
-        validate={"min_scale_crops": 0.5, "gradient_accumulation_steps": 1, "eval_every": 100,
-                  "seeds": THREE_SEEDS},
+        validate={"gradient_accumulation_steps": 1, "eval_every": 100, "seeds": THREE_SEEDS},
         teachers={"epochs": 8, "batch_size": 64, "optimizer": "adamw", "lr": 0.005, "min_scale_crops": 0.5}),
     # Teachers and iterations as a 30-minute loan of a GPU allows; real starting points (prism.md 2).
     "cifar10": Recipe(

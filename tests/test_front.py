@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks import recover_step
-from scripts import demo, flag_tables
+from scripts import demo, readme_tables
 
 ROOT = Path(__file__).parents[1]
 
 
-def test_flag_tables_are_what_the_configs_say():
-    assert flag_tables.refresh(write=False) == []
+def test_tables_are_what_configs_results_and_costs_say():
+    assert readme_tables.refresh(write=False) == []
 
 
 @pytest.mark.parametrize("page", sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("*/README.md"))

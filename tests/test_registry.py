@@ -8,6 +8,7 @@ from torch import nn
 from models.registry import (
     MODELS,
     build_model,
+    build_skeleton,
     find_weights,
     has_batchnorm,
     load_teacher,
@@ -19,6 +20,7 @@ from models.registry import (
     penultimate,
     read_state_dict,
 )
+from validate.training import Learner, Recipe, parameter_groups, train_batch
 
 NARROW = [name for name in MODELS if name.startswith("narrow_")]
 IMAGENET_ONLY = {"convnext_tiny", "vit_b_16", "swin_t"}
@@ -27,6 +29,35 @@ STEMS = [(name, stem, size) for name in MODELS for stem, size in (("imagenet", 2
 
 
 # ---------------------------------------------------------------- networks
+
+@pytest.mark.parametrize("name", ["wide_resnet50_2", "regnet_y_400mf", "densenet121", "vgg11_bn"])
+def test_any_torchvision_classifier_is_a_network(name):
+    logits = build_skeleton(name, num_classes=7)(torch.empty(2, 3, 224, 224, device="meta"))
+    assert logits.shape == (2, 7) and model_spec(name).filename.startswith(name)
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3", "fasterrcnn_resnet50_fpn", "resnet19"])
+def test_other_names_are_unknown(name):
+    with pytest.raises(ValueError, match=f"unknown network '{name}'; expected one of resnet18"):
+        model_spec(name)
+
+
+@pytest.mark.parametrize("name", ["resnet50", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5",
+                                  "convnext_tiny", "vit_b_16", "swin_t"])
+def test_every_family_learns_as_a_student(name):
+    """One step at the size it is built for; the loss and every gradient are finite."""
+    torch.manual_seed(0)
+    student = build_model(name, num_classes=5)
+    learner = Learner(student, torch.optim.AdamW(parameter_groups(student, 0.01), lr=1e-3), precision="fp32",
+                      device=torch.device("cpu"))
+    recipe = Recipe(loss_type="mse_gt", ce_weight=0.1, temperature=1.0, micro_batches=1, batch_size=2,
+                    mix_type="none", size=224, mean=(0.5,) * 3, std=(0.2,) * 3)
+    before = [p.clone() for p in student.parameters()]
+    loss = train_batch(learner, torch.randn(2, 3, 224, 224), torch.randn(2, 5), torch.tensor([1, 3]), recipe)
+    assert torch.isfinite(loss) and all(torch.isfinite(p.grad).all() for p in student.parameters())
+    learner.step()
+    assert any(not torch.equal(a, b) for a, b in zip(before, student.parameters(), strict=True))
+
 
 @pytest.mark.parametrize("name, stem, size", STEMS)
 def test_every_entry_builds_and_gives_logits_and_features(name, stem, size):

@@ -95,11 +95,12 @@ def tables(entries: list[dict], *, dataset: str) -> dict[str, str]:
             "tex": f"% {note}\n" + "\n".join(latex) + "\n"}
 
 
+TEX = str.maketrans({"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+                     "<": "$<$", ">": "$>$", **{sign: f"\\{sign}" for sign in "&%$#_{}"}})
+
+
 def _tex(text: str) -> str:
-    for plain, escaped in (("\\", ""), ("&", r"\&"), ("%", r"\%"), ("_", r"\_"), ("#", r"\#"),
-                           ("+-", r"$\pm$"), ("$\\phi$", "phi"), ("^", "")):
-        text = text.replace(plain, escaped)
-    return text
+    return text.translate(TEX).replace("+-", r"$\pm$")
 
 
 # ---------------------------------------------------------------- did it help?

@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 
-from models.registry import build_model, model_spec
+from models.registry import build_model, build_skeleton, model_spec
 from utils.augment import RESAMPLER
 from utils.config import (
     RECIPE,
@@ -204,8 +204,7 @@ def describe(config: ValidateConfig, num_images: int, num_classes: int, folder: 
 
 def student_bytes(config: ValidateConfig, num_classes: int, num_students: int) -> int:
     """Bytes of the saved students, last and best of each seed."""
-    with torch.device("meta"):
-        state = build_model(config.model, num_classes=num_classes, stem=config.stem).state_dict()
+    state = build_skeleton(config.model, num_classes=num_classes, stem=config.stem).state_dict()
     return 2 * num_students * sum(value.numel() * value.element_size() for value in state.values())
 
 

@@ -1,0 +1,138 @@
+"""Writes the READMEs' tables from what they are about: configs, benchmark results, counted costs.
+
+    python -m scripts.readme_tables            rewrites the tables;  --check fails if one is stale
+"""
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from models.train_teachers import TeacherConfig
+from recover.data_synthesis import RecoverConfig
+from relabel.generate_soft_label import RelabelConfig
+from scripts.costs import count_cost
+from scripts.plans import plan_row, select_rows
+from scripts.reproduce import ReproduceConfig
+from utils.config import flag_table
+from utils.files import readable
+from utils.runtime import command_line
+from validate.diversity import DiversityConfig
+from validate.train_FKD import ValidateConfig
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "docs" / "results"
+
+
+def _read(name: str) -> list[dict]:
+    return [json.loads(line) for line in (RESULTS / name).read_text(encoding="utf-8").splitlines()]
+
+
+def _range(own: dict) -> str:
+    return f"**{own['time_ratio']:.2f}** ({min(own['ratios']):.2f} to {max(own['ratios']):.2f})"
+
+
+def performance() -> str:
+    """What the benchmarks measured, from docs/results/*.jsonl."""
+    step, *gradients = _read("recover_step.jsonl")
+    compiled, (views, loop) = _read("recover_step_compile.jsonl")[0], _read("augment.jsonl")
+    sizes, labels = _read("labels.jsonl")
+    size, cost = (rows["int8, a fifth of the epochs"] for rows in (
+        sizes["imagenet_ipc10_300_epochs"], labels["digits"]))
+    precision = _read("precision.jsonl")[0]
+    lower = [precision["digits"][name] for name in ("bf16", "fp16")]
+    worst = min(row["float32_cosine"] for row in gradients), max(row["float64_relative"] for row in gradients)
+    peak = max(row["peak_over_largest_alone"] for row in gradients)
+    where = f"{step['threads']} CPU cores, torch {step['torch'].split('+')[0]}"
+    published = "the published way"
+    rows = [
+        ("a recover step, 4 BN teachers, 224 px, batch 8", published,
+         f"time {_range(step['fused'])}, bytes kept **{step['fused']['saved_ratio']:.3f}**", "recover_step"),
+        ("the same with `--compile`, warm", published,
+         f"time {_range(compiled['compiled'])}, bytes kept {compiled['compiled']['saved_ratio']:.3f}",
+         "recover_step --compile"),
+        ("its gradient, 1 to 5 teachers", "the readable reference",
+         f"cosine >= {worst[0]:.6f} in float32, relative {worst[1]:.1e} in float64", "recover_step"),
+        ("its memory, 1 to 5 teachers", "the largest teacher alone", f"**{peak:.3f}**", "recover_step"),
+        ("views for training, 224 px", "Pillow: one process, two workers",
+         f"images a second **{views['resident_over_pillow']:.1f}x**, "
+         f"**{views['resident_over_2_workers']:.1f}x**", "augment"),
+        (f"an epoch of {loop['model']}", "the same on one constant batch",
+         f"time **{loop['views_over_constant_batch']:.2f}**", "augment"),
+        ("labels, 1000 classes, `--label-format int8 --label-epochs 60`", "fp16, 300 epochs",
+         f"bytes **{size['of_fp16']:.3f}**, top-1 on digits {cost['difference']:+.1f} points (s.e. "
+         f"{cost['standard_error']:.1f}, n = {labels['n']} draws)", "labels"),
+        ("images recovered in bf16, in fp16", "fp32", " and ".join(
+            f"{own['difference']:+.1f} (s.e. {own['standard_error']:.1f})" for own in lower)
+         + f" points of top-1 on digits, n = {precision['n']} draws", "precision"),
+    ]
+    return "\n".join([f"On {where}, no GPU; ratios are medians of rounds interleaved in one process.", "",
+                      "| what | against | measured | command |", "|---|---|---|---|",
+                      *(f"| {' | '.join(row[:3])} | `python -m benchmarks.{row[3]}` |" for row in rows)])
+
+
+def costs(keys: tuple[str, ...]) -> str:
+    """What rows of table 1 cost, counted.   Args: keys: beginnings of the rows' keys."""
+    lines = ["| row | paper | images | iterations | PFLOPs: recover, relabel, validate | labels | students |",
+             "|---|---|---|---|---|---|---|"]
+    places = {stage: {} for stage in ("recover", "relabel", "validate")}
+    for row in select_rows(["1"]):
+        if row.key.startswith(keys):
+            plan = plan_row(row, dataset=ReproduceConfig.dataset, origin="chain", out=Path("out"),
+                            places=places)
+            cost = count_cost(plan, ReproduceConfig.dataset)
+            flops = ", ".join(f"{f / 1e15:.0f}" for f in (cost.recover_flops, cost.relabel_flops,
+                                                          cost.validate_flops))
+            lines.append(f"| `{row.key}` | {row.paper} +- {row.std} | {cost.images} | {cost.iterations} "
+                         f"| {flops} | {readable(cost.label_bytes)} | {readable(cost.student_bytes)} |")
+    return "\n".join(lines)
+
+
+def _flags(cls) -> tuple[str, Callable[[], str]]:
+    return f"flags of {cls.__name__}", functools.partial(flag_table, cls)
+
+
+# page -> {what stands between its markers: what makes it}
+TABLES = {
+    "README.md": {"performance": performance, "costs": functools.partial(costs, ("1/prism-r18",))},
+    "docs/reproduce.md": {"costs": functools.partial(costs, ("1/prism-r", "1/prism-delt-r18")),
+                          **dict([_flags(ReproduceConfig)])},
+    "recover/README.md": dict([_flags(RecoverConfig)]),
+    "relabel/README.md": dict([_flags(RelabelConfig)]),
+    "validate/README.md": dict([_flags(ValidateConfig), _flags(DiversityConfig)]),
+    "models/README.md": dict([_flags(TeacherConfig)]),
+}
+
+
+def with_table(text: str, name: str, table: str) -> str:
+    """The page with the table between its markers replaced.   Raises: ValueError when a marker is missing."""
+    opening, closing = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    head, begin, rest = text.partition(opening)
+    _, end, tail = rest.partition(closing)
+    if not (begin and end):
+        raise ValueError(f"expected the markers {opening} and {closing}")
+    return f"{head}{opening}\n{table}\n{closing}{tail}"
+
+
+def refresh(*, write: bool) -> list[str]:
+    """The pages with a table that is not what it should be, rewritten if `write`."""
+    stale = []
+    for page, tables in TABLES.items():
+        old = new = (ROOT / page).read_text(encoding="utf-8")
+        for name, make in tables.items():
+            new = with_table(new, name, make())
+        if new != old:
+            stale.append(page)
+            if write:
+                (ROOT / page).write_text(new, encoding="utf-8")
+    return stale
+
+
+def main(argv) -> None:
+    """Rewrites every page, or with --check fails when one is stale."""
+    stale = refresh(write="--check" not in argv)
+    if stale and "--check" in argv:
+        raise ValueError(f"stale tables in {', '.join(stale)}; run python -m scripts.readme_tables")
+
+
+if __name__ == "__main__":
+    command_line(main)
