@@ -6,6 +6,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy
@@ -632,14 +633,61 @@ def test_dry_runs_before_there_is_anything(tiny, tmp_path, monkeypatch, capsys):
 
 # ---------------------------------------------------------------- processes
 
+def torchrun(tmp_path, module: str, flags, **settings) -> subprocess.Popen:
+    """A stage under torchrun with two processes."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m",
+               module, *flags]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+                            env={**os.environ, "PYTHONPATH": str(ROOT), **settings})
+
+
+def test_torchrun_splits_units_and_a_dead_ranks_are_picked_up(made, tiny, tmp_path):
+    flags = tiny.recover_flags(tmp_path)
+    done = torchrun(tmp_path, "recover.data_synthesis", flags)
+    assert done.wait(120) == 0, done.stderr.read()
+    run = tmp_path / "run"
+    assert {path.name for path in run.glob("log*")} == {"log_0of2.jsonl", "log_1of2.jsonl"}
+    assert contents(run) == {path: digest for path, digest in contents(made).items()
+                             if not path.startswith(("fkd", "validate"))}
+    for unit in ("ipc0000_chunk01", "ipc0001_chunk01"):  # rank 1 died before its units were finished
+        (run / "units" / f"{unit}.json").unlink()
+    before = modification_times(run)
+    tiny.recover(tmp_path)
+    after = modification_times(run)
+    again = {path for path in before if path.startswith("syn") and before[path] != after[path]}
+    assert again == {f"syn/{name}/{name}_ipc000{i}.png" for name in CLASSES[2:] for i in range(2)}
+    done = torchrun(tmp_path, "relabel.generate_soft_label", tiny.relabel_flags(run))
+    assert done.wait(120) == 0, done.stderr.read()
+    tiny.validate(run)
+    assert contents(run) == contents(made)
+
+
+def test_two_processes_stop_when_told_and_go_on(made, tiny, tmp_path):
+    flags = tiny.validate_flags(made, "--output-dir", tmp_path / "out", "--gradient-accumulation-steps", 2,
+                                "--seeds", 0, "--eval-every", 1000, "--save-every", 0)
+    running = torchrun(tmp_path, "validate.train_FKD", flags)
+    unfinished = tmp_path / "out" / "seed0" / "unfinished.pt"
+    for _ in range(3000):
+        if unfinished.is_file() or running.poll() is not None:
+            break
+        time.sleep(0.02)
+    running.terminate()
+    running.wait(120)
+    whole = tiny.validate(made, "--output-dir", tmp_path / "whole", "--gradient-accumulation-steps", 2,
+                          "--seeds", 0, "--eval-every", 1000)
+    done = torchrun(tmp_path, "validate.train_FKD", flags)
+    assert done.wait(120) == 0, done.stderr.read()
+    rows = [read_log(tmp_path / name / "seed0" / "log.jsonl") for name in ("out", "whole")]
+    assert [row["loss"] for row in rows[0]] == pytest.approx([row["loss"] for row in rows[1]], rel=1e-4)
+    assert whole["n"] == 1 and not unfinished.exists()
+
+
 def test_two_processes_train_the_student_of_one(made, tiny, tmp_path):
     micro = ("--gradient-accumulation-steps", 2, "--seeds", 0)
     alone = student_rows(made, tiny, tmp_path / "one", *micro)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m",
-               "validate.train_FKD", *tiny.validate_flags(made, "--output-dir", tmp_path / "two", *micro)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path,
-                          env={**os.environ, "PYTHONPATH": str(ROOT)})
-    assert done.returncode == 0, done.stderr
+    done = torchrun(tmp_path, "validate.train_FKD",
+                    tiny.validate_flags(made, "--output-dir", tmp_path / "two", *micro))
+    assert done.wait(120) == 0, done.stderr.read()
     together = read_log(tmp_path / "two" / "seed0" / "log.jsonl")
     assert [row["loss"] for row in together] == pytest.approx([row["loss"] for row in alone], rel=1e-4)
     ours, theirs = (torch.load(tmp_path / name / "seed0" / "student_last.pt", weights_only=True)

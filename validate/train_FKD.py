@@ -233,6 +233,14 @@ def open_labels_of(config: ValidateConfig, folder: Path | None, labels: dict | N
     return OnlineLabels({**labels, "views": {**labels["views"], "batch_size": config.batch_size}}, teachers)
 
 
+def recipe_of(config: ValidateConfig, manifest: dict) -> Recipe:
+    """How a batch becomes a step, from the config and the images' manifest."""
+    return Recipe(loss_type=config.loss_type, ce_weight=config.ce_weight, temperature=config.temperature,
+                  micro_batches=config.gradient_accumulation_steps, mix_type=config.mix_type,
+                  batch_size=config.batch_size, size=manifest["size"], mean=manifest["mean"],
+                  std=manifest["std"], precision=config.precision)
+
+
 def build_learner(config: ValidateConfig, *, num_classes: int, seed: int, device) -> Learner:
     """A fresh student and its optimiser; every rank builds the same from the seed."""
     seed_everything(seed, "student", config.model)
@@ -280,19 +288,15 @@ def main(argv=None) -> dict:
     images = open_distilled(run, entries, size=manifest["size"], device=device, workers=config.workers,
                             resident_gb=config.resident_gb)
     targets = torch.tensor([label for _, _, label in entries], device=device)
+    made_of = {"images": digest, "labels": labels and sha256_json(read_json(label_dir / "config.json")),
+               "config": {**identity(config), "threads": identity_threads(config.threads, device)}}
     claim_folder(out, overwrite=config.overwrite, contents=("seed*", "results.json*"), identity={
         "format": "prism-students", "version": FORMAT_VERSION, "class_names": manifest["class_names"],
-        "images": digest, "labels": sha256_json(read_json(label_dir / "config.json")) if labels else None,
-        "config": {**identity(config), "threads": identity_threads(config.threads, device)}})
+        **made_of})
     start_process_group(device)
     about = {"protocol": protocol, "labels_protocol": labels and labels["protocol"], "row": config.row,
-             "config": identity(config), "images": digest,
-             "labels": sha256_json(read_json(label_dir / "config.json")) if labels else None,
-             "primary": manifest["config"]["arch_name"], "versions": versions()}
-    recipe = Recipe(loss_type=config.loss_type, ce_weight=config.ce_weight, temperature=config.temperature,
-                    micro_batches=config.gradient_accumulation_steps, mix_type=config.mix_type,
-                    batch_size=config.batch_size, size=manifest["size"], mean=manifest["mean"],
-                    std=manifest["std"], precision=config.precision)
+             **made_of, "primary": manifest["config"]["arch_name"], "versions": versions()}
+    recipe = recipe_of(config, manifest)
     leader, num_classes, batches = rank_and_world()[0] == 0, len(real.class_names), None
     todo = [seed for seed in config.seeds if not (out / f"seed{seed}" / "result.json").is_file()]
     check_free_disk(out, student_bytes(config, num_classes, len(todo)))
