@@ -141,6 +141,14 @@ class Step:
             torch.cuda.synchronize()
         return time.perf_counter() - started
 
+    def peak_gb(self) -> float | None:
+        """Peak memory of one step on a CUDA device, networks included [GB]; None elsewhere."""
+        if not self._images.is_cuda:
+            return None
+        torch.cuda.reset_peak_memory_stats()
+        self.gradient()
+        return torch.cuda.max_memory_allocated() / 1e9
+
     def saved_bytes(self) -> int:
         """Peak bytes that autograd keeps in one step."""
         with SavedBytes(t for m in self._models for t in (*m.parameters(), *m.buffers())) as saved:
@@ -167,7 +175,7 @@ def measure(models: dict, images, targets, *, ways, rounds: int, precision: str)
     for way in steps:
         ratios = [own / base for own, base in zip(seconds[way][1:], seconds["published"][1:], strict=True)]
         row[way] = {"seconds": statistics.median(seconds[way][1:]), "time_ratio": statistics.median(ratios),
-                    "ratios": ratios, "saved_mb": saved[way] / 1e6,
+                    "ratios": ratios, "peak_gb": steps[way].peak_gb(), "saved_mb": saved[way] / 1e6,
                     "saved_ratio": saved[way] / saved["published"]}
     return row
 
