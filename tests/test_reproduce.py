@@ -13,7 +13,7 @@ from models.registry import model_spec
 from recover.selection import plan_selection
 from scripts import reproduce
 from scripts.costs import count_cost, describe_cost, network_flops
-from scripts.matrix import ROWS, TABLES
+from scripts.matrix import POOL_4_4, ROWS, TABLES
 from scripts.plans import BY_KEY, CONFIGS, STAGES, Plan, describe_state, plan_row, select_rows, words_of
 from scripts.small_recipes import RECIPES
 from utils.config import parse_config
@@ -126,9 +126,14 @@ def test_a_folder_has_one_config(dataset, origin):
         assert own.labels is None or own.labels.parents[1] == own.run
         student = dataclasses.replace(own.validate, row="", seeds=(0,))  # seeds have folders of their own
         parts = ((own.run, dataclasses.replace(own.recover, ipc_end=1000)),
-                 (own.labels, own.relabel and dataclasses.replace(own.relabel, ipc=0)), (own.students, student))
+                 (own.labels, own.relabel), (own.students, student))
         for folder, config in parts:
             assert seen.setdefault(folder, config) == config
+
+
+def test_labels_of_one_recipe_lie_in_a_folder_an_ipc():
+    ten, fifty = plan(PRISM), plan("1/prism-r18-50")
+    assert ten.labels.parent == fifty.labels.parent and (ten.labels.name, fifty.labels.name) == ("10", "50")
 
 
 def test_draws_share_nothing_and_seeds_everything():
@@ -171,6 +176,7 @@ def test_the_chains_end_is_the_published_recipe_of_table_1():
      {"loss_type": "kl", "schedule": "ssrs"}),
     ("3c/16", "relabel", {"batch_size": 16}, {"batch_size": 16}),
     ("3c/16", "recover", {"lr": 0.25}, {"lr": 0.05}),
+    ("3f/swap-relabel", "recover", {"pool": POOL_4_4, "lr": 0.05}, {"pool": POOL_4_4, "lr": 0.05}),
     ("s3/0.3", "relabel", {"min_scale_crops": 0.3}, {"min_scale_crops": 0.3}),
     ("s3/0.3", "recover", {"lr": 0.25, "subset_law": "bernoulli"}, {"lr": 0.05, "subset_law": "bernoulli"}),
     ("1/prism-r50-10", "relabel", {"arch_name": "resnet50", "ensemble": "primary-half"},

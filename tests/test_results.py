@@ -1,0 +1,247 @@
+"""What validate reports: results.jsonl, tables beside the paper's figures, and the difference of two runs."""
+import csv
+import io
+import json
+import math
+import re
+import shutil
+from pathlib import Path
+
+import numpy
+import pytest
+from helpers import POOL
+
+from utils.files import sha256_bytes, write_json
+from validate import results
+from validate.results import T_975, config_differences, paired_difference, read_results, table_row, tables
+
+pytest_plugins = ["stage_fixtures"]
+
+
+def write_students(folder: Path, top1: dict[int, float], *, best: float = 0.0, **config) -> Path:
+    """result.json of students by hand.   Args: top1: seed -> the last epoch's;  best: the best's above it."""
+    for seed, value in top1.items():
+        write_json(folder / f"seed{seed}" / "result.json", {
+            "seed": seed, "last": {"epoch": 299, "top1": value, "top5": 0.9},
+            "best": {"epoch": 10, "top1": value + best, "top5": 0.9}, "config": {"model": "m", **config},
+            "protocol": {"name": "prism", "changed": []}, "images": "i", "labels": "l"})
+    return folder
+
+
+def entry(*folders: Path, **changes) -> dict:
+    return {"table": "1", "key": "1/a", "label": "A", "paper": 49.4, "paper_std": 0.2, "protocol": "prism",
+            "ipc": 10, "model": "resnet18", "wanted": 3, "folders": folders, **changes}
+
+
+# ---------------------------------------------------------------- tables
+
+def test_a_complete_row(tmp_path):
+    values = {0: 0.481, 1: 0.502, 2: 0.493}
+    row = table_row(entry(write_students(tmp_path, values, best=0.01)), comparable=True)
+    percent = 100 * numpy.array(list(values.values()))
+    assert row == {"row": "1/a: A", "IPC": "10", "student": "resnet18", "protocol": "prism",
+                   "top-1": f"{percent.mean():.1f} +- {percent.std(ddof=1):.1f}", "n": "3",
+                   "best epoch": f"{percent.mean() + 1:.1f}", "paper": "49.4 +- 0.2",
+                   "difference": f"{percent.mean() - 49.4:+.1f}"}
+    assert (row["top-1"], row["best epoch"], row["difference"]) == ("49.2 +- 1.1", "50.2", "-0.2")
+
+
+def test_rows_of_several_draws_pool_their_students(tmp_path):
+    a, b = write_students(tmp_path / "a", {0: 0.1, 1: 0.2}), write_students(tmp_path / "b", {0: 0.6, 1: 0.5})
+    row = table_row(entry(a, b, wanted=4), comparable=True)
+    assert (row["top-1"], row["n"]) == ("35.0 +- 23.8", "4")
+
+
+def test_incomplete_and_missing_students_are_named(tmp_path):
+    one = table_row(entry(write_students(tmp_path / "one", {1: 0.5})), comparable=True)
+    assert (one["top-1"], one["n"], one["difference"]) == ("50.0", "1 of 3, incomplete", "+0.6")
+    two = table_row(entry(write_students(tmp_path / "two", {0: 0.5, 2: 0.6})), comparable=True)
+    assert (two["top-1"], two["n"]) == ("55.0 +- 7.1", "2 of 3, incomplete")
+    (tmp_path / "none" / "seed0").mkdir(parents=True)
+    for folder in (tmp_path / "none", tmp_path / "nowhere"):
+        none = table_row(entry(folder), comparable=True)
+        assert (none["top-1"], none["n"], none["best epoch"], none["difference"]) \
+            == ("-", "0 of 3, not run", "-", "-")
+        assert none["paper"] == "49.4 +- 0.2"
+
+
+def test_a_difference_is_taken_of_one_data_set_only(tmp_path):
+    folder = write_students(tmp_path, {0: 0.5})
+    assert table_row(entry(folder), comparable=False)["difference"] == "-"
+    ours = table_row(entry(folder, paper=None, paper_std=None, wanted=1), comparable=True)
+    assert (ours["paper"], ours["difference"], ours["top-1"], ours["n"]) == ("-", "-", "50.0", "1")
+    on_digits, on_imagenet = (tables([entry(folder)], dataset=name) for name in ("digits", "imagenet-1k"))
+    for ending in ("md", "csv", "tex"):
+        assert "paper, on ImageNet-1K" in on_digits[ending] and "+0.6" not in on_digits[ending]
+        assert "on ImageNet-1K" not in on_imagenet[ending] and "+0.6" in on_imagenet[ending]
+    assert "Data set: digits." in on_digits["md"] and "no difference" in on_digits["md"]
+
+
+@pytest.fixture
+def rendered(tmp_path) -> tuple[list[dict], dict[str, str]]:
+    """Three rows with labels that need care, and their tables."""
+    full = write_students(tmp_path, {0: 0.5, 1: 0.4, 2: 0.6})
+    entries = [entry(full, label='phi = theta_1 != theta_>1, "so"'),
+               entry(tmp_path / "none", key="3b/both", label=r"R&D 50% #1 {x} a~b c^d \e $5 <f", paper=30.89,
+                     paper_std=None),
+               entry(full, key="x/y", label="+ MAE (GT=0.05)", paper=None, paper_std=None)]
+    return entries, tables(entries, dataset="imagenet-1k")
+
+
+def test_csv_parses_back(rendered):
+    entries, texts = rendered
+    heads, *rows = csv.reader(io.StringIO(texts["csv"]))
+    assert heads == ["row", "IPC", "student", "protocol", "top-1", "n", "best epoch", "paper", "difference"]
+    assert [dict(zip(heads, row, strict=True)) for row in rows] == [
+        table_row(own, comparable=True) for own in entries]
+    assert rows[0][0] == '1/a: phi = theta_1 != theta_>1, "so"' and rows[0][4] == "50.0 +- 10.0"
+
+
+def test_markdown_has_a_cell_for_every_column(rendered):
+    entries, texts = rendered
+    note, _, heads, rule, *rows = texts["md"].splitlines()
+    assert "mean +- standard deviation (n - 1)" in note and set(rule) == {"|", "-"}
+    assert len(rows) == 3 and {line.count("|") for line in (heads, rule, *rows)} == {10}
+    assert rows[1].endswith(" | - | 0 of 3, not run | - | 30.9 | - |")
+
+
+def test_latex_is_escaped(rendered):
+    _, texts = rendered
+    comment, begin, heads, *rows, end = texts["tex"].splitlines()
+    assert comment.startswith("% Data set") and begin == r"\begin{tabular}{lllllllll}"
+    assert end == r"\end{tabular}" and heads.endswith(r"\\ \hline") and len(rows) == 3
+    assert all(row.endswith(r" \\") and len(re.findall(r"(?<!\\)&", row)) == 8 for row in rows)
+    assert rows[0].startswith(r'1/a: phi = theta\_1 != theta\_$>$1, "so" & 10 & resnet18 & prism & '
+                              r"50.0 $\pm$ 10.0 & 3 & ")
+    assert rows[1].startswith(r"3b/both: R\&D 50\% \#1 \{x\} a\textasciitilde{}b c\textasciicircum{}d "
+                              r"\textbackslash{}e \$5 $<$f & ")
+    for line in (heads, *rows):
+        bare = re.sub(r"\\[&%$#_{}\\]", "", line)
+        assert not set(bare) & set("%#^~") and "_" not in bare and bare.count("$") % 2 == 0
+
+
+# ---------------------------------------------------------------- did it help?
+
+def density(t: numpy.ndarray, freedom: int) -> numpy.ndarray:
+    """Student's t."""
+    scale = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(freedom * math.pi)
+    return scale * (1 + t**2 / freedom) ** (-(freedom + 1) / 2)
+
+
+def test_the_quantiles_leave_a_fortieth_above():
+    for freedom, quantile in enumerate(T_975, start=1):
+        middle = numpy.linspace(0, quantile, 20001)
+        inside = numpy.trapezoid(density(middle, freedom), middle)
+        error = 0.0006 * density(numpy.array(quantile), freedom)  # of three decimals
+        assert inside == pytest.approx(0.475, abs=error), freedom
+    assert len(T_975) == 30
+
+
+def test_paired_differences_by_hand(tmp_path):
+    a = read_results(write_students(tmp_path / "a", {0: 0.40, 1: 0.44, 2: 0.42, 5: 0.9}))
+    b = read_results(write_students(tmp_path / "b", {2: 0.46, 0: 0.41, 1: 0.47, 7: 0.1}))
+    found = paired_difference(a, b)
+    each = numpy.array([1.0, 3.0, 4.0])
+    error = each.std(ddof=1) / 3**0.5
+    assert found["seeds"] == [0, 1, 2] and found["n"] == 3 and found["each"] == pytest.approx(each)
+    assert found["mean"] == pytest.approx(each.mean()) and found["standard_error"] == pytest.approx(error)
+    assert found["interval"] == pytest.approx((each.mean() - 4.303 * error, each.mean() + 4.303 * error))
+    back = paired_difference(b, a)
+    assert back["mean"] == pytest.approx(-found["mean"])
+    assert back["interval"] == pytest.approx([-edge for edge in reversed(found["interval"])])
+
+
+@pytest.mark.parametrize("num, quantile", [(2, 12.706), (10, 2.262), (31, 2.042), (41, 1.96)])
+def test_the_interval_follows_the_number_of_seeds(num, quantile):
+    def students(shift):
+        return [{"seed": seed, "last": {"top1": shift * (seed % 2)}} for seed in range(num)]
+    found = paired_difference(students(0.0), students(0.02))
+    error = numpy.std([2.0 * (seed % 2) for seed in range(num)], ddof=1) / num**0.5
+    assert (found["interval"][1] - found["mean"]) / error == pytest.approx(quantile)
+
+
+@pytest.mark.parametrize("a, b", [({0: 0.5, 1: 0.5}, {2: 0.5, 3: 0.5}), ({0: 0.5, 1: 0.5}, {1: 0.5}),
+                                  ({}, {0: 0.5})])
+def test_fewer_than_two_common_seeds_are_refused(a, b, tmp_path):
+    runs = [read_results(write_students(tmp_path / name, seeds)) for name, seeds in (("a", a), ("b", b))]
+    with pytest.raises(ValueError, match=f"the runs share {len(a.keys() & b.keys())} finished seeds"):
+        paired_difference(*runs)
+
+
+def test_what_differs_is_named():
+    a = {"config": {"model": "resnet18", "epochs": 300, "old": 1}, "images": "i", "labels": "l"}
+    b = {"config": {"model": "resnet18", "epochs": 100, "new": 2}, "images": "i", "labels": None}
+    assert config_differences(a, a) == []
+    assert config_differences(a, b) == ["epochs: 300 -> 100", "new: None -> 2", "old: 1 -> None",
+                                        "labels: others"]
+
+
+def test_two_runs_are_compared_on_the_command_line(tmp_path, capsys):
+    a = write_students(tmp_path / "a", {0: 0.40, 1: 0.42, 2: 0.41})
+    b = write_students(tmp_path / "b", {0: 0.50, 1: 0.52, 2: 0.515}, temperature=4)
+    found = results.main([str(a), str(b)])
+    first, second, difference, settings, caveat = capsys.readouterr().out.splitlines()
+    assert first == f"A  41.0 +- 1.0  (n = 3)  {a}, protocol prism"
+    assert second == f"B  51.2 +- 1.0  (n = 3)  {b}, protocol prism"
+    assert difference == ("B - A  +10.17 points, standard error 0.17, 95 % interval +9.45 to +10.88 over 3 "
+                          "common seeds: decided")
+    assert settings == "they differ in  temperature: None -> 4" and "--draws" in caveat
+    assert found["mean"] == pytest.approx(61 / 6)
+    results.main([str(a), str(a)])
+    out = capsys.readouterr().out
+    assert "common seeds: not decided: the interval holds 0\nthey differ in  nothing recorded\n" in out
+
+
+@pytest.mark.parametrize("names, error", [
+    (["a"], "expected two folders of students, got 1: python -m validate.results A B"), ([], "got 0"),
+    (["a", "b", "a"], "got 3"), (["a", "none"], "none: no finished students there (seed*/result.json)"),
+    (["a", "b"], "the runs share 1 finished seeds ([0, 1] and [1, 2])")])
+def test_bad_words_are_refused(names, error, tmp_path, refused):
+    write_students(tmp_path / "a", {0: 0.5, 1: 0.5})
+    write_students(tmp_path / "b", {1: 0.5, 2: 0.5})
+    assert error in refused(results.main, [tmp_path / name for name in names])
+
+
+def test_help_says_how_to_call_it(capsys):
+    assert results.main(["--help"]) == {}
+    assert "python -m validate.results A B" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------- what validate records
+
+def test_every_student_is_a_line_of_results_jsonl(made):
+    out = made / "validate" / POOL[0]
+    lines = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    assert [line["seed"] for line in lines] == [0, 1]
+    files = [[str(path.relative_to(made)), sha256_bytes(path.read_bytes())]
+             for path in sorted(made.glob("syn/*/*"))]
+    images = sha256_bytes(json.dumps(files, separators=(",", ":")).encode())
+    own = json.loads((made / "fkd" / "2" / "config.json").read_text())
+    labels = sha256_bytes(json.dumps(own, sort_keys=True, separators=(",", ":")).encode())
+    for line in lines:
+        assert line["row"] == "" and line["protocol"]["name"] == "prism"
+        assert (line["images"], line["labels"]) == (images, labels)
+        for epoch in ("last", "best"):
+            assert set(line[epoch]) == {"epoch", "top1", "top5", "images"}
+            assert 0 <= line[epoch]["top1"] <= line[epoch]["top5"] <= 1 and line[epoch]["images"] == 12
+        assert line["last"]["epoch"] == 2 and 0 <= line["best"]["epoch"] <= 2
+        assert line["best"]["top1"] >= line["last"]["top1"]
+        assert line["device"] == "cpu" and line["device_name"] and line["peak_memory_gb"] is None
+        assert 0 < line["wall_s"] < 600 and line["world"] == 1
+        assert (line["config"]["model"], line["config"]["epochs"], line["config"]["batch_size"]) \
+            == (POOL[0], 3, 5)
+        assert {"python", "torch", "torchvision", "numpy", "pillow"} <= set(line["versions"])
+        saved = json.loads((out / f"seed{line['seed']}" / "result.json").read_text())
+        assert {name: line[name] for name in saved if name not in ("last", "best")} \
+            == {name: value for name, value in saved.items() if name not in ("last", "best")}
+        assert line["last"]["top1"] == pytest.approx(saved["last"]["top1"], abs=1e-6)
+
+
+def test_a_later_student_adds_a_line_and_its_row(made, tiny, tmp_path):
+    run = shutil.copytree(made, tmp_path / "run")
+    tiny.validate(run, "--row", "2/x", "--seeds", 1, 4)
+    lines = [json.loads(line)
+             for line in (run / "validate" / POOL[0] / "results.jsonl").read_text().splitlines()]
+    assert [(line["row"], line["seed"]) for line in lines] == [("", 0), ("", 1), ("2/x", 4)]
+    found = results.main([str(run / "validate" / POOL[0])] * 2)
+    assert found["seeds"] == [0, 1, 4] and found["each"] == [0, 0, 0]
