@@ -21,8 +21,8 @@ from scripts.plans import Plan, describe_state, plan_row, select_rows, words_of
 from scripts.small_recipes import RECIPES
 from utils.config import option, parse_config, require
 from utils.data import DATASETS
-from utils.files import write_atomically
-from utils.runtime import command_line, say
+from utils.files import last_logged, write_atomically
+from utils.runtime import command_line, readable_time, say
 from validate import results, train_FKD
 
 MAINS = {"recover": data_synthesis.main, "relabel": generate_soft_label.main, "validate": train_FKD.main}
@@ -98,7 +98,10 @@ def print_plans(config: ReproduceConfig, rows: list[Row]) -> None:
         print(f"\n{row.key}: {row.label}, the paper's {results.figure(row.paper, row.std)} ({row.source})")
         for draw, plan in enumerate(plans):
             cost = count_cost(plan, config.dataset)
-            print(f"  draw {draw}: {describe_state(plan)}; {describe_cost(cost, tflops=config.tflops)}")
+            rate = last_logged(plan.run, "seconds_per_iteration")
+            here = f"; recover {readable_time(rate * cost.iterations)} at the {rate:.3g} s per iteration " \
+                   f"measured here" if rate else ""
+            print(f"  draw {draw}: {describe_state(plan)}; {describe_cost(cost, tflops=config.tflops)}{here}")
             for place, flops in ((plan.run, cost.recover_flops), (plan.labels, cost.relabel_flops),
                                  (plan.students, cost.validate_flops)):
                 shared[place] = max(shared.get(place, 0.0), flops)  # IPC 50 holds the images of IPC 10

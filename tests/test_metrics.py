@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from utils.metrics import evaluate, intra_class_cosine, mean_and_std, topk_hits
+from utils.metrics import evaluate, intra_class_cosine, logits_of, mean_and_std, topk_hits
 
 CPU = torch.device("cpu")
 
@@ -70,3 +70,32 @@ def test_evaluate_is_the_share_of_hits_over_all_images(gen):
     assert model.calls == [(False, False, torch.float32, n) for n in (4, 4, 2)]
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+class Cramped(torch.nn.Module):
+    """Runs out of memory above three images."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, images):
+        self.seen.append(len(images))
+        if len(images) > 3:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return images.flatten(1)
+
+
+def test_a_batch_that_memory_does_not_hold_is_evaluated_in_halves(gen):
+    images = torch.randn(10, 2, 1, 1, generator=gen)
+    model = Cramped()
+    assert torch.equal(logits_of(model, images), images.flatten(1))
+    assert max(model.seen[1:]) <= 5 and sum(n for n in model.seen if n <= 3) == 10
+
+
+def test_a_single_image_that_does_not_fit_is_an_error():
+    class Full(torch.nn.Module):
+        def forward(self, images):
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        logits_of(Full(), torch.zeros(2, 1))
