@@ -85,7 +85,7 @@ def list_rows(config: ReproduceConfig, rows: list[Row]) -> None:
     for row, plans in zip(rows, plans_of(config, rows).values(), strict=True):
         figure = results.figure(row.paper, row.std)
         state = plans if isinstance(plans, str) else "; ".join(dict.fromkeys(map(describe_state, plans)))
-        print(f"{row.key:<32} {figure:>12}  {state:<10} {row.label}")
+        print(f"{row.key:<32} {figure:>12}  {state:<10}   {row.label}")
 
 
 def print_plans(config: ReproduceConfig, rows: list[Row]) -> None:
