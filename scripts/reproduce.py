@@ -178,7 +178,8 @@ def main(argv=None) -> list[dict]:
             f"--dataset {config.dataset} needs --train-data-path, the folder that holds train/ and val/")
     run_rows(config, rows)
     entries = entries_of(config, rows)
-    name = "-".join(words) + ("-from-final" if config.origin == "final" else "")
+    named = words if len(words) < 9 else (words[0], f"{len(words) - 1}-rows")  # a file's name has its limits
+    name = "-".join(named) + ("-from-final" if config.origin == "final" else "")
     for ending, text in results.tables(entries, dataset=config.dataset).items():
         write_atomically(Path(config.out, config.dataset, "tables", f"{name}.{ending}"),
                          lambda file, text=text: file.write(text.encode()))
