@@ -2,48 +2,76 @@
 
 A draw is independent in everything; settings are compared within it, so that differences are paired.
 """
+import dataclasses
 import statistics
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from models import train_teachers
 from recover import data_synthesis
 from relabel import generate_soft_label
 from scripts.demo import PRIMARY, TEACHERS
+from scripts.small_recipes import RECIPES
+from utils.config import option, require, to_words
+from utils.runtime import hushed, say
 from validate import train_FKD
 
-CROPS = ("--min-scale-crops", 0.5)  # less of a digit is no digit
 LABELLERS = tuple(name for name in TEACHERS if name != "narrow_plain")
+RECIPE = RECIPES["digits"]
 
 
-def _run(main, *words):
-    return main([str(word) for word in words])
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DrawFlags:
+    """What the benchmarks of accuracy take."""
+
+    draws: int = option(5, "independent draws of everything")
+    iterations: int = option(100, "recover iterations")
+    teacher_epochs: int = option(6, "epochs of each teacher")
+    epochs: int = option(100, "epochs of each student")
+    threads: int = option(0, "CPU threads; 0 = all cores")
+
+    def __post_init__(self):
+        require(self.draws > 1, f"--draws must be > 1 for a standard error, got {self.draws}")
 
 
-def draw_teachers(out: Path, draw: int, *flags) -> Path:
+def over_draws(num: int, measure: Callable[[Path, int], dict[str, float]]) -> list[dict[str, float]]:
+    """`measure(folder, draw)` for every draw, setting -> top-1 [%], a line said for each."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for draw in range(num):
+            with hushed():
+                rows.append(measure(Path(folder), draw))
+            say(f"draw {draw}: " + ", ".join(f"{name} {top1:.1f}" for name, top1 in rows[-1].items()))
+    return rows
+
+
+def draw_teachers(out: Path, draw: int, **settings) -> Path:
     """Trains the pool of one draw; returns its folder."""
     folder = out / f"teachers{draw}"
-    _run(train_teachers.main, "--dataset", "digits", "--output-dir", folder, "--models", *TEACHERS,
-         "--batch-size", 64, "--optimizer", "adamw", "--lr", 0.005, "--seed", draw, *CROPS, *flags)
+    train_teachers.main(to_words({"dataset": "digits", "output_dir": folder, "models": TEACHERS, "seed": draw,
+                                  **RECIPE.teachers, **settings}))
     return folder
 
 
-def draw_images(out: Path, draw: int, *flags) -> Path:
-    """PRISM's images of one draw, ten a class from noise, as the demo makes them; returns the run."""
-    return _run(data_synthesis.main, "--dataset", "digits", "--syn-data-path", out, "--arch-name", PRIMARY,
-                "--exp-name", f"draw{draw}", "--pool", *TEACHERS, "--weights-dir", out / f"teachers{draw}",
-                "--lr", 0.1, "--r-bn", 0.3, "--iteration-step", 0, "--init", "noise", "--ipc-end", 10,
-                "--slices-per-batch", 10, "--seed", draw, *CROPS, *flags)
+def draw_images(out: Path, draw: int, **settings) -> Path:
+    """PRISM's images of one draw, ten a class from noise; returns the run."""
+    return data_synthesis.main(to_words({
+        "dataset": "digits", "syn_data_path": out, "arch_name": PRIMARY, "exp_name": f"draw{draw}",
+        "pool": TEACHERS, "weights_dir": out / f"teachers{draw}", "iteration_step": 0, "ipc_end": 10,
+        "slices_per_batch": 10, "seed": draw, **RECIPE.recover, **settings}))
 
 
-def draw_top1(run: Path, name: str, draw: int, *label_flags, student_flags=()) -> float:
+def draw_top1(run: Path, name: str, draw: int, *, threads: int, **label_settings) -> float:
     """Top-1 [%] of one student of a draw, taught by labels of their own: folder `name` of the run."""
     folder = run / name.replace(" ", "_").replace(",", "")
-    labels = _run(generate_soft_label.main, "--data", run, "--fkd-path", folder, "--arch-name", PRIMARY,
-                  "--pool", *LABELLERS, "--weights-dir", run.parent / f"teachers{draw}", "--seed", draw,
-                  "--batch-size", 50, *CROPS, *label_flags)
-    done = _run(train_FKD.main, "--train-dir", run, "--fkd-path", labels, "--output-dir", folder / "students",
-                "--model", PRIMARY, "--seeds", draw, "--gradient-accumulation-steps", 1, "--eval-every", 1000,
-                *student_flags)
+    labels = generate_soft_label.main(to_words({
+        "data": run, "fkd_path": folder, "arch_name": PRIMARY, "pool": LABELLERS, "seed": draw,
+        "weights_dir": run.parent / f"teachers{draw}", "batch_size": 50, "threads": threads,
+        **RECIPE.relabel, **label_settings}))
+    done = train_FKD.main(to_words({
+        "train_dir": run, "fkd_path": labels, "output_dir": folder / "students", "model": PRIMARY,
+        "seeds": (draw,), "gradient_accumulation_steps": 1, "eval_every": 1000, "threads": threads}))
     return 100 * done["last_top1"]["mean"]
 
 

@@ -125,8 +125,9 @@ class SequentialObjective(Objective):
             (self._scale * loss).backward()
             logits |= {s: out.detach() for s, out in own.items()}
             alignment |= {(s, name): value.detach() for s, value in r_bn.items()}
-        for leaf in leaves:
-            leaf.grad /= self._scale
+        if self._scale != 1:
+            for leaf in leaves:
+                leaf.grad /= self._scale
         terms = [self._terms(leaf, targets, logits[s], [alignment[s, name] for name in draw.aligned], draw)
                  for s, (leaf, draw) in enumerate(zip(leaves, teachers, strict=True))]
         if self._tv_l2 or self._l2_scale:  # the only terms still attached to the leaves

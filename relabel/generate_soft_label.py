@@ -142,6 +142,14 @@ class RelabelConfig(ProcessFlags, ProtocolFlags, PrecisionFlags, MemoryFlags, Te
 presets = protocol_preset("relabel")
 
 
+def resolve(config: RelabelConfig, *, ipc: int, num_classes: int) -> RelabelConfig:
+    """The config with its IPC, and the batch that protocol and IPC imply where none is given."""
+    implied = 50 if ipc <= 10 else 100
+    if config.protocol == "delt":
+        implied = delt_batch_size(ipc, num_classes, student="")
+    return dataclasses.replace(config, ipc=ipc, batch_size=config.batch_size or implied)
+
+
 def epoch_bytes(num_images: int, num_classes: int, config: RelabelConfig) -> int:
     """Bytes of one epoch's file: logits and 15 bytes of view an image, and some 4 kB around them."""
     num = min(num_images, (config.steps_per_epoch or num_images) * config.batch_size)
@@ -211,11 +219,7 @@ def main(argv=None) -> Path:
         manifest, entries = planned_images(config.dataset, config.ipc)
     require(config.dataset in ("", manifest["dataset"]),
             f"--dataset {config.dataset} contradicts the images in {run}, made from {manifest['dataset']}")
-    ipc = config.ipc or manifest["ipc"]
-    batch_size = 50 if ipc <= 10 else 100
-    if config.protocol == "delt":
-        batch_size = delt_batch_size(ipc, len(manifest["class_names"]), student="")
-    config = dataclasses.replace(config, ipc=ipc, batch_size=config.batch_size or batch_size)
+    config = resolve(config, ipc=config.ipc or manifest["ipc"], num_classes=len(manifest["class_names"]))
     if config.dry_run:
         print(describe(config, run, manifest, entries))
         return label_folder(config, run)

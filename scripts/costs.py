@@ -82,8 +82,7 @@ def count_cost(plan: Plan, dataset: str) -> Cost:
     if plan.relabel:
         per_view = sum(network_flops(name, kind="forward", **about) for name in plan.relabel.teacher_names)
         label_views = images * plan.num_label_files()
-        label_bytes = plan.num_label_files() * epoch_bytes(
-            images, plan.num_classes, dataclasses.replace(plan.relabel, batch_size=50))
+        label_bytes = plan.num_label_files() * epoch_bytes(images, plan.num_classes, plan.relabel)
     model, seeds = plan.validate.model, len(plan.validate.seeds)
     online = seeds * views * per_view if plan.relabel and not label_views else 0
     evaluations = -(-epochs // plan.validate.eval_every) + 1

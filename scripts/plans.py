@@ -172,7 +172,9 @@ def plan_row(row: Row, *, dataset: str, origin: str, out: Path, places: dict[str
     recover = dataclasses.replace(recover, exp_name=run.name)
     relabel, labels = None, {}
     if settings["validate"]["protocol"] != "recovery-only":
-        relabel = _build("relabel", values["relabel"], data=str(run), ipc=ipc, seed=draw)
+        relabel = generate_soft_label.resolve(
+            _build("relabel", values["relabel"], data=str(run), seed=draw), ipc=ipc,
+            num_classes=count_classes(dataset))
         relabel = dataclasses.replace(relabel, fkd_path=str(run / f"labels_{_digest(relabel)}"))
         labels = {"fkd_path": f"{relabel.fkd_path}/{ipc}"}
     validate = _build("validate", values["validate"] | ({"seeds": seeds} if seeds else {}) | labels,

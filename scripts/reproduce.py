@@ -19,7 +19,7 @@ from scripts.costs import count_cost, describe_cost
 from scripts.matrix import TABLES, Row
 from scripts.plans import Plan, describe_state, plan_row, select_rows, words_of
 from scripts.small_recipes import RECIPES
-from utils.config import option, parse_config, require
+from utils.config import option, parse_config, require, to_words
 from utils.data import DATASETS
 from utils.files import last_logged, write_atomically
 from utils.runtime import command_line, readable_time, say
@@ -122,12 +122,11 @@ def make_teachers(config: ReproduceConfig, draw: int) -> None:
     recipe = RECIPES[config.dataset]
     if config.weights_dir or not recipe.teachers:
         return
-    words = [word for name, value in recipe.teachers.items()
-             for word in (f"--{name.replace('_', '-')}", value)]
-    train_teachers.main([str(word) for word in (
-        "--dataset", config.dataset, "--train-data-path", config.train_data_path, "--val-dir", config.val_dir,
-        "--output-dir", config.teachers_dir(draw), "--models", *sorted(set(recipe.networks.values()) - {""}),
-        "--seed", draw, "--device", config.device, "--threads", config.threads, *words)])
+    train_teachers.main(to_words({
+        "dataset": config.dataset, "train_data_path": config.train_data_path, "val_dir": config.val_dir,
+        "output_dir": config.teachers_dir(draw),
+        "models": tuple(sorted(set(recipe.networks.values()) - {""})), "seed": draw, "device": config.device,
+        "threads": config.threads, **recipe.teachers}))
 
 
 def run_rows(config: ReproduceConfig, rows: list[Row]) -> None:
@@ -177,14 +176,14 @@ def main(argv=None) -> list[dict]:
     require(config.train_data_path or config.dataset == "digits" or spec.open_split is not None,
             f"--dataset {config.dataset} needs --train-data-path, the folder that holds train/ and val/")
     run_rows(config, rows)
-    entries = entries_of(config, rows)
+    entries, folder = entries_of(config, rows), Path(config.out, config.dataset, "tables")
+    tables = results.tables(entries, dataset=config.dataset)
     named = words if len(words) < 9 else (words[0], f"{len(words) - 1}-rows")  # a file's name has its limits
     name = "-".join(named) + ("-from-final" if config.origin == "final" else "")
-    for ending, text in results.tables(entries, dataset=config.dataset).items():
-        write_atomically(Path(config.out, config.dataset, "tables", f"{name}.{ending}"),
-                         lambda file, text=text: file.write(text.encode()))
-    print(results.tables(entries, dataset=config.dataset)["md"])
-    say(f"tables {name}.md, .csv, .tex and records are in {Path(config.out, config.dataset, 'tables')}")
+    for ending, text in tables.items():
+        write_atomically(folder / f"{name}.{ending}", lambda file, text=text: file.write(text.encode()))
+    print(tables["md"])
+    say(f"the table as {name}.md, .csv and .tex is in {folder}")
     return entries
 
 

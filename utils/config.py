@@ -160,19 +160,24 @@ def build_config(cls, explicit: dict, *, presets: Callable[[dict], dict] | None 
     return cls(**{k: v for k, v in implied.items() if k in names} | explicit)
 
 
-def flags_of(config, *, presets: Callable[[dict], dict]) -> list[str]:
-    """The words of a command line of which `parse_config` makes this config again."""
-    given = {name: getattr(config, name) for name in ("dataset", "protocol") if hasattr(config, name)}
-    implied, words = presets(given), []
-    for field in dataclasses.fields(config):
-        value, flag = getattr(config, field.name), field.name.replace("_", "-")
-        if value == implied.get(field.name, field.default):
-            continue
+def to_words(values: dict) -> list[str]:
+    """Field values as the words of a command line."""
+    words = []
+    for name, value in values.items():
+        flag = name.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
         else:
             words += [f"--{flag}", *map(str, value if isinstance(value, tuple) else (value,))]
     return words
+
+
+def flags_of(config, *, presets: Callable[[dict], dict]) -> list[str]:
+    """The words of a command line of which `parse_config` makes this config again."""
+    given = {name: getattr(config, name) for name in ("dataset", "protocol") if hasattr(config, name)}
+    implied = {f.name: f.default for f in dataclasses.fields(config)} | presets(given)
+    values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    return to_words({name: value for name, value in values.items() if value != implied[name]})
 
 
 def identity(config) -> dict:

@@ -217,15 +217,15 @@ def plan_early(config: ValidateConfig) -> None:
                    Path(config.output_dir or config.train_dir)))
 
 
-def open_labels_of(config: ValidateConfig, folder: Path | None, labels: dict | None, *, device,
-                   num_images: int, size: int, seed: int):
-    """What teaches the students: stored labels, online ones, or hard ones with views of this seed."""
-    if labels is None:
-        flip = dataset_spec(config.dataset).flip
-        return HardLabels(num_images, seed=seed, views={
-            "size": size, "batch_size": config.batch_size, "flip": flip, "mix_alpha": 1.0,
-            "min_scale": config.min_scale_crops, "mix_type": config.mix_type,
-            "num_batches": config.steps_per_epoch})
+def student_views(config: ValidateConfig, manifest: dict) -> dict:
+    """The laws of the views of a student without soft labels, for `plan_epoch`."""
+    return {"size": manifest["size"], "batch_size": config.batch_size, "mix_type": config.mix_type,
+            "flip": dataset_spec(config.dataset).flip, "min_scale": config.min_scale_crops, "mix_alpha": 1.0,
+            "num_batches": config.steps_per_epoch}
+
+
+def open_soft_labels(config: ValidateConfig, folder: Path, labels: dict, *, device):
+    """What teaches every student alike: stored labels, or online ones with their teachers."""
     if labels["config"]["label_format"] != "online":
         return StoredLabels(folder, labels)
     teachers = open_label_teachers(labels, weights=config.weights, weights_dir=config.weights_dir,
@@ -303,14 +303,14 @@ def main(argv=None) -> dict:
     if todo and leader:
         batches = EvaluationBatches(real, batch_size=config.eval_batch_size or EVAL_BATCH[device.type],
                                     device=device, workers=config.workers, resident_gb=config.resident_gb)
+    soft_labels = open_soft_labels(config, label_dir, labels, device=device) if labels and todo else None
     with StopSignals() as stop:
         for seed in todo:
             learner = build_learner(config, num_classes=num_classes, seed=seed, device=device)
             folder = out / f"seed{seed}"
             journal = Journal(folder, batches, seed=seed, epochs=config.epochs, recipe=recipe,
                               eval_every=config.eval_every, about=about) if leader else None
-            teaching = open_labels_of(config, label_dir, labels, device=device, num_images=len(entries),
-                                      size=manifest["size"], seed=seed)
+            teaching = soft_labels or HardLabels(len(entries), student_views(config, manifest), seed=seed)
             train_student(learner, journal,
                           Unfinished(folder / "unfinished.pt", minutes=config.save_every, stop=stop),
                           images=images, targets=targets, labels=teaching, recipe=recipe,
