@@ -1,56 +1,88 @@
 """How several teachers' logits become one soft label.  Used by relabel, and by validate's online labels.
 
-ENSEMBLES: name -> f(logits) -> (N, K).
+ENSEMBLES: name -> piece, called with logits (T, N, K), returning (N, K).
 T teachers (the primary first), N images of one batch, C channels, H W pixels, K classes.
 """
-import torch
+import dataclasses
+from typing import ClassVar
 
+import torch
+from torch import nn
+
+from utils.pieces import Options
 from utils.precision import lowered
 
 
-def equal_norm(logits: torch.Tensor) -> torch.Tensor:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mean(Options):
+    """The plain mean over teachers.   Source: G-VBSM, EDC."""
+
+    least: ClassVar[int] = 1
+
+    def __call__(self, logits: torch.Tensor) -> torch.Tensor:
+        """The combined logits, (T, N, K) to (N, K); some rules scale by statistics of the batch."""
+        return logits.mean(0)
+
+    def members(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Which of the pool's networks are asked, the primary first."""
+        return names
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EqualNorm(Mean):
     """Each teacher's (N, K) matrix scaled to the teachers' mean Frobenius norm, then the plain mean.
 
     Source: published recipe for resnet18 (after G-VBSM); the labels depend on the batch.
-    Args:    logits: (T, N, K).    Returns: (N, K).
     """
-    norms = torch.linalg.vector_norm(logits, dim=(1, 2), keepdim=True)
-    return (logits * (norms.mean() / norms)).mean(0)
+
+    def __call__(self, logits: torch.Tensor) -> torch.Tensor:
+        """As `Mean`."""
+        norms = torch.linalg.vector_norm(logits, dim=(1, 2), keepdim=True)
+        return (logits * (norms.mean() / norms)).mean(0)
 
 
-def primary_half(logits: torch.Tensor) -> torch.Tensor:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PrimaryHalf(Mean):
     """Half the primary, half the mean of the others; then every row scaled to the batch's mean row norm.
 
     Source: published recipe for resnet50 and resnet101; the labels depend on the batch.
-    Args:    logits: (T, N, K), T >= 2.    Returns: (N, K).
     """
-    combined = 0.5 * logits[0] + 0.5 * logits[1:].mean(0)
-    norms = torch.linalg.vector_norm(combined, dim=1, keepdim=True)
-    return combined * (norms.mean() / norms)
+
+    least: ClassVar[int] = 2
+
+    def __call__(self, logits: torch.Tensor) -> torch.Tensor:
+        """As `Mean`; two teachers or more."""
+        combined = 0.5 * logits[0] + 0.5 * logits[1:].mean(0)
+        norms = torch.linalg.vector_norm(combined, dim=1, keepdim=True)
+        return combined * (norms.mean() / norms)
 
 
-def mean(logits: torch.Tensor) -> torch.Tensor:
-    """The plain mean over teachers, (T, N, K) to (N, K).   Source: G-VBSM, EDC."""
-    return logits.mean(0)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Primary(Mean):
+    """The first teacher alone.   Source: SRe2L; paper table 3a, first row."""
+
+    def __call__(self, logits: torch.Tensor) -> torch.Tensor:
+        """As `Mean`."""
+        return logits[0]
+
+    def members(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The primary."""
+        return names[:1]
 
 
-def primary(logits: torch.Tensor) -> torch.Tensor:
-    """The first teacher alone, (T, N, K) to (N, K).   Source: SRe2L; paper table 3a, first row."""
-    return logits[0]
-
-
-ENSEMBLES = {"equal-norm": equal_norm, "primary-half": primary_half, "mean": mean, "primary": primary}
+ENSEMBLES: dict[str, type[Mean]] = {"equal-norm": EqualNorm, "primary-half": PrimaryHalf, "mean": Mean,
+                                    "primary": Primary}
 
 
 @torch.no_grad()
-def ensemble_logits(views: torch.Tensor, teachers: list, *, ensemble: str, precision: str) -> torch.Tensor:
+def ensemble_logits(views: torch.Tensor, teachers: list[nn.Module], *, ensemble: Mean,
+                    precision: str) -> torch.Tensor:
     """The combined logits of one batch of views.
 
     Args:    views: (N, C, H, W) float, normalised and mixed;  teachers: T networks in eval mode, the primary
-             first;  ensemble: of ENSEMBLES, some of which scale by statistics of the batch;
-             precision: of PRECISIONS.
+             first;  precision: of PRECISIONS.
     Returns: (N, K) float32.
     """
     with lowered(precision, views.device):
         logits = [teacher(views) for teacher in teachers]
-    return ENSEMBLES[ensemble](torch.stack([own.float() for own in logits]))
+    return ensemble(torch.stack([own.float() for own in logits]))

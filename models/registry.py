@@ -140,7 +140,11 @@ class Teacher:
     model: nn.Module
     sha256: str
     accuracy: float | None
-    class_names: list | None
+    class_names: list[str] | None
+
+    def channels_last(self) -> nn.Module:
+        """The network with its weights channels last in memory, as those that are asked for labels run."""
+        return self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def parse_weights(pairs: tuple[str, ...]) -> dict[str, str]:

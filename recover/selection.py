@@ -1,94 +1,158 @@
-"""Which teachers supervise a batch: phi for the logits, a subset of the pool for BatchNorm alignment.
+"""Which networks supervise a step, and with what weights.   SELECTIONS: name -> piece.
 
-SELECTIONS: name -> f(rng, pool=, primary=, max_bn=, with_bn=) -> names of the aligned teachers, a pure
-function of an explicit random.Random.   Paper sections 3.1 to 3.3.
+A draw is weights; PRISM's are one network's cross-entropy (phi) and a subset's alignment (theta_1 ..
+theta_k).  All draws come from an explicit random.Random, before a unit starts.   Paper sections 3.1 to 3.3.
 """
 import dataclasses
+import functools
 import math
 import random
+from typing import Literal
 
+from models.registry import names_with_batchnorm
+from utils.pieces import Options, option, require
 from utils.runtime import derive_seed
 
 
 @dataclasses.dataclass(frozen=True)
-class Teachers:
-    """One draw: `primary` is phi, `aligned` are theta_1..theta_k."""
+class Draw:
+    """What supervises one step.
 
-    primary: str
-    aligned: tuple[str, ...]
+    ce: network -> weight of its cross-entropy;  align: network -> weight of its alignment, before --r-bn.
+    """
+
+    ce: dict[str, float]
+    align: dict[str, float]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every network that a step runs, the primary first, each once."""
-        return (self.primary, *(name for name in self.aligned if name != self.primary))
+        """Every network of the step, each once, those with a cross-entropy first."""
+        return tuple({**self.ce, **self.align})
 
 
-def single(rng: random.Random, *, pool, primary, max_bn, with_bn) -> tuple[str, ...]:
+@dataclasses.dataclass(frozen=True)
+class Pool:
+    """The networks that a run may draw from, the primary first."""
+
+    names: tuple[str, ...]
+    stem: str = "imagenet"
+
+    @property
+    def primary(self) -> str:
+        """--arch-name."""
+        return self.names[0]
+
+    @functools.cached_property
+    def with_bn(self) -> frozenset[str]:
+        """The names that have a BatchNorm layer to align with."""
+        return frozenset(names_with_batchnorm(self.names, stem=self.stem))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Selection(Options):
+    """Base of all selections."""
+
+    def networks(self, pool: Pool) -> tuple[str, ...]:
+        """The networks that a run can need."""
+        return pool.names
+
+    def check(self, pool: Pool) -> None:
+        """Raises: ValueError where the pool does not allow such draws."""
+
+    def plan(self, pool: Pool, ipc_id: int, chunk: int, iterations: int, *, seed: int) -> list[Draw]:
+        """The draws of every iteration of one unit, from (seed, unit)."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Single(Selection):
     """theta_1 = phi: single-teacher alignment, SRe2L's.   Source: paper 3.1."""
-    return (primary,)
+
+    selection: Literal["pre", "intra"] = option("pre", "teachers drawn once, or at every iteration",
+                                                source="paper 3.3, table 2")
+    primary: Literal["fixed", "drawn"] = option("fixed", "phi is --arch-name, or drawn from the pool too",
+                                                source="published recipe")
+    bn_reduce: Literal["mean", "sum"] = option("mean", "over teachers: the published mean, or eq. 4's sum",
+                                               source="published recipe")
+
+    def networks(self, pool: Pool) -> tuple[str, ...]:
+        """As `Selection.networks`: phi alone, if it is fixed."""
+        return pool.names[:1] if self.primary == "fixed" else pool.names
+
+    def align(self, rng: random.Random, pool: Pool, primary: str) -> tuple[str, ...]:
+        """The names of theta_1 .. theta_k.   Args: primary: phi."""
+        return (primary,)
+
+    def draw(self, rng: random.Random, pool: Pool) -> Draw:
+        """One draw of phi and the aligned subset.   Source: paper 3.3; eq. 4, or the published mean."""
+        primary = rng.choice(pool.names) if self.primary == "drawn" else pool.primary
+        aligned = self.align(rng, pool, primary)
+        return Draw({primary: 1.0}, dict.fromkeys(aligned, 1 / len(aligned) if self.bn_reduce == "mean" else 1.0))
+
+    def plan(self, pool: Pool, ipc_id: int, chunk: int, iterations: int, *, seed: int) -> list[Draw]:
+        """As `Selection.plan`.   Source: paper 3.3.
+
+        `pre` draws once, from (seed, ipc_id), so that all class chunks of an index share the draw; `intra`
+        redraws at every iteration, from (seed, ipc_id, chunk).
+        """
+        if self.selection == "pre":
+            return [self.draw(random.Random(derive_seed(seed, "teachers", ipc_id)), pool)] * iterations
+        rng = random.Random(derive_seed(seed, "teachers", ipc_id, chunk))
+        return [self.draw(rng, pool) for _ in range(iterations)]
 
 
-def dual(rng: random.Random, *, pool, primary, max_bn, with_bn) -> tuple[str, ...]:
-    """One BN-bearing teacher other than phi: dual-teacher decoupling.   Source: paper 3.1.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Dual(Single):
+    """One BN-bearing teacher other than phi: dual-teacher decoupling.   Source: paper 3.1."""
 
-    Raises: ValueError when the pool holds none.
-    """
-    others = [name for name in pool if name != primary and name in with_bn]
-    if not others:
-        raise ValueError(f"--teachers dual needs a network with BatchNorm other than {primary} in --pool, "
-                         f"got {' '.join(pool)}")
-    return (rng.choice(others),)
+    networks = Selection.networks
+
+    def check(self, pool: Pool) -> None:
+        """As `Selection.check`."""
+        for phi in pool.names if self.primary == "drawn" else (pool.primary,):
+            require(pool.with_bn - {phi}, f"--teachers dual needs a network with BatchNorm other than the primary "
+                    f"in --pool, got {' '.join(pool.names)}")
+
+    def align(self, rng: random.Random, pool: Pool, primary: str) -> tuple[str, ...]:
+        """As `Single.align`."""
+        return (rng.choice([name for name in pool.names if name != primary and name in pool.with_bn]),)
 
 
-def bernoulli(rng: random.Random, *, pool, primary, max_bn, with_bn) -> tuple[str, ...]:
-    """theta_1 = phi; each further slot up to max_bn is filled with probability 0.5, without replacement.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Multi(Single):
+    """PRISM: phi and a drawn subset of the pool.   Source: paper 3.2."""
+
+    subset_law: Literal["bernoulli", "uniform"] = option(
+        "bernoulli", "phi and slots filled with p = 0.5; or any subset (paper eq. 5)", source="published recipe")
+    max_bn_teachers: int = option(4, "k_max, the most aligned teachers", source="published recipe", range="> 0")
+
+    networks = Selection.networks
+
+    def align(self, rng: random.Random, pool: Pool, primary: str) -> tuple[str, ...]:
+        """As `Single.align`."""
+        return SUBSET_LAWS[self.subset_law](rng, pool.names, primary, self.max_bn_teachers)
+
+
+def bernoulli(rng: random.Random, names: tuple[str, ...], primary: str, most: int) -> tuple[str, ...]:
+    """theta_1 = phi; each further slot up to `most` is filled with probability 0.5, without replacement.
 
     Source: published recipe, three further slots.
     """
-    left = [name for name in pool if name != primary]
+    left = [name for name in names if name != primary]
     aligned = [primary]
-    for _ in range(min(max_bn, len(left) + 1) - 1):
+    for _ in range(min(most, len(left) + 1) - 1):
         if rng.random() < 0.5:
             aligned.append(left.pop(rng.randrange(len(left))))
     return tuple(aligned)
 
 
-def uniform(rng: random.Random, *, pool, primary, max_bn, with_bn) -> tuple[str, ...]:
-    """Uniform over all non-empty subsets of the pool of at most max_bn; phi is not forced in.
-
-    Source: paper 3.2, eq. 5.
-    """
-    sizes = range(1, min(max_bn, len(pool)) + 1)
-    size = rng.choices(sizes, weights=[math.comb(len(pool), k) for k in sizes])[0]
-    chosen = set(rng.sample(range(len(pool)), size))
-    return tuple(name for i, name in enumerate(pool) if i in chosen)
+def uniform(rng: random.Random, names: tuple[str, ...], primary: str, most: int) -> tuple[str, ...]:
+    """Uniform over all non-empty subsets of at most `most`; phi is not forced in.   Source: paper 3.2, eq. 5."""
+    sizes = range(1, min(most, len(names)) + 1)
+    size = rng.choices(sizes, weights=[math.comb(len(names), k) for k in sizes])[0]
+    chosen = set(rng.sample(range(len(names)), size))
+    return tuple(name for i, name in enumerate(names) if i in chosen)
 
 
-SELECTIONS = {"single": single, "dual": dual, "bernoulli": bernoulli, "uniform": uniform}
-
-
-def draw_teachers(rng: random.Random, *, law: str, pool, primary: str, primary_drawn: bool, max_bn: int,
-                  with_bn) -> Teachers:
-    """One draw of phi and the aligned subset.
-
-    Args: law: of SELECTIONS;  primary_drawn: draw phi too, uniformly from the pool (paper 3.3; table 2);
-          max_bn: k_max;  with_bn: the names that have a BatchNorm layer.
-    """
-    if primary_drawn:
-        primary = rng.choice(list(pool))
-    return Teachers(primary, SELECTIONS[law](rng, pool=pool, primary=primary, max_bn=max_bn, with_bn=with_bn))
-
-
-def plan_selection(seed: int, ipc_id: int, chunk: int, iterations: int, *, selection: str,
-                   **draw) -> list[Teachers]:
-    """The teachers of every iteration of one unit.   Source: paper 3.3.
-
-    `pre` draws once, from (seed, ipc_id), so that all class chunks of an index share the draw; `intra`
-    redraws at every iteration, from (seed, ipc_id, chunk).
-    Args: draw: the keywords of `draw_teachers`.
-    """
-    if selection == "pre":
-        rng = random.Random(derive_seed(seed, "teachers", ipc_id))
-        return [draw_teachers(rng, **draw)] * iterations
-    rng = random.Random(derive_seed(seed, "teachers", ipc_id, chunk))
-    return [draw_teachers(rng, **draw) for _ in range(iterations)]
+SUBSET_LAWS = {"bernoulli": bernoulli, "uniform": uniform}
+SELECTIONS: dict[str, type[Selection]] = {"single": Single, "dual": Dual, "multi": Multi}

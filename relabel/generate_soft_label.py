@@ -5,59 +5,29 @@
 Paper section 4.4 and table 3; every flag is in relabel/README.md.  One unit of work is an epoch.
 """
 import dataclasses
-import sys
 import time
 from pathlib import Path
-from typing import Literal
 
-import torch
-
+from models.ensemble import ENSEMBLES, Mean
 from models.preflight import preflight
-from models.registry import check_pool, load_teachers, model_spec, primary_first
+from models.registry import Teacher, check_pool, load_teachers, model_spec, primary_first
 from relabel.labels import label_epoch
-from utils.augment import MIX_ALPHA, RESAMPLER
-from utils.config import (
-    RECIPE,
-    MemoryFlags,
-    PrecisionFlags,
-    ProcessFlags,
-    TeacherFlags,
-    identity,
-    option,
-    parse_config,
-    require,
-)
+from utils import files, flags, formats, runtime
+from utils.augment import RESAMPLER
 from utils.data import RealSet, dataset_spec
-from utils.distributed import local_rank, my_units, parse_shard
-from utils.files import check_free_disk, claim_folder, last_logged, log_name, readable, save_tensors
-from utils.formats import (
-    FORMAT_VERSION,
-    assemble_label_manifest,
-    assemble_manifest,
-    image_set_digest,
-    label_files,
-    label_path,
-    run_folder,
-    select_images,
-)
-from utils.label_formats import check_num_classes, label_format
-from utils.loading import open_distilled, planned_images
-from utils.precision import set_precision
-from utils.protocols import ProtocolFlags, delt_batch_size, protocol_preset, protocol_record
-from utils.runtime import (
-    Log,
-    choose_device,
-    command_line,
-    identity_threads,
-    progress,
-    readable_time,
-    say,
-    set_threads,
-)
+from utils.distributed import my_units
+from utils.flags import RECIPE
+from utils.label_formats import FP16, LABEL_FORMATS
+from utils.loading import Images, open_distilled, planned_images
+from utils.methods import MethodFlags, method_preset, protocol_record
+from utils.pieces import Values, choice, identity, option, piece_name, require
+from utils.session import Session, open_session
+from utils.views import MIXES, OPERATIONS, ImageOperations, NoMix, Views
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RelabelConfig(ProcessFlags, ProtocolFlags, PrecisionFlags, MemoryFlags, TeacherFlags):
+class RelabelConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, MethodFlags, flags.PrecisionFlags,
+                    flags.MemoryFlags, flags.TeacherFlags):
     """What `python -m relabel.generate_soft_label` takes; the defaults are the ImageNet-1K, IPC 10 recipe."""
 
     data: str = option("out/full_resnet18", "run of recover, or its syn/ folder", identity=False)
@@ -65,196 +35,188 @@ class RelabelConfig(ProcessFlags, ProtocolFlags, PrecisionFlags, MemoryFlags, Te
                           "images: imagenet-1k)", identity=False)
     fkd_path: str = option("", "folder of labels, one folder an IPC below it; default: <data>/fkd",
                            identity=False)
-    ipc: int = option(0, "images per class to label; 0 = all complete ones")
-    epochs: int = option(300, "epochs of labels", source="supplement table 1a")
-    batch_size: int | None = option(None, "views a batch, for the student too; none: 50, above IPC 10 100",
-                             source="supplement table 1a, table 3c")
-    steps_per_epoch: int | None = option(None, "only so many batches of each epoch's shuffle")
-    min_scale_crops: float = option(0.25, "least area fraction of a random crop", source="supplement table 3")
+    ipc: int = option(0, "images per class to label; 0 = all complete ones", range=">= 0")
+    epochs: int = option(300, "epochs of labels", source="supplement table 1a", range="> 0")
+    batch_size: int | None = option(None, "views a batch, for the student too; none: the protocol's for the IPC",
+                                    source="supplement table 1a, table 3c", range="in [2, 32767]")
+    steps_per_epoch: int | None = option(None, "only so many batches of each epoch's shuffle", range="> 0")
+    min_scale_crops: float = option(0.25, "least area fraction of a random crop", source="supplement table 3",
+                                    range="in (0, 1]")
     flip: bool | None = option(None, "random horizontal flips; none: as the data set's preset", source=RECIPE)
-    mix_type: Literal["cutmix", "mixup", "none"] = option("cutmix", "how two images of a batch are mixed",
-                                                          source=RECIPE)
-    augment: Literal["none", "randaugment"] = option("none", "of each image before its crop: none, or timm's "
-                                                     "rand-m6-n2-mstd1.0", source="DELT")
-    mix_alpha: float | None = option(None, "Beta(alpha, alpha) of the mix; none: 1 for cutmix, 0.8 for mixup",
-                                     source=RECIPE)
+    mix_type: NoMix = choice(MIXES, "cutmix", "how two images of a batch are mixed", source=RECIPE)
+    augment: ImageOperations = choice(OPERATIONS, "none", "of each image before its crop: none, or timm's "
+                                      "rand-m6-n2-mstd1.0", source="DELT")
     arch_name: str = option("resnet18", "primary teacher", source=RECIPE)
     pool: tuple[str, ...] = option(("resnet18", "mobilenet_v2", "alexnet", "shufflenet_v2_x0_5"),
                                    "ensemble; an --arch-name outside it takes its first place", source=RECIPE,
                                    commas=True)
-    candidate_number: int = option(4, "only the first so many of the ensemble", source=RECIPE)
-    ensemble: Literal["equal-norm", "primary-half", "mean", "primary"] = option(
-        "equal-norm", "how logits combine: the r18 rule, the r50/r101 rule, the mean, the primary",
-        source=RECIPE)
+    candidate_number: int = option(4, "only the first so many of the ensemble", source=RECIPE, range="> 0")
+    ensemble: Mean = choice(ENSEMBLES, "equal-norm", "how logits combine: the r18 rule, the r50/r101 rule, the "
+                            "mean, the primary", source=RECIPE)
     val_dir: str = option("", "real images, to check teachers that recover did not check", identity=False)
-    label_format: str = option("fp16", "fp16, int8, topk:K (K logits and the others' mean), or online: store "
-                               "nothing, validate computes the same labels", source="fp16: published recipe")
+    label_format: FP16 = choice(LABEL_FORMATS, "fp16", "how they are stored; topk: K logits and the others' mean; "
+                                "online: nothing, validate computes the same labels",
+                                source="fp16: published recipe")
     label_epochs: int | None = option(None, "epochs of labels to store, a pool that the student goes through "
                                       "in turn; none: all", source="LPLD")
     seed: int = option(0, "seed of views and mixes")
-    shard: str = option("", "i/n: this process's share; default: torchrun's rank", identity=False)
-    dry_run: bool = option(False, "print the plan, touch nothing", identity=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.protocol != "recovery-only", "--protocol recovery-only has no soft labels: leave "
-                "relabel out, and run validate without --fkd-path")
-        self.check_memory()
-        label_format(self.label_format)
+        _ = self.method.settings("relabel")
         require(self.label_epochs is None or 0 < self.label_epochs <= self.epochs,
                 f"--label-epochs must be in 1..--epochs {self.epochs}, got {self.label_epochs}")
-        require(self.ipc >= 0, f"--ipc must be >= 0, got {self.ipc}")
-        require(self.epochs > 0, f"--epochs must be > 0, got {self.epochs}")
-        require(self.batch_size is None or 1 < self.batch_size <= 32767,
-                f"--batch-size must be in 2..32767, got {self.batch_size}")
-        require(self.steps_per_epoch is None or self.steps_per_epoch > 0,
-                f"--steps-per-epoch must be > 0, got {self.steps_per_epoch}")
-        require(0 < self.min_scale_crops <= 1,
-                f"--min-scale-crops must be in (0, 1], got {self.min_scale_crops}")
-        require(self.mix_alpha is None or self.mix_alpha > 0,
-                f"--mix-alpha must be > 0, got {self.mix_alpha}")
-        require(self.candidate_number > 0, f"--candidate-number must be > 0, got {self.candidate_number}")
         check_pool(self.pool)
         model_spec(self.arch_name)
-        require(self.ensemble != "primary-half" or len(self.teacher_names) > 1,
-                "--ensemble primary-half needs two teachers or more; raise --candidate-number or --pool")
+        require(len(self.teacher_names) >= self.ensemble.least, f"--ensemble needs {self.ensemble.least} teachers "
+                f"or more, got {' '.join(self.teacher_names)}; raise --candidate-number or --pool")
 
     @property
     def teacher_names(self) -> tuple[str, ...]:
-        """The ensemble, the primary first; for `--ensemble primary` the primary alone."""
-        names = primary_first(self.pool, self.arch_name)
-        return names[:1] if self.ensemble == "primary" else names[:self.candidate_number]
+        """The ensemble, the primary first."""
+        return self.ensemble.members(primary_first(self.pool, self.arch_name))[:self.candidate_number]
 
     @property
     def pool_epochs(self) -> int:
         """Epochs of different labels, which the student's epochs go through in turn."""
         return self.label_epochs or self.epochs
 
-    def views(self, manifest: dict) -> dict:
-        """The laws of an epoch's views, for `plan_epoch`."""
-        flip = dataset_spec(manifest["dataset"]).flip if self.flip is None else self.flip
-        return {"size": manifest["size"], "batch_size": self.batch_size, "min_scale": self.min_scale_crops,
-                "flip": flip, "augment": self.augment, "mix_type": self.mix_type,
-                "num_batches": self.steps_per_epoch,
-                "mix_alpha": MIX_ALPHA[self.mix_type] if self.mix_alpha is None else self.mix_alpha}
+    @property
+    def num_files(self) -> int:
+        """Files of labels."""
+        return self.label_format.num_files(self.pool_epochs)
 
 
-presets = protocol_preset("relabel")
+presets = method_preset("relabel")
 
 
-def resolve(config: RelabelConfig, *, ipc: int, num_classes: int) -> RelabelConfig:
-    """The config with its IPC, and the batch that protocol and IPC imply where none is given."""
-    implied = 50 if ipc <= 10 else 100
-    if config.protocol == "delt":
-        implied = delt_batch_size(ipc, num_classes, student="")
-    return dataclasses.replace(config, ipc=ipc, batch_size=config.batch_size or implied)
+@dataclasses.dataclass(frozen=True)
+class LabelPlan:
+    """A config with all that images, protocol and IPC imply: which images, their views, where labels go."""
+
+    images: formats.ImageManifest
+    ipc: int
+    entries: list[formats.Entry]
+    views: Views
+    folder: Path
+    epoch_bytes: int
+
+    @property
+    def digest(self) -> str:
+        """Of the images."""
+        return formats.image_set_digest(self.entries)
 
 
-def epoch_bytes(num_images: int, num_classes: int, config: RelabelConfig) -> int:
+def plan_labels(config: RelabelConfig, images: formats.ImageManifest, run: Path) -> LabelPlan:
+    """Resolves a config.   Raises: ValueError where it contradicts the images."""
+    require(config.dataset in ("", images.dataset),
+            f"--dataset {config.dataset} contradicts the images in {run}, made from {images.dataset}")
+    entries, ipc = images.select(config.ipc), config.ipc or images.ipc
+    config.label_format.check(images.num_classes)
+    views = Views(
+        size=images.size, batch_size=config.batch_size or config.method.label_batch(ipc, images.num_classes),
+        min_scale=config.min_scale_crops, num_batches=config.steps_per_epoch, mix_type=config.mix_type,
+        augment=config.augment, flip=dataset_spec(images.dataset).flip if config.flip is None else config.flip)
+    return LabelPlan(images, ipc, entries, views, (Path(config.fkd_path) if config.fkd_path else run / "fkd") / str(ipc),
+                     epoch_bytes(len(entries), views, config.label_format.row_bytes(images.num_classes)))
+
+
+def epoch_bytes(num_images: int, views: Views, row_bytes: int) -> int:
     """Bytes of one epoch's file: logits and 15 bytes of view an image, and some 4 kB around them."""
-    num = min(num_images, (config.steps_per_epoch or num_images) * config.batch_size)
-    return num * (label_format(config.label_format).row_bytes(num_classes) + 15) + 4096
+    return min(num_images, (views.num_batches or num_images) * views.batch_size) * (row_bytes + 15) + 4096
 
 
-def label_folder(config: RelabelConfig, run: Path) -> Path:
-    """Where the labels go: <fkd-path>/<ipc>, by default <run>/fkd/<ipc>."""
-    return (Path(config.fkd_path) if config.fkd_path else run / "fkd") / str(config.ipc)
-
-
-def describe(config: RelabelConfig, run: Path, manifest: dict, entries: list) -> str:
+def describe(config: RelabelConfig, plan: LabelPlan) -> str:
     """The text of --dry-run: epochs, batches, teachers, bytes, and time where a measured rate is known."""
-    folder = label_folder(config, run)
-    num = label_files(config.label_format, config.pool_epochs)
-    todo = num - sum(label_path(folder, epoch).is_file() for epoch in range(num))
-    rate = last_logged(folder, "seconds_per_epoch")
-    size = num * epoch_bytes(len(entries), len(manifest["class_names"]), config)
+    num, rate = config.num_files, files.last_logged(plan.folder, "seconds_per_epoch")
+    todo = num - sum(formats.label_path(plan.folder, epoch).is_file() for epoch in range(num))
     left = "unknown until an epoch has run here" if rate is None else \
-        f"{readable_time(rate * todo)} at the {rate:.2f} s per epoch measured here"
-    return (f"labels        {folder}\nimages        {len(entries)}, batches of {config.batch_size}\n"
+        f"{runtime.readable_time(rate * todo)} at the {rate:.2f} s per epoch measured here"
+    return (f"labels        {plan.folder}\nimages        {len(plan.entries)}, batches of {plan.views.batch_size}\n"
             f"epochs        {config.epochs} of students, {num} stored, {todo} to do\n"
-            f"teachers      {' + '.join(config.teacher_names)}, {config.ensemble}\n"
-            f"size          {readable(size)} in {num} files, {config.label_format}\n"
+            f"teachers      {' + '.join(config.teacher_names)}, {piece_name(ENSEMBLES, config.ensemble)}\n"
+            f"size          {files.readable(num * plan.epoch_bytes)} in {num} files\n"
             f"time          {left if num else 'none: validate computes the labels'}")
 
 
-def open_teachers(config: RelabelConfig, run: Path, manifest: dict, device) -> dict:
+def open_teachers(config: RelabelConfig, plan: LabelPlan, session: Session) -> dict[str, Teacher]:
     """The ensemble, checked on real images but for the weights that recover checked already.
 
     Raises: ValueError when a teacher is below its floor, or needs --val-dir to be checked.
     """
+    images = plan.images
     teachers = load_teachers(config.teacher_names, weights=config.weights, weights_dir=config.weights_dir,
-                             dataset=manifest["dataset"], num_classes=len(manifest["class_names"]),
-                             device=device, stem=manifest["config"]["stem"])
-    preflight(teachers, manifest["class_names"], known=run / "preflight.json", device=device,
-              open_real=lambda: RealSet(manifest["dataset"], config.val_dir, "val", size=manifest["size"]),
-              floor=config.min_teacher_accuracy, num_images=config.preflight_images, mean=manifest["mean"],
-              std=manifest["std"])
+                             dataset=images.dataset, num_classes=images.num_classes, device=session.device,
+                             stem=images.stem)
+    preflight(teachers, images.class_names, known=images.run / "preflight.json", device=session.device,
+              open_real=lambda: RealSet(images.dataset, config.val_dir, "val", size=images.size),
+              floor=config.min_teacher_accuracy, num_images=config.preflight_images, mean=images.mean,
+              std=images.std)
     return teachers
 
 
-def labels_identity(config: RelabelConfig, manifest: dict, entries: list, teachers: dict, device) -> dict:
+def labels_identity(config: RelabelConfig, plan: LabelPlan, teachers: dict[str, Teacher], session: Session) -> Values:
     """What config.json of the labels holds: all that a stored label depends on."""
-    return {"format": "prism-labels", "version": FORMAT_VERSION, "resampler": RESAMPLER,
-            "dataset": manifest["dataset"], "class_names": manifest["class_names"], "ipc": config.ipc,
-            "mean": manifest["mean"], "std": manifest["std"], "num_images": len(entries),
-            "stem": manifest["config"]["stem"], "label_epochs": config.pool_epochs,
-            "images": image_set_digest(entries), "views": config.views(manifest),
+    images = plan.images
+    return {"format": "prism-labels", "version": formats.FORMAT_VERSION, "resampler": RESAMPLER,
+            "dataset": images.dataset, "class_names": images.class_names, "ipc": plan.ipc,
+            "mean": images.mean, "std": images.std, "num_images": len(plan.entries), "stem": images.stem,
+            "label_epochs": config.pool_epochs, "images": plan.digest, "views": identity(plan.views),
             "teachers": list(config.teacher_names), "protocol": protocol_record("relabel", config),
             "weights": {name: teacher.sha256 for name, teacher in teachers.items()},
-            "config": {**identity(config), "threads": identity_threads(config.threads, device)}}
+            "config": {**identity(config), "ipc": plan.ipc, "batch_size": plan.views.batch_size,
+                       "threads": session.threads}}
 
 
-def main(argv=None) -> Path:
-    """Writes every epoch of this shard that is not there; returns the folder of the labels."""
-    config = parse_config(RelabelConfig, sys.argv[1:] if argv is None else argv, description=__doc__,
-                          presets=presets)
-    run = Path(config.data)
-    try:
-        run = run_folder(config.data, flag="--data")
-        manifest = assemble_manifest(run, write=not config.dry_run)
-        entries = select_images(manifest, config.ipc)
-    except FileNotFoundError:
-        if not config.dry_run:
-            raise
-        manifest, entries = planned_images(config.dataset, config.ipc)
-    require(config.dataset in ("", manifest["dataset"]),
-            f"--dataset {config.dataset} contradicts the images in {run}, made from {manifest['dataset']}")
-    config = resolve(config, ipc=config.ipc or manifest["ipc"], num_classes=len(manifest["class_names"]))
-    if config.dry_run:
-        print(describe(config, run, manifest, entries))
-        return label_folder(config, run)
-    shard, device = parse_shard(config.shard), choose_device(config.device, local_rank=local_rank())
-    require(not config.overwrite or shard[1] == 1,
-            "--overwrite would delete other shards' epochs; unshard it")
-    set_threads(config.threads)
-    set_precision(config.precision, device)
-    teachers = open_teachers(config, run, manifest, device)
-    check_num_classes(config.label_format, len(manifest["class_names"]))
-    images = open_distilled(run, entries, size=manifest["size"], device=device, workers=config.workers,
-                            resident_gb=config.resident_gb)
-    folder, views = label_folder(config, run), config.views(manifest)
-    claim_folder(folder, identity=labels_identity(config, manifest, entries, teachers, device),
-                 overwrite=config.overwrite, contents=("epoch_*.pt", "log*.jsonl"))
-    num = label_files(config.label_format, config.pool_epochs)
-    mine = [epoch for epoch in my_units(range(num), shard) if not label_path(folder, epoch).is_file()]
-    size = epoch_bytes(len(entries), len(manifest["class_names"]), config)
-    check_free_disk(folder, size * len(mine))
-    say(f"{folder}: {len(mine)} epochs of labels to make as {config.label_format}; {num} epochs take "
-        f"{readable(size * num)}")
-    models = [teacher.model.to(memory_format=torch.channels_last) for teacher in teachers.values()]
-    log = Log(folder / log_name(shard))
-    for epoch in progress(mine, text="relabel"):
+def write_labels(config: RelabelConfig, plan: LabelPlan, images: Images, teachers: dict[str, Teacher],
+                 epochs: list[int], log: runtime.Log) -> None:
+    """Makes the epochs, one file each."""
+    models = [teacher.channels_last() for teacher in teachers.values()]
+    for epoch in runtime.progress(epochs, text="relabel"):
         started = time.perf_counter()
-        labels = label_epoch(images, models, epoch=epoch, seed=config.seed, views=views,
-                             ensemble=config.ensemble, precision=config.precision,
-                             format_name=config.label_format, mean=manifest["mean"], std=manifest["std"])
-        save_tensors(label_path(folder, epoch), labels)
+        files.save_tensors(formats.label_path(plan.folder, epoch), label_epoch(
+            images, models, epoch=epoch, seed=config.seed, views=plan.views, ensemble=config.ensemble,
+            precision=config.precision, label_format=config.label_format, mean=plan.images.mean,
+            std=plan.images.std))
         log.write(epoch=epoch, seconds_per_epoch=time.perf_counter() - started)
-    log.close()
-    if assemble_label_manifest(folder) is None:
-        say(f"{folder}: {len(mine)} epochs made now; other shards are not finished yet")
-    return folder
+
+
+def run(config: RelabelConfig) -> Path:
+    """Writes every epoch of this shard that is not there; returns the folder of the labels."""
+    try:
+        source = formats.run_folder(config.data, flag="--data")
+        plan = plan_labels(config, formats.assemble_manifest(source, write=not config.dry_run), source)
+    except FileNotFoundError:
+        if config.dry_run:  # the plan at least, then what is missing
+            print(describe(config, plan_labels(config, planned_images(config.dataset, config.ipc), Path(config.data))))
+        raise
+    if config.dry_run:
+        print(describe(config, plan))
+    session = open_session(config)
+    teachers = open_teachers(config, plan, session)
+    images = open_distilled(source, plan.entries, size=plan.images.size, device=session.device,
+                            workers=config.workers, resident_gb=config.resident_gb)
+    files.claim_folder(plan.folder, identity=labels_identity(config, plan, teachers, session),
+                       settings=RelabelConfig, overwrite=config.overwrite, dry_run=config.dry_run,
+                       contents=("epoch_*.pt", "log*.jsonl"))
+    mine = [epoch for epoch in my_units(range(config.num_files), session.shard)
+            if not formats.label_path(plan.folder, epoch).is_file()]
+    files.check_free_disk(plan.folder, plan.epoch_bytes * len(mine))
+    if config.dry_run:
+        return files.say_ready(plan.folder)
+    runtime.say(f"{plan.folder}: {len(mine)} epochs of labels to make; {config.num_files} epochs take "
+                f"{files.readable(plan.epoch_bytes * config.num_files)}")
+    with runtime.Log(plan.folder / files.log_name(session.shard)) as log:
+        write_labels(config, plan, images, teachers, mine, log)
+    if formats.assemble_label_manifest(plan.folder) is None:
+        runtime.say(f"{plan.folder}: {len(mine)} epochs made now; other shards are not finished yet")
+    return plan.folder
+
+
+def main(argv: list[str] | None = None) -> Path:
+    """Runs a command line's words; returns the folder of the labels."""
+    return run(flags.parse_config(RelabelConfig, argv, description=__doc__, presets=presets))
 
 
 if __name__ == "__main__":
-    command_line(main)
+    runtime.command_line(main)

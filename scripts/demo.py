@@ -8,7 +8,6 @@ and the whole training set at as many optimiser steps.  What it shows is measure
 """
 import dataclasses
 import statistics
-import sys
 import time
 from pathlib import Path
 
@@ -17,39 +16,44 @@ from PIL import Image, ImageDraw
 from models import train_teachers
 from recover import data_synthesis
 from relabel import generate_soft_label
-from utils.config import option, parse_config, require
+from scripts.reproducing.small_recipes import RECIPES
 from utils.files import read_json, write_atomically, write_json
+from utils.flags import parse_config, to_words
+from utils.methods import METHODS
+from utils.pieces import Options, Values, option, require
 from utils.runtime import choose_device, command_line, hushed, say, versions
 from validate import diversity, train_FKD
 
 TEACHERS = ("narrow_resnet", "narrow_mobilenet", "narrow_shufflenet", "narrow_plain", "narrow_alexnet")
 PRIMARY, STRANGER = "narrow_resnet", "narrow_efficientnet"  # the stranger is nobody's teacher: it measures
-METHODS = {"PRISM": ("--teachers", "multi"), "SRe2L": ("--teachers", "single")}
-CONTROLS = {"random real images": ("--init", "random"), "whole training set": ("--init", "real")}
+RECIPE, PUBLISHED = RECIPES["digits"], METHODS["prism"]
+COMPARED = {"PRISM": METHODS["prism"], "SRe2L": METHODS["sre2l"]}
+CONTROLS = {"random real images": "random", "whole training set": "real"}
 COLUMNS = {"soft": "top-1, soft labels", "hard": "top-1, hard labels", "cosine": "intra-class cosine"}
 STAGES = ("recover", "relabel", "validate")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DemoConfig:
+class DemoConfig(Options):
     """What `python -m scripts.demo` takes."""
 
     out: str = option("out/demo", "folder for everything that is written")
-    draws: int = option(3, "independent draws of everything")
-    ipc: int = option(10, "images per class")
-    iterations: int = option(150, "recover iterations of every image")
-    lr: float = option(0.1, "recover learning rate")
-    r_bn: float = option(0.3, "recover weight of the alignment")
-    min_scale_crops: float = option(0.5, "least area fraction of a crop in every stage")
-    teacher_epochs: int = option(8, "epochs of each teacher")
-    epochs: int = option(100, "epochs of each student")
+    draws: int = option(3, "independent draws of everything", range="> 0")
+    ipc: int = option(10, "images per class: 2 or more, similarity needs pairs", range="> 1")
+    iterations: int = option(round(PUBLISHED.recover["iteration"] * RECIPE.iterations),
+                             "recover iterations of every image", range="> 0")
+    lr: float = option(RECIPE.recover["lr"], "recover learning rate")
+    r_bn: float = option(RECIPE.recover["r_bn"], "recover weight of the alignment")
+    min_scale_crops: float = option(RECIPE.recover["min_scale_crops"],
+                                    "least area fraction of a crop in every stage")
+    teacher_epochs: int = option(RECIPE.teachers["epochs"], "epochs of each teacher", range="> 0")
+    epochs: int = option(round(PUBLISHED.label_epochs * RECIPE.epochs), "epochs of each student", range="> 0")
     overwrite: bool = option(False, "delete an earlier demo of other settings in the same folder")
 
-    def __post_init__(self):
-        for name in ("draws", "ipc", "iterations", "teacher_epochs", "epochs"):
-            value = getattr(self, name)
-            require(value > 0, f"--{name.replace('_', '-')} must be > 0, got {value}")
-        require(self.ipc > 1, "--ipc must be 2 or more: similarity needs pairs")
+    @property
+    def common(self) -> Values:
+        """What every stage and the teachers take."""
+        return {"min_scale_crops": self.min_scale_crops, "overwrite": self.overwrite}
 
 
 class Timer:
@@ -58,11 +62,11 @@ class Timer:
     def __init__(self, path: Path, *, fresh: bool):
         self.path, self.seconds = path, read_json(path) if path.is_file() and not fresh else {}
 
-    def run(self, name: str, main, *argv):
+    def run(self, name: str, main, **settings):
         """Calls a stage's main hushed, says one line, and returns its result."""
         started = time.perf_counter()
         with hushed():
-            result = main([str(word) for word in argv])
+            result = main(to_words(settings))
         if name not in self.seconds:
             self.seconds[name] = round(time.perf_counter() - started, 2)
             write_json(self.path, self.seconds)
@@ -72,50 +76,39 @@ class Timer:
 
 def make_teachers(config: DemoConfig, timer: Timer, *, folder: Path, names, seed: int, what: str) -> None:
     """Trains networks on the digits' training split."""
-    timer.run(what, train_teachers.main, "--dataset", "digits", "--output-dir", folder, "--models", *names,
-              "--epochs", config.teacher_epochs, "--batch-size", 64, "--optimizer", "adamw", "--lr", 0.005,
-              "--seed", seed, "--min-scale-crops", config.min_scale_crops, *overwrite(config))
-
-
-def overwrite(config: DemoConfig) -> tuple[str, ...]:
-    """--overwrite for the stages, when the demo was given it."""
-    return ("--overwrite",) if config.overwrite else ()
+    timer.run(what, train_teachers.main, dataset="digits", output_dir=folder, models=names, seed=seed,
+              **RECIPE.teachers | config.common | {"epochs": config.teacher_epochs})
 
 
 def make_set(name: str, config: DemoConfig, timer: Timer, *, draw: int, teachers: Path) -> Path:
     """One image set of a draw: a method's, or a control's.  Returns its run."""
-    if name in METHODS:
-        flags = (*METHODS[name], "--init", "noise", "--iteration", config.iterations, "--ipc-end", config.ipc,
-                 "--slices-per-batch", config.ipc)
+    if name in COMPARED:
+        own = {"teachers": COMPARED[name].recover["teachers"], "init": "noise", "iteration": config.iterations,
+               "ipc_end": config.ipc, "slices_per_batch": config.ipc}
     else:
         ipc_end = config.ipc if name == "random real images" else 137  # images of the largest class
-        flags = (*CONTROLS[name], "--teachers", "single", "--iteration", 0, "--ipc-end", ipc_end,
-                 "--allow-short-classes")
-    folder = Path(config.out, f"draw{draw}")
-    return timer.run(f"draw {draw}: recover, {name}", data_synthesis.main,
-                     "--dataset", "digits", "--syn-data-path", folder, "--exp-name", name.replace(" ", "_"),
-                     "--arch-name", PRIMARY,
-                     "--pool", *TEACHERS, "--weights-dir", teachers, "--lr", config.lr, "--r-bn", config.r_bn,
-                     "--iteration-step", 0, "--log-every", 50, "--seed", draw,
-                     "--min-scale-crops", config.min_scale_crops, *flags, *overwrite(config))
+        own = {"teachers": "single", "init": CONTROLS[name], "iteration": 0, "ipc_end": ipc_end,
+               "allow_short_classes": True}
+    return timer.run(f"draw {draw}: recover, {name}", data_synthesis.main, dataset="digits", arch_name=PRIMARY,
+                     syn_data_path=Path(config.out, f"draw{draw}"), exp_name=name.replace(" ", "_"),
+                     pool=TEACHERS, weights_dir=teachers, lr=config.lr, r_bn=config.r_bn, iteration_step=0,
+                     log_every=50, seed=draw, **own, **config.common)
 
 
 def measure_set(name: str, run: Path, config: DemoConfig, timer: Timer, *, draw: int, teachers: Path) -> dict:
     """Labels, students and similarity of one set.  Returns: column -> value, in percent for accuracies."""
     # As many steps for every set: two batches of 50 an epoch at IPC 10.
-    steps, what = -(-config.ipc * 10 // 50), f"draw {draw}: {{}}, {name}"
-    pool = [name for name in TEACHERS if name != "narrow_plain"]
-    labels = timer.run(what.format("relabel"), generate_soft_label.main, "--data", run,
-                       "--arch-name", PRIMARY, "--pool", *pool, "--weights-dir", teachers, "--seed", draw,
-                       "--epochs", config.epochs, "--batch-size", 50, "--steps-per-epoch", steps,
-                       "--min-scale-crops", config.min_scale_crops, *overwrite(config))
-    common = ("--train-dir", run, "--model", PRIMARY, "--seeds", draw, "--gradient-accumulation-steps", 1,
-              *overwrite(config))
-    soft = timer.run(what.format("validate, soft labels"), train_FKD.main, *common, "--fkd-path", labels,
-                     "--output-dir", run / "soft")
-    hard = timer.run(what.format("validate, hard labels"), train_FKD.main, *common, "--loss-type", "ce",
-                     "--epochs", config.epochs, "--batch-size", 50, "--steps-per-epoch", steps,
-                     "--min-scale-crops", config.min_scale_crops, "--output-dir", run / "hard")
+    batch = PUBLISHED.label_batch(10, 10)
+    steps, what = -(-config.ipc * 10 // batch), f"draw {draw}: {{}}, {name}"
+    views = {"epochs": config.epochs, "batch_size": batch, "steps_per_epoch": steps, **config.common}
+    labels = timer.run(what.format("relabel"), generate_soft_label.main, data=run, arch_name=PRIMARY,
+                       pool=[name for name in TEACHERS if name != "narrow_plain"], weights_dir=teachers, seed=draw,
+                       **views)
+    common = {"train_dir": run, "model": PRIMARY, "seeds": draw, "gradient_accumulation_steps": 1}
+    soft = timer.run(what.format("validate, soft labels"), train_FKD.main, **common, fkd_path=labels,
+                     output_dir=run / "soft", overwrite=config.overwrite)
+    hard = timer.run(what.format("validate, hard labels"), train_FKD.main, **common, loss_type="ce",
+                     output_dir=run / "hard", **views)
     with hushed():
         cosine = diversity.main(["--data", str(run), "--arch-name", STRANGER,
                                  "--weights-dir", str(Path(config.out, "stranger"))])
@@ -134,7 +127,7 @@ def stage_seconds(timer: Timer, name: str) -> dict[str, float]:
 def summarize(rows: list[dict], timer: Timer) -> dict:
     """Mean and std (n - 1) of every column by set, and the paired difference PRISM - SRe2L with its s.e."""
     table = {name: {**{c: spread([row[name][c] for row in rows]) for c in COLUMNS},
-                    "seconds": stage_seconds(timer, name)} for name in (*METHODS, *CONTROLS)}
+                    "seconds": stage_seconds(timer, name)} for name in (*COMPARED, *CONTROLS)}
     paired = {}
     for column in COLUMNS:
         differences = [row["PRISM"][column] - row["SRe2L"][column] for row in rows]
@@ -177,7 +170,7 @@ def in_words(summary: dict) -> list[str]:
         f"more than two standard errors ({error:.1f})" if abs(mean) > 2 * error else \
         f"within two standard errors ({error:.1f}): {n} draws do not decide it"
     lines.append(f"- Accuracy with soft labels: PRISM - SRe2L is {mean:+.1f} points, {verdict}.")
-    real, best = sets["random real images"]["soft"][0], max(sets[m]["soft"][0] for m in METHODS)
+    real, best = sets["random real images"]["soft"][0], max(sets[m]["soft"][0] for m in COMPARED)
     verdict = "beat every distilled set" if real > best else "do not beat the best distilled set"
     lines.append(f"- Random real images with the same soft labels {verdict} here: {real:.1f} to {best:.1f}. "
                  f"Digits are easy; distillation is for data where ten images a class say little.")
@@ -192,7 +185,7 @@ def picture(config: DemoConfig, *, side: int = 50, gap: int = 12) -> Image.Image
     width = shown * side
     canvas = Image.new("RGB", (2 * width + 3 * gap, 10 * side + top + gap), "white")
     pen = ImageDraw.Draw(canvas)
-    for left, name in zip((gap, width + 2 * gap), METHODS, strict=True):
+    for left, name in zip((gap, width + 2 * gap), COMPARED, strict=True):
         pen.text((left, 6), f"{name}: a row a class, {shown} images each, from the same noise", fill="black")
         for k in range(10):
             for i in range(shown):
@@ -204,7 +197,7 @@ def picture(config: DemoConfig, *, side: int = 50, gap: int = 12) -> Image.Image
 
 def main(argv=None) -> dict:
     """Runs the demo; returns its summary, as written to results.json."""
-    config = parse_config(DemoConfig, sys.argv[1:] if argv is None else argv, description=__doc__)
+    config = parse_config(DemoConfig, argv, description=__doc__)
     out, started = Path(config.out), time.perf_counter()
     timer = Timer(out / "seconds.json", fresh=config.overwrite)
     choose_device("auto")  # says that it is the CPU, if it is
@@ -218,7 +211,7 @@ def main(argv=None) -> dict:
         make_teachers(config, timer, folder=teachers, names=TEACHERS, seed=draw,
                       what=f"draw {draw}: teachers")
         rows.append({})
-        for name in (*METHODS, *CONTROLS):
+        for name in (*COMPARED, *CONTROLS):
             run = make_set(name, config, timer, draw=draw, teachers=teachers)
             rows[-1][name] = measure_set(name, run, config, timer, draw=draw, teachers=teachers)
     summary = {**summarize(rows, timer), "versions": versions()}

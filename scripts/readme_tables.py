@@ -10,11 +10,11 @@ from pathlib import Path
 from models.train_teachers import TeacherConfig
 from recover.data_synthesis import RecoverConfig
 from relabel.generate_soft_label import RelabelConfig
-from scripts.costs import count_cost
-from scripts.plans import plan_row, select_rows
 from scripts.reproduce import ReproduceConfig
-from utils.config import flag_table
+from scripts.reproducing.costs import count_cost
+from scripts.reproducing.plans import plan_row, select_rows
 from utils.files import readable
+from utils.flags import flag_table
 from utils.runtime import command_line
 from validate.diversity import DiversityConfig
 from validate.train_FKD import ValidateConfig

@@ -15,13 +15,15 @@ from typing import Literal
 from models import train_teachers
 from recover import data_synthesis
 from relabel import generate_soft_label
-from scripts.costs import count_cost, describe_cost
-from scripts.matrix import TABLES, Row
-from scripts.plans import Plan, describe_state, plan_row, select_rows, words_of
-from scripts.small_recipes import RECIPES
-from utils.config import option, parse_config, require, to_words
+from scripts.reproducing.costs import count_cost, describe_cost
+from scripts.reproducing.matrix import TABLES, Row
+from scripts.reproducing.plans import Plan, describe_state, plan_row, select_rows, words_of
+from scripts.reproducing.small_recipes import RECIPES
+from scripts.reproducing.tables import tables_of
 from utils.data import DATASETS
 from utils.files import last_logged, write_atomically
+from utils.flags import parse_config, to_words
+from utils.pieces import Options, option, require
 from utils.runtime import command_line, readable_time, say
 from validate import results, train_FKD
 
@@ -29,7 +31,7 @@ MAINS = {"recover": data_synthesis.main, "relabel": generate_soft_label.main, "v
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ReproduceConfig:
+class ReproduceConfig(Options):
     """What `scripts/reproduce.sh [TABLE [ROW ...]]` takes."""
 
     dataset: Literal["imagenet-1k", "cifar10", "digits"] = option("imagenet-1k", "whose base recipe to use")
@@ -39,19 +41,17 @@ class ReproduceConfig:
     weights_dir: str = option("", "teachers' weights; none: torchvision's, or trained here if data are small")
     origin: Literal["chain", "final"] = option(
         "chain", "tables 3 and s: the state that a row inherits, or the published recipe", flag="--from")
-    ipc: int = option(0, "images per class instead of the row's (tables 2, s5, s6: IPC of about 1200)")
-    draws: int = option(1, "redraw images, labels and small teachers so often")
+    ipc: int = option(0, "images per class instead of the row's (tables 2, s5, s6: IPC of about 1200)", range=">= 0")
+    draws: int = option(1, "redraw images, labels and small teachers so often", range="> 0")
     seeds: tuple[int, ...] = option((), "student seeds instead of the row's")
     device: str = option("auto", "auto, cpu, cuda, ...")
     threads: int = option(0, "CPU threads; 0 = all cores")
-    tflops: float = option(0.0, "sustained rate of a device [TFLOP/s], to print hours")
+    tflops: float = option(0.0, "sustained rate of a device [TFLOP/s], to print hours", range=">= 0")
     list: bool = option(False, "print the rows with their state")
     dry_run: bool = option(False, "print what would run, and its cost")
 
-    def __post_init__(self):
-        require(self.ipc >= 0, f"--ipc must be >= 0, got {self.ipc}")
-        require(self.draws > 0, f"--draws must be > 0, got {self.draws}")
-        require(self.tflops >= 0, f"--tflops must be >= 0, got {self.tflops}")
+    def __post_init__(self) -> None:
+        super().__post_init__()
         require(len(set(self.seeds)) == len(self.seeds), f"--seeds must differ, got {self.seeds}")
 
     def teachers_dir(self, draw: int) -> str:
@@ -145,7 +145,7 @@ def run_rows(config: ReproduceConfig, rows: list[Row]) -> None:
 
 
 def entries_of(config: ReproduceConfig, rows: list[Row]) -> list[dict]:
-    """What `validate.results` makes tables of: each row's words, figure, folders of students, and state."""
+    """What `tables_of` makes tables of: each row's words, figure, folders of students, and state."""
     entries = []
     for row, plans in zip(rows, plans_of(config, rows).values(), strict=True):
         if not isinstance(plans, str):
@@ -177,7 +177,7 @@ def main(argv=None) -> list[dict]:
             f"--dataset {config.dataset} needs --train-data-path, the folder that holds train/ and val/")
     run_rows(config, rows)
     entries, folder = entries_of(config, rows), Path(config.out, config.dataset, "tables")
-    tables = results.tables(entries, dataset=config.dataset)
+    tables = tables_of(entries, dataset=config.dataset)
     named = words if len(words) < 9 else (words[0], f"{len(words) - 1}-rows")  # a file's name has its limits
     name = "-".join(named) + ("-from-final" if config.origin == "final" else "")
     for ending, text in tables.items():

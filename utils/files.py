@@ -9,8 +9,12 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
+
+from utils.pieces import Options, restated
+from utils.runtime import say
 
 
 def write_atomically(path: Path, write: Callable) -> None:
@@ -102,9 +106,15 @@ def check_writable(folder: Path) -> None:
                          f"or mend its permissions") from error
 
 
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    folder = folder.absolute()
+    return folder if folder.exists() else _existing(folder.parent)
+
+
 def check_free_disk(folder: Path, needed: int) -> None:
-    """Raises ValueError unless `needed` bytes and 5 % more are free where `folder` lies."""
-    free = shutil.disk_usage(folder).free
+    """Raises ValueError unless `needed` bytes and 5 % more are free where `folder` lies, or will lie."""
+    free = shutil.disk_usage(_existing(folder)).free
     if needed * 1.05 > free:
         raise ValueError(f"{folder}: {readable(needed)} are needed, {readable(free)} are free; "
                          f"free some or choose another output folder")
@@ -118,24 +128,32 @@ def sweep(folder: Path) -> None:
                 left.unlink()
 
 
-def claim_folder(folder: Path, *, identity: dict, overwrite: bool, contents: tuple[str, ...]) -> None:
+def claim_folder(folder: Path, *, identity: dict[str, Any], settings: type[Options], overwrite: bool,
+                 contents: tuple[str, ...], dry_run: bool = False) -> None:
     """Makes `folder` this configuration's: writes config.json, or checks the one that is there.
 
     Args:
         identity: what a finished file there depends on; equal identity means that work continues.
+        settings: the class of identity["config"], as which an earlier version's config is read.
         overwrite: delete an earlier configuration's files instead of refusing.
         contents: glob patterns, below the folder, of the files that belong to this kind of run.
+        dry_run: check, and write nothing.
     Raises:
         ValueError: another configuration lives there (naming the differences), or it is unwritable.
     """
-    check_writable(folder)
-    sweep(folder)
     path, identity = folder / "config.json", json.loads(json.dumps(identity))
+    if not dry_run:
+        check_writable(folder)
+        sweep(folder)
+    elif not os.access(_existing(folder), os.W_OK):
+        raise ValueError(f"{folder}: cannot be written; choose another output folder or mend its permissions")
     if path.exists() and overwrite:
         kind = read_json(path).get("format")
         if kind != identity["format"]:
             raise ValueError(f"{folder}: --overwrite would delete a folder of {kind}, this makes "
                              f"{identity['format']}; choose another folder")
+        if dry_run:
+            return
         stale = {old for pattern in (*contents, "manifest.json") for old in folder.glob(pattern)} - {path}
         for old in (*stale, path):  # the claim goes last
             shutil.rmtree(old) if old.is_dir() else old.unlink()
@@ -144,12 +162,21 @@ def claim_folder(folder: Path, *, identity: dict, overwrite: bool, contents: tup
         if foreign:
             raise ValueError(f"{folder} holds {foreign[0]} but no config.json that says what it is; choose "
                              f"another folder, or move these files away")
+        if dry_run:
+            return
         write_json(path, identity)
-    rows = _differences(read_json(path), identity)
+    there = read_json(path)
+    rows = _differences({**there, "config": restated(settings, there.get("config", {}))}, identity)
     if rows:
         more = f" (and {len(rows) - 3} more differences)" if len(rows) > 3 else ""
         raise ValueError(f"{folder} holds another configuration: {'; '.join(rows[:3])}{more}. "
                          f"Choose another folder, or --overwrite to delete what is there")
+
+
+def say_ready(folder: Path) -> Path:
+    """What a --dry-run ends with when all that the run checks is as it should be."""
+    say(f"{folder}: every check passed; without --dry-run it starts")
+    return folder
 
 
 def log_name(shard: tuple[int, int]) -> str:

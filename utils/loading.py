@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from utils.data import RealSet, count_classes, dataset_spec, decode_image
 from utils.files import sha256_bytes
+from utils.formats import Entry, ImageManifest, image_path
 from utils.runtime import progress, say
 
 # Sets below this are decoded in this process: starting workers would take longer.
@@ -67,39 +68,40 @@ class EvaluationBatches:
 
 # ---------------------------------------------------------------- distilled images
 
-def _read_checked(run: Path, path: str, digest: str) -> bytes:
+def _read_checked(run: Path, entry: Entry) -> bytes:
     """The bytes of one distilled image, if they are those that its unit recorded."""
-    if not (run / path).is_file():
-        raise FileNotFoundError(f"{run / path} is missing though its unit is finished; delete the unit's "
+    path = run / entry.path
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing though its unit is finished; delete the unit's "
                                 f"record in {run / 'units'} and rerun recover")
-    content = (run / path).read_bytes()
-    if sha256_bytes(content) != digest:
-        raise ValueError(f"{run / path}: its bytes are not those that recover wrote (truncated or changed); "
+    content = path.read_bytes()
+    if sha256_bytes(content) != entry.sha256:
+        raise ValueError(f"{path}: its bytes are not those that recover wrote (truncated or changed); "
                          f"delete it and its unit's record in {run / 'units'}, and rerun recover")
     return content
 
 
-def _decode_checked(run: Path, path: str, digest: str, size: int) -> torch.Tensor:
+def _decode_checked(run: Path, entry: Entry, size: int) -> torch.Tensor:
     """One distilled image, (3, size, size) uint8."""
-    picture = TF.pil_to_tensor(decode_image(_read_checked(run, path, digest)))
+    picture = TF.pil_to_tensor(decode_image(_read_checked(run, entry)))
     if picture.shape != (3, size, size):
-        raise ValueError(f"{run / path}: expected {size} x {size} pixels, got {tuple(picture.shape[1:])}")
+        raise ValueError(f"{run / entry.path}: expected {size} x {size} pixels, got {tuple(picture.shape[1:])}")
     return picture
 
 
-def load_distilled(run: Path, entries: list, *, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+def load_distilled(run: Path, entries: list[Entry], *, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Decodes distilled images, checking each file against the sha256 that its unit recorded.
 
-    Args:    entries: (path, sha256, class index) as `formats.select_images` lists them;  size: side [pixels].
+    Args:    entries: of `ImageManifest.select`;  size: side [pixels].
     Returns: (N, 3, size, size) uint8, (N,) int64 class indices.
     Raises:  FileNotFoundError or ValueError naming a file missing, changed, damaged or of another size.
     """
     pixels = torch.empty(len(entries), 3, size, size, dtype=torch.uint8)
     with ThreadPoolExecutor() as pool:
-        decoded = pool.map(lambda entry: _decode_checked(run, *entry[:2], size), entries)
+        decoded = pool.map(lambda entry: _decode_checked(run, entry, size), entries)
         for i, picture in enumerate(progress(decoded, total=len(entries), text="decode")):
             pixels[i] = picture
-    return pixels, torch.tensor([label for _, _, label in entries])
+    return pixels, torch.tensor([entry.label for entry in entries])
 
 
 class ResidentImages:
@@ -120,11 +122,11 @@ class ResidentImages:
 class StreamedImages(Dataset):
     """The same for a set above the budget: workers read, check and decode each batch anew."""
 
-    def __init__(self, run: Path, entries: list, *, size: int, device: torch.device, workers: int):
+    def __init__(self, run: Path, entries: list[Entry], *, size: int, device: torch.device, workers: int):
         self._run, self._entries, self._size, self._workers = run, entries, size, workers
         self.device = device
         with ThreadPoolExecutor() as pool:  # damage is named now, not hours into training
-            checks = pool.map(lambda entry: _read_checked(run, *entry[:2]), entries)
+            checks = pool.map(lambda entry: _read_checked(run, entry), entries)
             for _ in progress(checks, total=len(entries), text="check images"):
                 pass
 
@@ -132,7 +134,7 @@ class StreamedImages(Dataset):
         return len(self._entries)
 
     def __getitem__(self, i: int) -> torch.Tensor:
-        return _decode_checked(self._run, *self._entries[i][:2], self._size)
+        return _decode_checked(self._run, self._entries[i], self._size)
 
     def batches(self, index: torch.Tensor, batch_size: int) -> Iterator[torch.Tensor]:
         """As `ResidentImages.batches`."""
@@ -141,8 +143,11 @@ class StreamedImages(Dataset):
             yield pixels.to(self.device, non_blocking=True)
 
 
-def open_distilled(run: Path, entries: list, *, size: int, device: torch.device, resident_gb: float,
-                   workers: int) -> ResidentImages | StreamedImages:
+Images = ResidentImages | StreamedImages
+
+
+def open_distilled(run: Path, entries: list[Entry], *, size: int, device: torch.device, resident_gb: float,
+                   workers: int) -> Images:
     """The distilled set by the batch: kept on the device where the budget allows, else decoded by workers.
 
     Args:   as `load_distilled`;  resident_gb, workers: of `MemoryFlags`.
@@ -155,8 +160,8 @@ def open_distilled(run: Path, entries: list, *, size: int, device: torch.device,
     return StreamedImages(run, entries, size=size, device=device, workers=workers)
 
 
-def planned_images(dataset: str, ipc: int) -> tuple[dict, list]:
-    """What recover would write, for a --dry-run before there are images: a manifest's fields, and entries.
+def planned_images(dataset: str, ipc: int) -> ImageManifest:
+    """What recover would write, for a --dry-run before there are images.
 
     Raises: ValueError when --ipc is not given, since no run says how many images there are.
     """
@@ -164,6 +169,8 @@ def planned_images(dataset: str, ipc: int) -> tuple[dict, list]:
         raise ValueError("there are no distilled images yet: a --dry-run then needs --ipc")
     dataset = dataset or "imagenet-1k"
     spec, num_classes = dataset_spec(dataset), count_classes(dataset)
-    manifest = {"dataset": dataset, "class_names": [str(k) for k in range(num_classes)], "ipc": ipc,
-                "size": spec.size, "mean": spec.mean, "std": spec.std, "config": {"stem": spec.stem}}
-    return manifest, [("", "", k) for k in range(num_classes) for _ in range(ipc)]
+    names = [str(k) for k in range(num_classes)]
+    return ImageManifest(
+        run=Path(), dataset=dataset, class_names=names, ipc=ipc, size=spec.size, mean=spec.mean, std=spec.std,
+        stem=spec.stem,
+        entries=tuple(Entry(image_path(name, i, "png"), "", k) for k, name in enumerate(names) for i in range(ipc)))

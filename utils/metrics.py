@@ -1,10 +1,14 @@
 """Accuracy and diversity, as plain functions.   N images, K classes, F features."""
 import statistics
+from collections.abc import Iterable
 
 import torch
 from torch import nn
 
 from utils.augment import normalize
+
+
+Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
 
 
 def topk_hits(logits: torch.Tensor, labels: torch.Tensor, k: int) -> int:
@@ -24,7 +28,8 @@ def logits_of(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, batches, *, mean, std, device: torch.device) -> dict:
+def evaluate(model: nn.Module, batches: Batches, *, mean: tuple[float, ...], std: tuple[float, ...],
+             device: torch.device) -> dict[str, float]:
     """Top-1 and top-5 accuracy of a network in eval mode.
 
     Args:    batches: iterable of ((N, 3, H, W) uint8 pixels, (N,) labels);  mean, std: pixel statistics.

@@ -6,10 +6,14 @@ N images planned, B in a batch, M of them under one operation; n operations an i
 
     images = apply_randaugment(images, **plan_randaugment(len(images), generator=gen), fill=(124, 116, 104))
 """
+import dataclasses
 import math
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
+
+from utils.pieces import Options
 
 PROBABILITY = 0.5
 RANDAUGMENT_DTYPES = {"ops": torch.int8, "levels": torch.float32, "bicubic": torch.bool}  # of a stored plan
@@ -18,8 +22,38 @@ RANDAUGMENT_DTYPES = {"ops": torch.int8, "levels": torch.float32, "bicubic": tor
 TRANSLATION = 0.45
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageOperations(Options):
+    """What is done to each image before its crop: nothing."""
+
+    dtypes: ClassVar[dict[str, torch.dtype]] = {}
+
+    def draw(self, num: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        """What is drawn for `num` images, and stored with their views: `dtypes`, a row an image."""
+        return {}
+
+    def apply(self, pixels: torch.Tensor, drawn: dict[str, torch.Tensor], *, fill: list[int]) -> torch.Tensor:
+        """The images (B, 3, H, W) uint8 under their rows of a draw.   Args: fill: 3 grey levels."""
+        return pixels
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RandAugment(ImageOperations):
+    """timm's rand-m6-n2-mstd1.0.   Source: DELT."""
+
+    dtypes: ClassVar[dict[str, torch.dtype]] = RANDAUGMENT_DTYPES
+
+    def draw(self, num: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        """As `ImageOperations.draw`."""
+        return plan_randaugment(num, generator=generator)
+
+    def apply(self, pixels: torch.Tensor, drawn: dict[str, torch.Tensor], *, fill: list[int]) -> torch.Tensor:
+        """As `ImageOperations.apply`."""
+        return apply_randaugment(pixels, **drawn, fill=fill)
+
+
 def plan_randaugment(num: int, *, num_ops: int = 2, magnitude: float = 6.0, magnitude_std: float = 1.0,
-                     generator: torch.Generator) -> dict:
+                     generator: torch.Generator) -> dict[str, torch.Tensor]:
     """Draws operations with replacement, each applied with p = 0.5, at a level of its own.
 
     Source: published recipe; timm rand-m6-n2-mstd1.0, DELT.

@@ -1,8 +1,11 @@
 """Learning-rate factors and the varying number of iterations, as pure functions of a step.
 
-SCHEDULES: name -> f(step, steps, zeta) in [0, 1], the factor on the base learning rate during that step.
+SCHEDULES: name -> piece, called as schedule(step, steps) in [0, 1], the factor on the base learning rate.
 """
+import dataclasses
 import math
+
+from utils.pieces import Options, option
 
 
 def ssrs(step: float, steps: float, zeta: float) -> float:
@@ -18,22 +21,60 @@ def ssrs(step: float, steps: float, zeta: float) -> float:
     return (1 + math.cos(5 * math.pi / (6 * zeta))) / 2 * (1 - step / steps)
 
 
-def cosine(step: float, steps: float, zeta: float = 1.0) -> float:
+def cosine(step: float, steps: float) -> float:
     """(1 + cos(pi step / steps)) / 2, from 1 to 0.   Source: SRe2L; supplement table 1b (recover)."""
     return (1 + math.cos(math.pi * step / steps)) / 2
 
 
-def half_cosine(step: float, steps: float, zeta: float = 1.0) -> float:
+def half_cosine(step: float, steps: float) -> float:
     """(1 + cos(pi step / (2 steps))) / 2, from 1 to one half.   Source: DELT's evaluation."""
     return cosine(step, 2 * steps)
 
 
-def linear(step: float, steps: float, zeta: float = 1.0) -> float:
+def linear(step: float, steps: float) -> float:
     """1 - step / steps.   Source: published recipe without its cosine switch; recovery-only protocol."""
     return 1 - step / steps
 
 
-SCHEDULES = {"ssrs": ssrs, "cosine": cosine, "linear": linear, "half-cosine": half_cosine}
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cosine(Options):
+    """From 1 to 0 along a cosine.   Source: SRe2L."""
+
+    def __call__(self, step: float, steps: float) -> float:
+        """The factor of a step, 0 <= step < steps."""
+        return cosine(step, steps)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SSRS(Cosine):
+    """Smoothed decayed cosine with a linear tail.   Source: EDC eq. 33; paper 4.4."""
+
+    zeta: float = option(2.5, "slow-down of ssrs", source="paper 4.4", range="> 0")
+
+    def __call__(self, step: float, steps: float) -> float:
+        """As `Cosine`."""
+        return ssrs(step, steps, self.zeta)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Linear(Cosine):
+    """From 1 to 0 along a line.   Source: recovery-only protocol."""
+
+    def __call__(self, step: float, steps: float) -> float:
+        """As `Cosine`."""
+        return linear(step, steps)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HalfCosine(Cosine):
+    """From 1 to one half along a cosine.   Source: DELT's evaluation."""
+
+    def __call__(self, step: float, steps: float) -> float:
+        """As `Cosine`."""
+        return half_cosine(step, steps)
+
+
+SCHEDULES: dict[str, type[Cosine]] = {"ssrs": SSRS, "cosine": Cosine, "linear": Linear, "half-cosine": HalfCosine}
 
 
 def crop_curriculum(step: float, steps: float, smallest: float) -> float:

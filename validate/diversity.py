@@ -5,35 +5,33 @@
 The features are the penultimate ones of a trained network, for ImageNet-1K a ResNet-18.
 """
 import dataclasses
-import sys
-from pathlib import Path
 from typing import Literal
 
 import torch
 
 from models.registry import find_weights, load_teacher, model_spec, parse_weights, penultimate
 from utils.augment import normalize
-from utils.config import option, parse_config
-from utils.formats import assemble_manifest, run_folder, select_images
+from utils.flags import WeightFlags, parse_config
+from utils.formats import assemble_manifest, run_folder
 from utils.loading import load_distilled
 from utils.metrics import intra_class_cosine, mean_and_std
+from utils.pieces import option
 from utils.runtime import choose_device, command_line, say, set_threads
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DiversityConfig:
+class DiversityConfig(WeightFlags):
     """What `python -m validate.diversity` takes."""
 
     data: str = option("out/full_resnet18", "run of recover, or its syn/ folder", identity=False)
     ipc: int = option(0, "images per class; 0 = all complete ones")
     arch_name: str = option("resnet18", "feature network", source="paper figure 4")
     stem: Literal["imagenet", "small"] | None = option(None, "its first layers; none: as the images")
-    weights: tuple[str, ...] = option((), "its weights, name=path", identity=False)
-    weights_dir: str = option("", "folder of weights, <name>.pt or torchvision's files", identity=False)
     threads: int = option(0, "CPU threads; 0 = all cores")
     device: str = option("auto", "auto, cpu, cuda, cuda:1, ...", identity=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        super().__post_init__()
         model_spec(self.arch_name)
 
 
@@ -45,17 +43,17 @@ def features_of(model, pixels: torch.Tensor, *, mean, std, device) -> torch.Tens
 
 def main(argv=None) -> dict:
     """Says mean and spread over classes; returns {"mean", "std", "classes": one value a class}."""
-    config = parse_config(DiversityConfig, sys.argv[1:] if argv is None else argv, description=__doc__)
+    config = parse_config(DiversityConfig, argv, description=__doc__)
     device = choose_device(config.device)
     set_threads(config.threads)
     run = run_folder(config.data, flag="--data")
     manifest = assemble_manifest(run)
     path = find_weights(config.arch_name, weights=parse_weights(config.weights),
-                        weights_dir=config.weights_dir, dataset=manifest["dataset"])
-    teacher = load_teacher(config.arch_name, path, num_classes=len(manifest["class_names"]), device=device,
-                           stem=config.stem or manifest["config"]["stem"])
-    pixels, labels = load_distilled(Path(run), select_images(manifest, config.ipc), size=manifest["size"])
-    features = features_of(penultimate(teacher.model), pixels, mean=manifest["mean"], std=manifest["std"],
+                        weights_dir=config.weights_dir, dataset=manifest.dataset)
+    teacher = load_teacher(config.arch_name, path, num_classes=manifest.num_classes, device=device,
+                           stem=config.stem or manifest.stem)
+    pixels, labels = load_distilled(run, manifest.select(config.ipc), size=manifest.size)
+    features = features_of(penultimate(teacher.model), pixels, mean=manifest.mean, std=manifest.std,
                            device=device)
     values = intra_class_cosine(features, labels)
     if not values:

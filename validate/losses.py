@@ -1,43 +1,74 @@
-"""Student losses.  LOSSES: name -> f(logits, soft_labels, targets, ce_weight=, temperature=) -> () scalar.
+"""Student losses.  LOSSES: name -> piece, called as loss(logits, soft_labels, targets) -> () scalar.
 
 B images of a micro-batch, K classes.  `targets` is the class of the un-mixed image.
 """
+import dataclasses
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 
-
-def mse_gt(logits, soft_labels, targets, *, ce_weight: float, temperature: float) -> torch.Tensor:
-    """Mean squared error on logits plus the ground-truth term.   Source: paper table 3a, GT = 0.1.
-
-    Args:    logits, soft_labels: (B, K);  targets: (B,);  ce_weight: of the cross-entropy.
-    Returns: () scalar, mean over B * K of the squared error + ce_weight * mean cross-entropy.
-    """
-    return F.mse_loss(logits, soft_labels) + ce_weight * F.cross_entropy(logits, targets)
+from utils.pieces import Options, option
 
 
-def mae_gt(logits, soft_labels, targets, *, ce_weight: float, temperature: float) -> torch.Tensor:
-    """`mse_gt` with the mean absolute error on logits.   Source: paper table 3a.   Shapes as mse_gt."""
-    return F.l1_loss(logits, soft_labels) + ce_weight * F.cross_entropy(logits, targets)
-
-
-def kl(logits, soft_labels, targets, *, ce_weight: float, temperature: float) -> torch.Tensor:
-    """Batch-mean KL(softmax(label / T) || softmax(logits / T)), without the T^2 factor.   Source: SRe2L.
-
-    Shapes as mse_gt; the ground truth is not used.
-    """
-    return F.kl_div(F.log_softmax(logits / temperature, 1), F.log_softmax(soft_labels / temperature, 1),
-                    reduction="batchmean", log_target=True)
-
-
-def kl_gt(logits, soft_labels, targets, *, ce_weight: float, temperature: float) -> torch.Tensor:
-    """`kl` plus ce_weight times the cross-entropy.   Source: ours, the pair of mse_gt.   Shapes as mse_gt."""
-    return kl(logits, soft_labels, targets, ce_weight=ce_weight, temperature=temperature) \
-        + ce_weight * F.cross_entropy(logits, targets)
-
-
-def ce(logits, soft_labels, targets, *, ce_weight: float, temperature: float) -> torch.Tensor:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CE(Options):
     """Cross-entropy with the hard class alone.   Source: recovery-only protocol, paper table 2."""
-    return F.cross_entropy(logits, targets)
+
+    soft: ClassVar[bool] = False
+
+    def __call__(self, logits: torch.Tensor, soft_labels: torch.Tensor | None,
+                 targets: torch.Tensor) -> torch.Tensor:
+        """The loss, () scalar.
+
+        Args: logits: (B, K);  soft_labels: (B, K), None for losses that are not `soft`;  targets: (B,).
+        """
+        return F.cross_entropy(logits, targets)
 
 
-LOSSES = {"mse_gt": mse_gt, "mae_gt": mae_gt, "kl": kl, "kl_gt": kl_gt, "ce": ce}
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MSE(CE):
+    """Mean squared error on logits plus the ground-truth term.   Source: paper table 3a, GT = 0.1."""
+
+    soft: ClassVar[bool] = True
+    ce_weight: float = option(0.1, "weight of the ground-truth term", source="paper table 3a", range=">= 0")
+
+    def __call__(self, logits, soft_labels, targets):
+        """Mean over B * K of the squared error + ce_weight * mean cross-entropy.   Args: as `CE`."""
+        return F.mse_loss(logits, soft_labels) + self.ce_weight * F.cross_entropy(logits, targets)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MAE(MSE):
+    """`mse_gt` with the mean absolute error on logits.   Source: paper table 3a."""
+
+    def __call__(self, logits, soft_labels, targets):
+        """As `MSE`."""
+        return F.l1_loss(logits, soft_labels) + self.ce_weight * F.cross_entropy(logits, targets)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KL(CE):
+    """Batch-mean KL(softmax(label / T) || softmax(logits / T)), without the T^2 factor.   Source: SRe2L."""
+
+    soft: ClassVar[bool] = True
+    temperature: float = option(20.0, "temperature T", source="SRe2L", flag="-T", range="> 0")
+
+    def __call__(self, logits, soft_labels, targets):
+        """As `CE`; the ground truth is not used."""
+        return F.kl_div(F.log_softmax(logits / self.temperature, 1),
+                        F.log_softmax(soft_labels / self.temperature, 1), reduction="batchmean", log_target=True)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KLGT(KL):
+    """`kl` plus ce_weight times the cross-entropy.   Source: ours, the pair of mse_gt."""
+
+    ce_weight: float = option(0.1, "weight of the ground-truth term", source="paper table 3a", range=">= 0")
+
+    def __call__(self, logits, soft_labels, targets):
+        """As `CE`."""
+        return super().__call__(logits, soft_labels, targets) + self.ce_weight * F.cross_entropy(logits, targets)
+
+
+LOSSES: dict[str, type[CE]] = {"mse_gt": MSE, "mae_gt": MAE, "kl": KL, "kl_gt": KLGT, "ce": CE}

@@ -3,86 +3,91 @@
 Stored labels are read from files, online ones are computed with the teachers that the manifest names, hard
 ones do without.  N views of an epoch, B views of a batch, C channels, H W pixels, K classes.
 """
-from pathlib import Path
+import dataclasses
+from collections.abc import Callable
+from typing import Protocol
 
 import torch
 
-from models.ensemble import ensemble_logits
+from models.ensemble import ENSEMBLES, ensemble_logits
 from models.registry import load_teachers
-from utils.augment import batch_rows, plan_epoch, plan_label_epoch
-from utils.formats import label_path, load_labels
-from utils.label_formats import label_format
+from utils.formats import LabelManifest
+from utils.pieces import build_piece, require
 from utils.runtime import generator
+from utils.views import EpochViews, Views
+
+Teach = Callable[[int, torch.Tensor], torch.Tensor | None]
 
 
+class Teaching(Protocol):
+    """An epoch of a student: its views, and their labels by the batch."""
+
+    def epoch(self, epoch: int) -> tuple[EpochViews, Teach]:
+        """The views of one epoch, and f(batch, rendered views (B, C, H, W)) -> (B, K) float32 labels, or None.
+
+        Labels are on the views' device.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
 class HardLabels:
     """Views drawn from (seed, epoch) of the student; no soft labels.   Source: recovery-only protocol."""
 
-    def __init__(self, num_images: int, views: dict, *, seed: int):
-        """Args: views: keywords of `plan_epoch`."""
-        self._num_images, self._views, self._seed = num_images, views, seed
+    num_images: int
+    views: Views
+    seed: int
 
-    def epoch(self, epoch: int) -> dict:
-        """The views of one epoch, as `plan_epoch` gives them, with what `logits` needs."""
-        return plan_epoch(self._num_images, **self._views, generator=generator(self._seed, "student", epoch))
-
-    def logits(self, epoch_views: dict, batch: int, views: torch.Tensor) -> torch.Tensor | None:
-        """The soft labels of one batch, (B, K) float32, or None.
-
-        Args: epoch_views: of `epoch`, on the views' device;  views: (B, C, H, W), rendered.
-        """
-        return None
+    def epoch(self, epoch: int) -> tuple[EpochViews, Teach]:
+        """As `Teaching.epoch`."""
+        return self.views.draw(self.num_images, generator(self.seed, "student", epoch)), lambda *_: None
 
 
+@dataclasses.dataclass(frozen=True)
 class StoredLabels:
     """Views and soft labels as relabel stored them; a pool of fewer epochs is gone through in turn."""
 
-    def __init__(self, folder: Path, manifest: dict):
-        self._folder, self._pool = folder, manifest["label_epochs"]
-        self._name = manifest["config"]["label_format"]
-        self._format, self._num_classes = label_format(self._name), len(manifest["class_names"])
-        self._batch_size = manifest["views"]["batch_size"]
+    labels: LabelManifest
 
-    def epoch(self, epoch: int) -> dict:
-        """As `HardLabels.epoch`."""
-        return load_labels(label_path(self._folder, epoch % self._pool), format_name=self._name,
-                           num_classes=self._num_classes)
+    def epoch(self, epoch: int) -> tuple[EpochViews, Teach]:
+        """As `Teaching.epoch`."""
+        drawn, stored = self.labels.load(epoch)
+        moved: dict[torch.device, dict[str, torch.Tensor]] = {}  # one copy an epoch
 
-    def logits(self, epoch_views: dict, batch: int, views: torch.Tensor) -> torch.Tensor:
-        """As `HardLabels.logits`."""
-        part = batch_rows(batch, self._batch_size)
-        rows = {name: epoch_views[name][part] for name in self._format.tensors(self._num_classes)}
-        return self._format.decode(rows, self._num_classes)
+        def teach(batch: int, views: torch.Tensor) -> torch.Tensor:
+            if views.device not in moved:
+                moved[views.device] = {name: tensor.to(views.device) for name, tensor in stored.items()}
+            rows = {name: tensor[drawn.rows(batch)] for name, tensor in moved[views.device].items()}
+            return self.labels.label_format.decode(rows, self.labels.num_classes)
+        return drawn, teach
 
 
 class OnlineLabels:
     """The views that relabel would have stored, their labels computed by its teachers at every batch."""
 
-    def __init__(self, manifest: dict, teachers: list):
-        """Args: teachers: of `open_label_teachers`."""
-        self._manifest, self._config, self._teachers = manifest, manifest["config"], teachers
+    def __init__(self, labels: LabelManifest, teachers: list[torch.nn.Module], *, batch_size: int):
+        """Args: teachers: of `open_label_teachers`;  batch_size: views a batch, of the student."""
+        self._labels, self._teachers = labels, teachers
+        self._views = dataclasses.replace(labels.views, batch_size=batch_size)
+        self._ensemble = build_piece(ENSEMBLES, labels.config["ensemble"], labels.config)
 
-    def epoch(self, epoch: int) -> dict:
-        """As `HardLabels.epoch`."""
-        return plan_label_epoch(self._manifest["num_images"], self._manifest["views"],
-                                seed=self._config["seed"], epoch=epoch % self._manifest["label_epochs"])
-
-    def logits(self, epoch_views: dict, batch: int, views: torch.Tensor) -> torch.Tensor:
-        """As `HardLabels.logits`."""
-        return ensemble_logits(views, self._teachers, ensemble=self._config["ensemble"],
-                               precision=self._config["precision"])
+    def epoch(self, epoch: int) -> tuple[EpochViews, Teach]:
+        """As `Teaching.epoch`."""
+        drawn = self._views.draw_labelled(self._labels.num_images, seed=self._labels.seed,
+                                          epoch=epoch % self._labels.label_epochs)
+        return drawn, lambda _, views: ensemble_logits(views, self._teachers, ensemble=self._ensemble,
+                                                       precision=self._labels.precision)
 
 
-def open_label_teachers(manifest: dict, *, weights, weights_dir: str, stem: str, device) -> list:
+def open_label_teachers(labels: LabelManifest, *, weights: tuple[str, ...], weights_dir: str,
+                        device: torch.device) -> list[torch.nn.Module]:
     """The networks of online labels, the primary first: those that relabel checked, by their hashes.
 
     Raises: ValueError when the weights found here are others.
     """
-    teachers = load_teachers(manifest["teachers"], weights=weights, weights_dir=weights_dir, stem=stem,
-                             dataset=manifest["dataset"], num_classes=len(manifest["class_names"]),
-                             device=device)
+    teachers = load_teachers(labels.teachers, weights=weights, weights_dir=weights_dir, stem=labels.stem,
+                             dataset=labels.dataset, num_classes=labels.num_classes, device=device)
     for name, teacher in teachers.items():
-        if teacher.sha256 != manifest["weights"][name]:
-            raise ValueError(f"the weights of {name} are not those that the labels were made for; name them "
-                             f"with --weights-dir or --weights {name}=PATH, or rerun relabel")
-    return [teacher.model.to(memory_format=torch.channels_last) for teacher in teachers.values()]
+        require(teacher.sha256 == labels.weights[name],
+                f"the weights of {name} are not those that the labels were made for; name them "
+                f"with --weights-dir or --weights {name}=PATH, or rerun relabel")
+    return [teacher.channels_last() for teacher in teachers.values()]

@@ -12,37 +12,33 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from utils.augment import batch_rows, render_batch, to_device
 from utils.distributed import rank_and_world
 from utils.files import save_weights, write_atomically, write_json
-from utils.metrics import evaluate
+from utils.loading import Images
+from utils.metrics import Batches, evaluate
+from utils.pieces import Values
 from utils.precision import lowered
 from utils.runtime import Log, finite_values, progress
 from utils.unfinished import Unfinished
-from validate.losses import LOSSES
+from utils.views import EpochViews
+from validate.losses import CE
+from validate.soft_labels import Teach, Teaching
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How a batch becomes a step: loss, its weights, micro-batches, precision, how views are rendered."""
+    """How a batch becomes a step.
 
-    loss_type: str
-    ce_weight: float
-    temperature: float
+    loss: of `LOSSES`;  micro_batches: of a batch;  mean, std: pixel statistics;  rate(epoch): learning rate.
+    """
+
+    loss: CE
     micro_batches: int
-    batch_size: int
-    mix_type: str
-    size: int
-    mean: tuple
-    std: tuple
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    epochs: int
+    rate: Callable[[int], float]
     precision: str = "fp32"
-
-
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Weight decay on weight matrices only, not on biases or norm parameters.   Source: published recipe."""
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.ndim <= 1]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
 
 
 class Learner:
@@ -91,9 +87,7 @@ def train_batch(learner: Learner, views: torch.Tensor, soft_labels, targets: tor
     for part in micro_parts(len(views), recipe.micro_batches)[rank::world]:
         with lowered(recipe.precision, views.device):
             logits = learner.student(views[part])
-        loss = LOSSES[recipe.loss_type](logits.float(), None if soft_labels is None else soft_labels[part],
-                                        targets[part], ce_weight=recipe.ce_weight,
-                                        temperature=recipe.temperature)
+        loss = recipe.loss(logits.float(), None if soft_labels is None else soft_labels[part], targets[part])
         loss = loss * (len(logits) / len(views))
         learner.scaler.scale(loss).backward()
         total += loss.detach()
@@ -112,25 +106,23 @@ def sum_over_ranks(model: nn.Module) -> None:
         p.grad = grad.view_as(p)
 
 
-def train_epoch(learner: Learner, images, targets: torch.Tensor, epoch_views: dict, labels, recipe: Recipe, *,
-                losses: list, after_batch: Callable = lambda: None) -> torch.Tensor:
-    """One epoch over planned or stored views.
+def train_epoch(learner: Learner, images: Images, targets: torch.Tensor, drawn: EpochViews, teach: Teach,
+                recipe: Recipe, *, losses: list[torch.Tensor],
+                after_batch: Callable[[], None] = lambda: None) -> torch.Tensor:
+    """One epoch over drawn or stored views.
 
-    Args:    images: M distilled images, of `utils.loading.open_distilled`, and targets: (M,), where the
-             student is;  epoch_views: of `labels.epoch`;  labels: of `validate.soft_labels`;
-             losses: of the batches that are trained already, to which the others' are added;
-             after_batch(): called after each.
+    Args:    images: M distilled images, and targets: (M,), where the student is;  drawn, teach: of
+             `Teaching.epoch`;  losses: of the batches that are trained already, to which the others' are
+             added;  after_batch(): called after each.
     Returns: () mean loss over the epoch's batches.
     """
     learner.student.train()
-    epoch_views, first = to_device(epoch_views, images.device), len(losses)
-    index = epoch_views["index"].long()
-    chosen = images.batches(index[first * recipe.batch_size:], recipe.batch_size)
-    for batch, pixels in zip(range(first, len(epoch_views["mix_box"])), chosen, strict=False):
-        views = render_batch(pixels, epoch_views, batch, batch_size=recipe.batch_size, size=recipe.size,
-                             mix_type=recipe.mix_type, mean=recipe.mean, std=recipe.std)
-        losses.append(train_batch(learner, views, labels.logits(epoch_views, batch, views),
-                                  targets[index[batch_rows(batch, recipe.batch_size)]], recipe))
+    drawn, first = drawn.to(images.device), len(losses)
+    index = drawn.index.long()
+    chosen = images.batches(index[drawn.rows(first).start:], drawn.laws.batch_size)
+    for batch, pixels in zip(range(first, len(drawn)), chosen, strict=False):
+        views = drawn.render(pixels, batch, mean=recipe.mean, std=recipe.std)
+        losses.append(train_batch(learner, views, teach(batch, views), targets[index[drawn.rows(batch)]], recipe))
         learner.step()
         after_batch()
     return torch.stack(losses).mean()
@@ -139,14 +131,14 @@ def train_epoch(learner: Learner, images, targets: torch.Tensor, epoch_views: di
 class Journal:
     """A student's log, evaluations and saved weights, below one folder.  Rank 0 alone keeps one."""
 
-    def __init__(self, folder: Path, batches, *, seed: int, epochs: int, eval_every: int, recipe: Recipe,
-                 about: dict):
+    def __init__(self, folder: Path, batches: Batches, *, seed: int, eval_every: int, recipe: Recipe,
+                 about: Values):
         """Args: batches: of real images, to evaluate on;  eval_every: epochs between evaluations;
         about: what the result says of the run beside its accuracies."""
         self._folder, self._batches, self._seed, self._recipe = folder, batches, seed, recipe
-        self._epochs, self._every, self._about, self._started = epochs, eval_every, about, time.perf_counter()
+        self._every, self._about, self._started = eval_every, about, time.perf_counter()
         self._first, self._state, self._earlier = 0, {"best": {"top1": -1.0}, "last": {}}, 0.0
-        self._bar = progress(total=epochs, text=f"student, seed {seed}")
+        self._bar = progress(total=recipe.epochs, text=f"student, seed {seed}")
 
     def begin(self, epoch: int, state: dict | None) -> None:
         """Goes on from `state`, if there is one, at an epoch: the log keeps the rows before it."""
@@ -170,7 +162,7 @@ class Journal:
         """Logs one epoch; evaluates every so many and at the last, and keeps the best student."""
         row = {"epoch": epoch, "lr": lr,
                **finite_values({"loss": loss}, where=f"epoch {epoch} of seed {self._seed}")}
-        if epoch % self._every == 0 or epoch == self._epochs - 1:
+        if epoch % self._every == 0 or epoch == self._recipe.epochs - 1:
             seen = evaluate(student, self._batches, mean=self._recipe.mean, std=self._recipe.std,
                             device=loss.device)
             last = {"epoch": epoch, **seen}
@@ -197,12 +189,12 @@ class Journal:
         write_json(self._folder / "result.json", result)
 
 
-def train_student(learner: Learner, journal: Journal | None, unfinished: Unfinished, *, images, targets,
-                  labels, recipe: Recipe, epochs: int, base_lr: float, factor) -> None:
+def train_student(learner: Learner, journal: Journal | None, unfinished: Unfinished, *, images: Images,
+                  targets: torch.Tensor, teaching: Teaching, recipe: Recipe) -> None:
     """All epochs of one student; the learning rate changes once an epoch.
 
     Args: journal: None on ranks other than 0;  unfinished: where it goes on from;
-          images, targets, labels: as in `train_epoch`;  factor(epoch): of SCHEDULES.
+          images, targets: as in `train_epoch`.
     """
     saved = unfinished.load() or {"epoch": 0, "losses": [], "journal": None}
     if "learner" in saved:
@@ -211,20 +203,19 @@ def train_student(learner: Learner, journal: Journal | None, unfinished: Unfinis
         journal.begin(saved["epoch"], saved["journal"])
     losses = [loss.to(images.device) for loss in saved["losses"]]
 
-    def after_batch():
-        if unfinished.due():
+    def after_batch() -> None:
+        if journal and unfinished.due():
             unfinished.save({"epoch": epoch, "losses": losses, "journal": journal.state(),
                              "learner": learner.state()})
 
-    for epoch in range(saved["epoch"], epochs):
-        lr = base_lr * factor(epoch)
+    for epoch in range(saved["epoch"], recipe.epochs):
         for group in learner.optimizer.param_groups:
-            group["lr"] = lr
-        loss = train_epoch(learner, images, targets, labels.epoch(epoch), labels, recipe, losses=losses,
+            group["lr"] = recipe.rate(epoch)
+        loss = train_epoch(learner, images, targets, *teaching.epoch(epoch), recipe, losses=losses,
                            after_batch=after_batch)
         losses = []
         if journal:
-            journal.after_epoch(learner.student, epoch, loss, lr)
+            journal.after_epoch(learner.student, epoch, loss, recipe.rate(epoch))
     if journal:
         journal.finish(learner.student, images.device)
         unfinished.discard()

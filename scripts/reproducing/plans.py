@@ -10,13 +10,14 @@ from pathlib import Path
 
 from recover import data_synthesis
 from relabel import generate_soft_label
-from scripts.matrix import ROWS, TABLES, Row
-from scripts.small_recipes import RECIPES, Recipe
-from utils.config import build_config, flags_of, identity
+from scripts.reproducing.matrix import ROWS, TABLES, Row
+from scripts.reproducing.small_recipes import RECIPES, Recipe
 from utils.data import count_classes
 from utils.files import sha256_json
-from utils.formats import label_files, label_path, unit_path
-from utils.protocols import PROTOCOLS
+from utils.flags import build_config, flags_of
+from utils.formats import label_path, unit_path
+from utils.methods import method_named, protocol_settings
+from utils.pieces import Values, identity, merge
 from validate import train_FKD
 
 BY_KEY = {row.key: row for row in ROWS}
@@ -65,7 +66,7 @@ def row_settings(row: Row, *, origin: str) -> dict[str, dict]:
     settings = {stage: {"protocol": row.protocol} for stage in STAGES}
     for member in members:
         for stage in STAGES:
-            settings[stage] |= getattr(member, stage)
+            settings[stage] = merge(CONFIGS[stage][0], settings[stage], getattr(member, stage))
     return settings
 
 
@@ -93,8 +94,8 @@ def stage_values(stage: str, settings: dict, recipe: Recipe) -> dict:
     """All values that a stage is given: the recipe's, below the protocol's and the row's, scaled."""
     config = CONFIGS[stage][0]
     defaults = {f.name: f.default for f in dataclasses.fields(config) if f.name in SCALED[stage]}
-    said = PROTOCOLS[stage].get(settings["protocol"], {}) | settings
-    return getattr(recipe, stage) | fit(stage, defaults | said, recipe)
+    said = merge(config, protocol_settings(stage, settings["protocol"]), settings)
+    return merge(config, getattr(recipe, stage), fit(stage, defaults | said, recipe))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -137,7 +138,7 @@ class Plan:
 
     def num_label_files(self) -> int:
         """Epochs of labels that are stored."""
-        return label_files(self.relabel.label_format, self.relabel.pool_epochs) if self.relabel else 0
+        return self.relabel.num_files if self.relabel else 0
 
 
 def describe_state(plan: Plan) -> str:
@@ -163,7 +164,9 @@ def plan_row(row: Row, *, dataset: str, origin: str, out: Path, places: dict[str
         raise ValueError(f"needs {row.needs}")
     recipe, settings = RECIPES[dataset], row_settings(row, origin=origin)
     ipc, base = ipc or recipe.ipc.get(row.ipc, row.ipc), out / dataset
-    values = {stage: stage_values(stage, settings[stage], recipe) | places[stage] for stage in STAGES}
+    soft = method_named(settings["validate"]["protocol"]).relabel is not None
+    values = {stage: stage_values(stage, settings[stage], recipe) | places[stage]
+              for stage in STAGES if soft or stage != "relabel"}
     if not values["recover"]["iteration"]:
         values["recover"]["init"] = "real"  # rows of real images
     recover = _build("recover", values["recover"], dataset=dataset, seed=draw, ipc_end=ipc,
@@ -171,10 +174,8 @@ def plan_row(row: Row, *, dataset: str, origin: str, out: Path, places: dict[str
     run = base / f"images_{_digest(recover)}"
     recover = dataclasses.replace(recover, exp_name=run.name)
     relabel, labels = None, {}
-    if settings["validate"]["protocol"] != "recovery-only":
-        relabel = generate_soft_label.resolve(
-            _build("relabel", values["relabel"], data=str(run), seed=draw), ipc=ipc,
-            num_classes=count_classes(dataset))
+    if soft:
+        relabel = _build("relabel", values["relabel"], data=str(run), ipc=ipc, seed=draw)
         relabel = dataclasses.replace(relabel, fkd_path=str(run / f"labels_{_digest(relabel)}"))
         labels = {"fkd_path": f"{relabel.fkd_path}/{ipc}"}
     validate = _build("validate", values["validate"] | ({"seeds": seeds} if seeds else {}) | labels,

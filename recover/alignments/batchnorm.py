@@ -1,11 +1,12 @@
 """BatchNorm alignment: how far the statistics of a batch are from those that a teacher saw in training.
 
-ALIGNMENTS: name -> class.  The only hooks of the stages live here.
+The only hooks of the stages live here.
 S slices (batches side by side), N images of one slice, C channels, H W pixels.
 """
 import torch
 from torch import nn
 
+from recover.alignments.alignment import Aligned
 from utils.precision import lowered
 
 
@@ -14,7 +15,7 @@ def at_least_float32(x: torch.Tensor) -> torch.Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-class BNAlignment:
+class BNAlignment(Aligned):
     """R_BN of one frozen teacher, from the inputs of its BatchNorm layers, slice by slice.
 
     R_BN(Z) = sum_l w_l (||mu_l(Z) - running_mean_l||_2 + ||var_l(Z) - running_var_l||_2), mean and biased
@@ -62,13 +63,10 @@ class BNAlignment:
         return torch.linalg.vector_norm(mean - layer.running_mean, dim=1) \
             + torch.linalg.vector_norm(var - layer.running_var, dim=1)
 
-    def __call__(self, images: torch.Tensor, *, slices: int,
+    def __call__(self, images: torch.Tensor, targets: torch.Tensor, *, slices: int,
                  aligned: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Runs the teacher once, for its logits and its alignment.
+        """As `Aligned`; the targets are not used.
 
-        Args:    images: (S * N, C, H, W), slice after slice;  slices: S;  aligned: the first so many slices
-                 are aligned, the others want logits only.
-        Returns: logits (S * N, K);  R_BN (aligned,) >= 0, differentiable in the images.
         Raises:  RuntimeError when the hooks did not see every layer once (a layer was replaced or reused).
         """
         self.terms, self.aligned, self.per_slice = [], aligned, len(images) // slices
@@ -79,6 +77,3 @@ class BNAlignment:
             raise RuntimeError(f"stale hooks: {len(terms)} of {self._num_layers} BatchNorm layers "
                                f"were measured")
         return logits, torch.stack(terms).sum(0) if terms else logits.new_zeros(aligned)
-
-
-ALIGNMENTS = {"bn": BNAlignment}

@@ -1,6 +1,6 @@
 """The paper's tables as data: every row that PRISM's own system produces, its settings, the paper's figure.
 
-How a row is read (scripts/reproduce.py does that; here is no logic).  Its settings are those of its ancestors
+How a row is read (plans.py beside this file does that; table 1 is made of utils/methods).  Its settings are those of its ancestors
 along `inherits`, the oldest first, then its own.  `protocol` goes to all three stages as --protocol, unless a
 stage's settings hold a "protocol" of their own.  What neither says is the stage's for that protocol and IPC.
 Tables 3a to 3f (paper 4.4) are a cumulative chain from start/vanilla, SRe2L's settings, to final/ssrs, the
@@ -9,7 +9,10 @@ on its first row too, so `--from final` is well defined: the published recipe (p
 with the settings of the row and of its ancestors in its own table.  Figures are the paper's, never ours.
 """
 import dataclasses
-from typing import Literal
+from collections.abc import Iterator
+from typing import Any
+
+from utils.methods import METHODS, Method
 
 TABLES = {
     "1": "paper table 1", "2": "paper table 2", "start": "paper 4.4, the state before table 3a",
@@ -37,7 +40,7 @@ class Row:
     paper: float | None = None
     std: float | None = None
     vram_gb: float | None = None
-    protocol: Literal["prism", "delt", "recovery-only", "sre2l"] = "prism"
+    protocol: str = "prism"
     ipc: int = 10
     inherits: str = ""
     recover: dict = dataclasses.field(default_factory=dict)
@@ -75,58 +78,29 @@ OWN = "PRISM's validation (caption), or SRe2L's own, whose published figures the
 R18_FOR_ALL = "images and labels for R50 and R101: ours resnet18's for every student, as SRe2L published"
 DRAWN = "3.3 samples phi too, 'from their respective pools': ours drawn, supplement C's pool for both"
 
+STUDENTS = {"r18": "resnet18", "r50": "resnet50", "r101": "resnet101"}
+
+
+def _table_1(name: str, label: str, method: Method, *, unknown: dict[str, tuple[str, ...]],
+             recover: dict[str, Any]) -> Iterator[Row]:
+    """A method's rows, its figures and its settings by student; the first row is the others' ancestor."""
+    for short, student in STUDENTS.items():
+        for ipc, (top1, std) in method.figures[student].items():
+            first, own = ipc == 10, {"model": student} if student != "resnet18" else {"seeds": THREE_SEEDS}
+            heir = f"1/{name}-{short}-10" if not first else f"1/{name}-r18-10" if student != "resnet18" else ""
+            yield Row(key=f"1/{name}-{short}-{ipc}", label=label, paper=top1, std=std, protocol=method.name,
+                      ipc=ipc, inherits=heir, recover=recover if not heir else {},
+                      relabel=dict(method.students.get(student, {}).get("relabel", {})) if first else {},
+                      validate=own if first else {}, unknown=unknown.get(short, ()) if first else ())
+
+
 TABLE_1 = (
-    Row(key="1/sre2l-r18-10", label="SRe2L", paper=21.3, std=0.6, protocol="sre2l",
-        validate={"seeds": THREE_SEEDS}, unknown=(OWN, R18_FOR_ALL)),
-    Row(key="1/sre2l-r18-50", label="SRe2L", paper=46.8, std=0.2, protocol="sre2l", ipc=50,
-        inherits="1/sre2l-r18-10"),
-    Row(key="1/sre2l-r18-100", label="SRe2L", paper=52.8, std=0.3, protocol="sre2l", ipc=100,
-        inherits="1/sre2l-r18-10"),
-    Row(key="1/sre2l-r50-10", label="SRe2L", paper=28.4, std=0.1, protocol="sre2l", inherits="1/sre2l-r18-10",
-        validate={"model": "resnet50"}),
-    Row(key="1/sre2l-r50-50", label="SRe2L", paper=55.6, std=0.3, protocol="sre2l", ipc=50,
-        inherits="1/sre2l-r50-10"),
-    Row(key="1/sre2l-r50-100", label="SRe2L", paper=61.0, std=0.4, protocol="sre2l", ipc=100,
-        inherits="1/sre2l-r50-10"),
-    Row(key="1/sre2l-r101-10", label="SRe2L", paper=30.9, std=0.1, protocol="sre2l",
-        inherits="1/sre2l-r18-10", validate={"model": "resnet101"}),
-    Row(key="1/sre2l-r101-50", label="SRe2L", paper=60.8, std=0.5, protocol="sre2l", ipc=50,
-        inherits="1/sre2l-r101-10"),
-    Row(key="1/sre2l-r101-100", label="SRe2L", paper=62.8, std=0.2, protocol="sre2l", ipc=100,
-        inherits="1/sre2l-r101-10"),
-    Row(key="1/prism-r18-10", label="PRISM", paper=49.4, std=0.2, validate={"seeds": THREE_SEEDS},
-        unknown=(LAST_EPOCH, ABOVE_10)),
-    Row(key="1/prism-r18-50", label="PRISM", paper=59.0, std=0.1, ipc=50, inherits="1/prism-r18-10"),
-    Row(key="1/prism-r18-100", label="PRISM", paper=60.9, std=0.2, ipc=100, inherits="1/prism-r18-10"),
-    Row(key="1/prism-r50-10", label="PRISM", paper=51.1, std=1.2, inherits="1/prism-r18-10",
-        relabel={"arch_name": "resnet50", "ensemble": "primary-half"}, validate={"model": "resnet50"},
-        unknown=(PRIMARY, HALF)),
-    Row(key="1/prism-r50-50", label="PRISM", paper=65.1, std=0.1, ipc=50, inherits="1/prism-r50-10"),
-    Row(key="1/prism-r50-100", label="PRISM", paper=67.5, std=0.2, ipc=100, inherits="1/prism-r50-10"),
-    Row(key="1/prism-r101-10", label="PRISM", paper=48.5, std=1.7, inherits="1/prism-r18-10",
-        relabel={"arch_name": "resnet101", "ensemble": "primary-half"}, validate={"model": "resnet101"},
-        unknown=(PRIMARY, HALF, BATCH_R101)),
-    Row(key="1/prism-r101-50", label="PRISM", paper=65.9, std=0.2, ipc=50, inherits="1/prism-r101-10"),
-    Row(key="1/prism-r101-100", label="PRISM", paper=68.6, std=0.4, ipc=100, inherits="1/prism-r101-10"),
+    *_table_1("sre2l", "SRe2L", METHODS["sre2l"], unknown={"r18": (OWN, R18_FOR_ALL)}, recover={}),
+    *_table_1("prism", "PRISM", METHODS["prism"], recover={}, unknown={
+        "r18": (LAST_EPOCH, ABOVE_10), "r50": (PRIMARY, HALF), "r101": (PRIMARY, HALF, BATCH_R101)}),
     # Double dagger: the images of the rows above under DELT's evaluation, so recover keeps its protocol.
-    Row(key="1/prism-delt-r18-10", label="PRISM (double dagger)", paper=46.9, std=0.1, protocol="delt",
-        recover={"protocol": "prism"}, validate={"seeds": THREE_SEEDS}, unknown=(LAST_EPOCH,)),
-    Row(key="1/prism-delt-r18-50", label="PRISM (double dagger)", paper=59.6, std=0.2, protocol="delt",
-        ipc=50, inherits="1/prism-delt-r18-10"),
-    Row(key="1/prism-delt-r18-100", label="PRISM (double dagger)", paper=62.7, std=0.1, protocol="delt",
-        ipc=100, inherits="1/prism-delt-r18-10"),
-    Row(key="1/prism-delt-r50-10", label="PRISM (double dagger)", paper=46.3, std=0.7, protocol="delt",
-        inherits="1/prism-delt-r18-10", validate={"model": "resnet50"}, unknown=(PRIMARY, DELT_TEACHER)),
-    Row(key="1/prism-delt-r50-50", label="PRISM (double dagger)", paper=66.5, std=0.2, protocol="delt",
-        ipc=50, inherits="1/prism-delt-r50-10"),
-    Row(key="1/prism-delt-r50-100", label="PRISM (double dagger)", paper=69.4, std=0.1, protocol="delt",
-        ipc=100, inherits="1/prism-delt-r50-10"),
-    Row(key="1/prism-delt-r101-10", label="PRISM (double dagger)", paper=40.7, std=3.6, protocol="delt",
-        inherits="1/prism-delt-r18-10", validate={"model": "resnet101"}, unknown=(PRIMARY, DELT_TEACHER)),
-    Row(key="1/prism-delt-r101-50", label="PRISM (double dagger)", paper=66.7, std=0.2, protocol="delt",
-        ipc=50, inherits="1/prism-delt-r101-10"),
-    Row(key="1/prism-delt-r101-100", label="PRISM (double dagger)", paper=70.4, std=0.2, protocol="delt",
-        ipc=100, inherits="1/prism-delt-r101-10"),
+    *_table_1("prism-delt", "PRISM (double dagger)", METHODS["delt"], recover={"protocol": "prism"}, unknown={
+        "r18": (LAST_EPOCH,), "r50": (PRIMARY, DELT_TEACHER), "r101": (PRIMARY, DELT_TEACHER)}),
 )
 
 TABLE_2 = (

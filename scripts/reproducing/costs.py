@@ -5,16 +5,17 @@ multiply-add, convolutions and matrix products only.
 """
 import dataclasses
 import functools
+from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.registry import build_skeleton, names_with_batchnorm
-from recover.selection import plan_selection
-from recover.units import predicted_bytes
-from relabel.generate_soft_label import epoch_bytes
-from scripts.plans import Plan
+from models.registry import build_skeleton
+from recover.images import predicted_bytes
+from relabel.generate_soft_label import plan_labels
+from scripts.reproducing.plans import Plan
 from utils.files import readable
+from utils.loading import planned_images
 from utils.runtime import readable_time
 from validate.train_FKD import student_bytes
 
@@ -65,12 +66,10 @@ def count_cost(plan: Plan, dataset: str) -> Cost:
     """Counts a plan, as if nothing of it were done."""
     config, images = plan.recover, plan.ipc * plan.num_classes
     about = {"num_classes": plan.num_classes, "size": config.size, "stem": config.stem}
-    with_bn = names_with_batchnorm(config.all_teachers, stem=config.stem)
     seen, flops, networks = 0, 0, 0
     for ipc_id in range(min(plan.ipc, INDICES)):
-        sample = min(config.iterations_of(ipc_id), 1 if config.selection == "pre" else ITERATIONS)
-        draws = plan_selection(config.seed, ipc_id, 0, sample, **config.unit_laws(ipc_id, with_bn)["draw"])
-        for draw in draws:
+        sample = min(config.iterations_of(ipc_id), ITERATIONS)
+        for draw in config.teachers.plan(config.teacher_pool, ipc_id, 0, sample, seed=config.seed):
             share = config.iterations_of(ipc_id) / sample
             seen, networks = seen + share, networks + share * len(draw.names)
             flops += share * sum(network_flops(name, kind="input", **about) for name in draw.names)
@@ -82,7 +81,8 @@ def count_cost(plan: Plan, dataset: str) -> Cost:
     if plan.relabel:
         per_view = sum(network_flops(name, kind="forward", **about) for name in plan.relabel.teacher_names)
         label_views = images * plan.num_label_files()
-        label_bytes = plan.num_label_files() * epoch_bytes(images, plan.num_classes, plan.relabel)
+        planned = plan_labels(plan.relabel, planned_images(dataset, plan.ipc), Path())
+        label_bytes = plan.num_label_files() * planned.epoch_bytes
     model, seeds = plan.validate.model, len(plan.validate.seeds)
     online = seeds * views * per_view if plan.relabel and not label_views else 0
     evaluations = -(-epochs // plan.validate.eval_every) + 1
@@ -93,8 +93,7 @@ def count_cost(plan: Plan, dataset: str) -> Cost:
         recover_flops=flops / seen * groups * plan.num_classes if seen else 0.0,
         relabel_flops=label_views * per_view, validate_flops=seeds * student + online,
         image_bytes=predicted_bytes(images, size=config.size, **config.encoding), label_bytes=label_bytes,
-        student_bytes=student_bytes(dataclasses.replace(plan.validate, stem=config.stem), plan.num_classes,
-                                    seeds))
+        student_bytes=student_bytes(model, num_classes=plan.num_classes, stem=config.stem, num_students=seeds))
 
 
 def describe_cost(cost: Cost, *, tflops: float) -> str:

@@ -12,7 +12,7 @@ import torch.fx
 import torch.nn.functional as F
 from torch import nn
 
-from recover.alignment import BNAlignment
+from recover.alignments.batchnorm import BNAlignment
 from utils.runtime import warn_once
 
 # The activations that fuse: class -> (f(t) in place, backward(grad, t)).
@@ -207,10 +207,7 @@ class FusedBNAlignment(BNAlignment):
         super()._prepare(rewritten, multipliers)
         return rewritten
 
-    def __call__(self, images, *, slices, aligned):
+    def __call__(self, images, targets, *, slices, aligned):
         """As `BNAlignment`."""
-        return super().__call__(images.contiguous(memory_format=torch.channels_last), slices=slices,
+        return super().__call__(images.contiguous(memory_format=torch.channels_last), targets, slices=slices,
                                 aligned=aligned)
-
-
-FUSED_ALIGNMENTS = {"bn": FusedBNAlignment}

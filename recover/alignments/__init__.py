@@ -1,0 +1,45 @@
+"""What aligns a batch with a network.   ALIGNMENTS: name -> piece, a file an idea."""
+import dataclasses
+from typing import Literal
+
+from recover.alignments.alignment import Aligned, Alignment
+from recover.alignments.batchnorm import BNAlignment
+from recover.alignments.fused import FusedBNAlignment
+from recover.units import Inputs
+from utils.pieces import option, require
+from utils.runtime import warn_once
+
+ENGINES: dict[str, type[BNAlignment]] = {"fused": FusedBNAlignment, "reference": BNAlignment}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BatchNorm(Alignment):
+    """R_BN: mean and variance of the inputs of BatchNorm layers.   Source: paper eq. 3."""
+
+    first_bn_multiplier: float = option(10.0, "weight of each teacher's first BatchNorm layer", source="SRe2L")
+    engine: Literal["fused", "reference"] = option(
+        "fused", "a network at a time, rewritten; or hooks and every graph at once: equal to rounding")
+    compile: bool = option(False, "compile the fused engine's networks (a minute or so a network, once)")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.engine == "fused" or not self.compile, "--compile needs --engine fused")
+
+    @property
+    def keeps_graphs(self) -> bool:
+        """As `Alignment.keeps_graphs`."""
+        return self.engine == "reference"
+
+    def prepare(self, inputs: Inputs, names: tuple[str, ...]) -> dict[str, Aligned]:
+        """As `Alignment.prepare`; warns of networks that align nothing."""
+        aligned: dict[str, Aligned] = {
+            name: ENGINES[self.engine](inputs.networks[name], first_multiplier=self.first_bn_multiplier,
+                                       precision=inputs.precision, compiled=self.compile) for name in names}
+        silent = [name for name in names if not len(aligned[name])]
+        if silent:
+            warn_once(f"{', '.join(silent)} has no BatchNorm: drawn as a BN teacher its term is 0, and it counts in "
+                      f"the mean of --bn-reduce (the published behaviour)")
+        return aligned
+
+
+ALIGNMENTS: dict[str, type[Alignment]] = {"bn": BatchNorm}

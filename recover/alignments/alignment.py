@@ -1,0 +1,52 @@
+"""How far a batch is from what a network saw in training: the interface of all alignments.
+
+S slices (batches side by side), N images of one slice, C channels, H W pixels, K classes.
+"""
+import dataclasses
+from typing import Any
+
+import torch
+
+from recover.units import Inputs
+from utils.pieces import Options, option
+
+
+class Aligned:
+    """One network with its alignment."""
+
+    def __len__(self) -> int:
+        """The number of things that are aligned; without any the network's distance is 0."""
+        raise NotImplementedError
+
+    def __call__(self, images: torch.Tensor, targets: torch.Tensor, *, slices: int,
+                 aligned: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Runs the network once, for its logits and its distances.
+
+        Args:    images: (S * N, C, H, W), slice after slice;  targets: (N,), of every slice;  slices: S;
+                 aligned: the first so many slices are aligned, the others want logits only.
+        Returns: logits (S * N, K);  distances (aligned,) >= 0, differentiable in the images.
+        """
+        raise NotImplementedError
+
+    def state(self) -> Any:
+        """What changes from step to step within a unit, as tensors and numbers that later steps leave alone."""
+        return None
+
+    def load(self, state: Any) -> None:
+        """Goes on from a `state`; every unit starts from that of a fresh alignment."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Alignment(Options):
+    """Base of all alignments."""
+
+    r_bn: float = option(0.01, "lambda, weight of the alignment", source="supplement table 1b", range=">= 0")
+
+    @property
+    def keeps_graphs(self) -> bool:
+        """Whether a step keeps every network's graph until one backward: the readable reference."""
+        return False
+
+    def prepare(self, inputs: Inputs, names: tuple[str, ...]) -> dict[str, Aligned]:
+        """The aligned networks, by name; once a run."""
+        raise NotImplementedError

@@ -1,0 +1,63 @@
+"""Priors on the views themselves.   PRIORS: name -> piece, each with a weight of its own."""
+import dataclasses
+from typing import ClassVar
+
+import torch
+
+from utils.pieces import Options, option
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prior(Options):
+    """Base of all priors."""
+
+    name: ClassVar[str]
+
+    @property
+    def weight(self) -> float:
+        """Of the prior in the loss; at 0 it is not computed."""
+        raise NotImplementedError
+
+    def __call__(self, views: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) views and their classes (N,) to a () scalar."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TotalVariation(Prior):
+    """Sum of the L2 norms of the four neighbour differences (right, down, both diagonals).   Source: SRe2L."""
+
+    name: ClassVar[str] = "tv"
+    tv_l2: float = option(0.0, "weight of the total-variation prior", source="published recipe")
+
+    @property
+    def weight(self) -> float:
+        """As `Prior.weight`."""
+        return self.tv_l2
+
+    def __call__(self, views: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """As `Prior`."""
+        x = views
+        differences = (x[..., :, 1:] - x[..., :, :-1], x[..., 1:, :] - x[..., :-1, :],
+                       x[..., 1:, 1:] - x[..., :-1, :-1], x[..., 1:, :-1] - x[..., :-1, 1:])
+        return torch.stack([torch.linalg.vector_norm(d) for d in differences]).sum()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class L2(Prior):
+    """Mean over images of the image's L2 norm.   Source: SRe2L."""
+
+    name: ClassVar[str] = "l2"
+    l2_scale: float = option(0.0, "weight of the L2 prior", source="published recipe")
+
+    @property
+    def weight(self) -> float:
+        """As `Prior.weight`."""
+        return self.l2_scale
+
+    def __call__(self, views: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """As `Prior`."""
+        return torch.linalg.vector_norm(views.flatten(1), dim=1).mean()
+
+
+PRIORS: dict[str, type[Prior]] = {"tv": TotalVariation, "l2": L2}

@@ -1,0 +1,6 @@
+"""What a unit starts from.   STARTS: name -> piece, a file an idea."""
+from recover.starts.noise import Noise
+from recover.starts.real import RandomImage, RealImage
+from recover.starts.start import Start
+
+STARTS: dict[str, type[Start]] = {"real": RealImage, "random": RandomImage, "noise": Noise}

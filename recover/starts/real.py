@@ -1,0 +1,36 @@
+"""Real training images."""
+import dataclasses
+from collections.abc import Callable, Iterable
+
+import torch
+
+from recover.starts.start import Start
+from recover.units import Inputs, Unit
+from utils.augment import normalize
+from utils.runtime import generator
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RealImage(Start):
+    """Each class's i-th real training image, in file order.   Source: paper 4.1; published recipe."""
+
+    def prepare(self, inputs: Inputs) -> Callable[[Unit], torch.Tensor]:
+        """As `Start.prepare`."""
+        return lambda unit: load(inputs, (inputs.real.by_class[k][i] for i, k in unit.members))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RandomImage(Start):
+    """A random real training image of each class, none twice: a shuffle by (seed, class).   Source: ours."""
+
+    def prepare(self, inputs: Inputs) -> Callable[[Unit], torch.Tensor]:
+        """As `Start.prepare`."""
+        def position(i: int, k: int) -> int:
+            own = inputs.real.by_class[k]
+            return own[int(torch.randperm(len(own), generator=generator(inputs.seed, "real image", k))[i])]
+        return lambda unit: load(inputs, (position(i, k) for i, k in unit.members))
+
+
+def load(inputs: Inputs, positions: Iterable[int]) -> torch.Tensor:
+    """The images at these positions of the real set, (N, 3, H, W) normalised."""
+    return normalize(torch.stack([inputs.real[i][0] for i in positions]), inputs.mean, inputs.std)

@@ -1,0 +1,30 @@
+"""What a unit starts from, as an object with a life: prepared once a run, then asked for each unit."""
+import dataclasses
+from collections.abc import Callable
+
+import torch
+
+from recover.selection import Pool
+from recover.units import Inputs, Unit
+from utils.data import RealSet
+from utils.pieces import Options
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Start(Options):
+    """Base of all starts: those of one real image a member."""
+
+    def networks(self, pool: Pool) -> tuple[str, ...]:
+        """The networks that `prepare` needs."""
+        return ()
+
+    def available(self, real: RealSet, k: int) -> float:
+        """How many IPC indices of class `k` there is a start for."""
+        return len(real.by_class[k])
+
+    def prepare(self, inputs: Inputs) -> Callable[[Unit], torch.Tensor]:
+        """Does once what units share.
+
+        Returns: unit -> (N, 3, H, W) float in normalised space, on any device, one image a member.
+        """
+        raise NotImplementedError

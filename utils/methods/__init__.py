@@ -1,0 +1,62 @@
+"""Every method's settings: METHODS, name -> Method, one file a method.
+
+--protocol NAME sets them as defaults below --config and flags; every result names the protocol with what was
+changed of it.
+"""
+import dataclasses
+
+from utils.flags import Presets
+from utils.methods.delt import DELT
+from utils.methods.method import STAGES, Method, Settings
+from utils.methods.prism import PRISM
+from utils.methods.recovery_only import RECOVERY_ONLY
+from utils.methods.sre2l import SRE2L
+from utils.pieces import Options, Values, expected_values, flatten, identity, option
+
+METHODS = {method.name: method for method in (PRISM, DELT, RECOVERY_ONLY, SRE2L)}
+NO_PROTOCOL = ("dataset", "ipc", "model", "threads", "seed")
+__all__ = ["METHODS", "STAGES", "Method", "MethodFlags", "method_named", "method_preset", "protocol_record",
+           "protocol_settings"]
+
+
+def method_named(name: str) -> Method:
+    """The method of that name.   Raises: ValueError listing the known ones."""
+    if name not in METHODS:
+        raise ValueError(f"--protocol {name}: expected one of {', '.join(METHODS)}")
+    return METHODS[name]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MethodFlags(Options):
+    """What every stage takes: whose recipe its defaults are."""
+
+    protocol: str = option(PRISM.name, f"whose defaults to take (utils/methods): {', '.join(METHODS)}",
+                           source="paper 4.1, supplement C", identity=False)
+
+    @property
+    def method(self) -> Method:
+        """The protocol's entry."""
+        return method_named(self.protocol)
+
+
+def protocol_settings(stage: str, name: str) -> Settings:
+    """What a protocol changes in a stage's defaults, which are PRISM's."""
+    found = method_named(name)
+    return {} if found is PRISM else found.settings(stage)
+
+
+def method_preset(stage: str) -> Presets:
+    """The `presets` of `parse_config`: what --protocol implies in a stage."""
+    return lambda given: dict(protocol_settings(stage, given.get("protocol", PRISM.name)))
+
+
+def protocol_record(stage: str, config: MethodFlags) -> Values:
+    """A protocol's name, and the settings in which a run differs from it: what a result says of itself.
+
+    Left out: what is no part of a protocol, and what its defaults leave to the labels or the IPC.
+    """
+    given = flatten(config)
+    expected = expected_values(type(config), given, protocol_settings(stage, config.protocol))
+    return {"name": config.protocol, "changed": [
+        name for name in identity(config)
+        if name not in NO_PROTOCOL and expected[name] is not None and expected[name] != given[name]]}

@@ -1,0 +1,50 @@
+"""What a method is: where it comes from, what was published of it, and its settings of every stage."""
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Settings = Mapping[str, Any]
+STAGES = ("recover", "relabel", "validate")
+
+
+def published_batch(ipc: int, num_classes: int) -> int:
+    """Views a batch: 50 up to IPC 10, else 100.   Source: supplement table 1a."""
+    return 50 if ipc <= 10 else 100
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Method:
+    """One system, or one way to evaluate images.
+
+    name: as people write it.   source: its paper.   code: its public repository and commit.
+    recover, relabel, validate: flat settings of the stages' configs; what they leave out is as the stages'
+    defaults, which are PRISM's.  None: the method has no such stage, `absent` says why.
+    students: student -> stage -> settings that are its own.
+    label_batch: (IPC, classes) -> views a batch, for the student too.
+    student_batch: (IPC, classes, student) -> views a batch where labels are online; None: the labels' batch.
+    figures: student -> IPC -> (top-1, std) on ImageNet-1K as published, in percent; never ours.
+    """
+
+    name: str
+    source: str
+    code: str
+    recover: Settings | None
+    relabel: Settings | None
+    validate: Settings | None
+    absent: str = ""
+    students: Mapping[str, Mapping[str, Settings]] = dataclasses.field(default_factory=dict)
+    label_batch: Callable[[int, int], int] = published_batch
+    student_batch: Callable[[int, int, str], int] | None = None
+    figures: Mapping[str, Mapping[int, tuple[float, float]]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def label_epochs(self) -> int:
+        """Epochs of students with soft labels.   Source: supplement table 1a, where the method is silent."""
+        return int((self.relabel or {}).get("epochs", 300))
+
+    def settings(self, stage: str) -> Settings:
+        """The settings of a stage.   Raises: ValueError where the method has no such stage."""
+        found: Settings | None = getattr(self, stage)
+        if found is None:
+            raise ValueError(f"--protocol {self.name}: {self.absent}")
+        return found

@@ -1,0 +1,39 @@
+"""What every command settles before its work: device, precision, threads, its share of the units."""
+import dataclasses
+from typing import Any
+
+import torch
+
+from utils.distributed import local_rank, parse_shard
+from utils.pieces import require
+from utils.precision import set_precision
+from utils.runtime import choose_device, identity_threads, set_threads
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """One process of a command.
+
+    device: where it computes;  shard: (i, n), its share of the units;  threads: as part of an identity.
+    """
+
+    device: torch.device
+    shard: tuple[int, int]
+    threads: int
+
+
+def open_session(config: Any) -> Session:
+    """Settles a process as its config says: `ProcessFlags`, and `PrecisionFlags`, `ShardFlags` where it has them.
+
+    Raises: ValueError on a device that is not usable, a bad --shard, --overwrite by one process of several.
+    """
+    shard = parse_shard(getattr(config, "shard", ""))
+    require(not config.overwrite or shard[1] == 1,
+            "--overwrite would delete what other processes or shards make; run it unsharded, in one process")
+    device = choose_device(config.device, local_rank=local_rank())
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    set_threads(config.threads)
+    if hasattr(config, "precision"):
+        set_precision(config.precision, device)
+    return Session(device, shard, identity_threads(config.threads, device))

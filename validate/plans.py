@@ -1,0 +1,118 @@
+"""What flags, protocol, labels and images together fix of a study: which images, which views, how long.
+
+A config is half of it (most of its flags may be left out); a `StudentPlan` is all of it.
+"""
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+from utils.augment import RESAMPLER
+from utils.data import dataset_spec
+from utils.flags import RECIPE
+from utils.formats import Entry, ImageManifest, LabelManifest, image_set_digest
+from utils.loading import planned_images
+from utils.methods import MethodFlags
+from utils.pieces import Values, option, piece_name, require
+from utils.views import MIXES, NoMix, Views
+
+FROM_LABELS = "none: as the labels' manifest"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StudyFlags(MethodFlags):
+    """The flags that a plan resolves."""
+
+    train_dir: str = option("out/full_resnet18", "run of recover, or its syn/ folder", identity=False)
+    fkd_path: str = option("", "folder of soft labels, <run>/fkd/<ipc> or its parent; none: hard labels",
+                           identity=False)
+    output_dir: str = option("", "folder of students and results; default: <train-dir>/validate/<model>",
+                             identity=False)
+    dataset: str = option("", "data set, or folder:PATH; none: as the images' manifest", identity=False)
+    ipc: int = option(0, "images per class; 0 = as the labels, or all complete ones")
+    model: str = option("resnet18", "student", source="paper table 1")
+    stem: Literal["imagenet", "small"] | None = option(None, "student's first layers; none: as the images")
+    epochs: int | None = option(None, f"epochs; {FROM_LABELS}", source="supplement table 1a", range="> 0")
+    batch_size: int | None = option(None, f"views a batch; {FROM_LABELS}", source="supplement table 1a",
+                                    range="> 0")
+    steps_per_epoch: int | None = option(None, f"batches an epoch; {FROM_LABELS}, else all", range="> 0")
+    min_scale_crops: float | None = option(None, f"least area fraction of a crop; {FROM_LABELS}, else 0.25",
+                                           source="supplement table 3", range="in (0, 1]")
+    mix_type: str | None = option(None, f"mix ({', '.join(MIXES)}); {FROM_LABELS}, else none", source=RECIPE)
+    allow_fewer_epochs: bool = option(False, "train fewer epochs than there are labels for")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StudentPlan:
+    """A config with all that images, labels and protocol fix: what students see, and where results go."""
+
+    images: ImageManifest
+    labels: LabelManifest | None
+    entries: list[Entry]
+    ipc: int
+    stem: str
+    epochs: int
+    views: Views
+    out: Path
+
+    def settings(self) -> Values:
+        """What is resolved, as the config's flags name it."""
+        return {"ipc": self.ipc, "stem": self.stem, "epochs": self.epochs, "batch_size": self.views.batch_size,
+                "steps_per_epoch": self.views.num_batches, "min_scale_crops": self.views.min_scale,
+                "mix_type": piece_name(MIXES, self.views.mix_type)}
+
+
+def views_of_labels(flags: StudyFlags, labels: LabelManifest) -> Views:
+    """The labels' views, with the student's own batch where nothing is stored by the batch.
+
+    Raises: ValueError naming a flag that contradicts the labels, its value and theirs.
+    """
+    require(labels.resampler == RESAMPLER, f"the labels were made with resampler {labels.resampler}, "
+            f"this version uses {RESAMPLER}; rerun relabel with --overwrite")
+    views, law = labels.views, flags.method.student_batch
+    if not labels.label_format.stored:
+        own = law(labels.ipc, labels.num_classes, flags.model) if law else views.batch_size
+        views = dataclasses.replace(views, batch_size=flags.batch_size or own)
+    fixed = {"epochs": labels.epochs, "batch_size": views.batch_size, "min_scale_crops": views.min_scale,
+             "mix_type": piece_name(MIXES, views.mix_type), "steps_per_epoch": views.num_batches,
+             "ipc": labels.ipc}
+    for name, value in fixed.items():
+        given = getattr(flags, name)
+        shorter = name == "epochs" and given is not None and given < value
+        if given not in (None, value) and (name, given) != ("ipc", 0) \
+                and not (shorter and flags.allow_fewer_epochs):
+            raise ValueError(f"--{name.replace('_', '-')} {given} contradicts the labels, made with {value}; "
+                             f"leave the flag out, or relabel"
+                             + ("; --allow-fewer-epochs permits it" if shorter else ""))
+    return views
+
+
+def plan_students(flags: StudyFlags, images: ImageManifest, labels: LabelManifest | None, *, epochs: int = 0,
+                  batch_size: int = 0) -> StudentPlan:
+    """Resolves flags.   Args: epochs, batch_size: where neither flags nor labels say (before labels are).
+
+    Raises: ValueError where they contradict images or labels, or these each other.
+    """
+    require(flags.dataset in ("", images.dataset),
+            f"--dataset {flags.dataset} contradicts the distilled images, made from {images.dataset}")
+    views = views_of_labels(flags, labels) if labels else Views(
+        size=images.size, batch_size=flags.batch_size or batch_size, num_batches=flags.steps_per_epoch,
+        min_scale=flags.min_scale_crops or 0.25, flip=dataset_spec(images.dataset).flip, mix_type=NoMix())
+    ipc = (labels.ipc if labels else flags.ipc) or images.ipc
+    entries = images.select(ipc)
+    if labels:
+        require(labels.class_names == images.class_names,
+                f"{labels.folder}: labels of other classes than the images in {images.run}")
+        require(labels.images == image_set_digest(entries),
+                f"{labels.folder}: the labels were made from other images than those in {images.run}; "
+                f"rerun relabel with --overwrite, or point --train-dir at their images")
+    return StudentPlan(
+        images=images, labels=labels, entries=entries, ipc=ipc, stem=flags.stem or images.stem, views=views,
+        epochs=flags.epochs or (labels.epochs if labels else epochs),
+        out=Path(flags.output_dir) if flags.output_dir else images.run / "validate" / flags.model)
+
+
+def plan_early(flags: StudyFlags) -> StudentPlan:
+    """The plan before there are images or labels, from the flags and the protocol."""
+    images = planned_images(flags.dataset, flags.ipc)
+    return plan_students(flags, images, None, epochs=flags.method.label_epochs,
+                         batch_size=flags.method.label_batch(flags.ipc, images.num_classes))
