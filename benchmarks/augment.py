@@ -10,7 +10,6 @@ the same loop on one constant batch.  Ratios are medians over interleaved rounds
 import dataclasses
 import json
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -22,11 +21,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.recover_step import smooth_images
 from models.registry import build_model
-from utils.augment import normalize, plan_epoch, render_batch, to_device
-from utils.config import option, parse_config
+from utils.augment import normalize
 from utils.files import sha256_file
-from utils.loading import ResidentImages, StreamedImages, load_distilled
+from utils.flags import parse_config
+from utils.formats import Entry
+from utils.loading import Images, ResidentImages, StreamedImages, load_distilled
+from utils.pieces import Options, option
 from utils.runtime import choose_device, command_line, generator, set_threads, versions
+from utils.views import CutMix, EpochViews, NoMix, Views
+from validate.losses import CE
 from validate.soft_labels import HardLabels
 from validate.training import Learner, Recipe, train_batch, train_epoch
 
@@ -34,7 +37,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AugmentConfig:
+class AugmentConfig(Options):
     """What `python -m benchmarks.augment` takes."""
 
     images: int = option(400, "images of the set")
@@ -51,47 +54,46 @@ class AugmentConfig:
 class PillowViews(Dataset):
     """The lineage's data path: decode a JPEG, crop and resize with Pillow, flip, to a normalised tensor."""
 
-    def __init__(self, paths: list, plan: dict, size: int):
-        self._paths, self._plan, self._size = paths, plan, size
+    def __init__(self, paths: list[Path], drawn: EpochViews):
+        self._paths, self._drawn, self._size = paths, drawn, drawn.laws.size
 
     def __len__(self):
         return len(self._paths)
 
     def __getitem__(self, i: int) -> torch.Tensor:
-        with Image.open(self._paths[self._plan["index"][i]]) as picture:
+        with Image.open(self._paths[self._drawn.index[i]]) as picture:
             picture = picture.convert("RGB")
-        top, left, height, width = self._plan["crop"][i].tolist()
+        top, left, height, width = self._drawn.crop[i].tolist()
         view = TF.resized_crop(picture, top, left, height, width, [self._size, self._size])
-        view = TF.hflip(view) if self._plan["flip"][i] else view
+        view = TF.hflip(view) if self._drawn.flip[i] else view
         return TF.normalize(TF.to_tensor(view), MEAN, STD)
 
 
-def write_set(folder: Path, num: int, size: int) -> list[tuple[str, str, int]]:
-    """`num` JPEGs of quality 75 in a folder, as entries of a run: (path, sha256, class)."""
+def write_set(folder: Path, num: int, size: int) -> list[Entry]:
+    """`num` JPEGs of quality 75 in a folder, as entries of a run."""
     entries = []
     for i, image in enumerate(smooth_images(num, size, seed=1)):
         pixels = (128 + 50 * image).clamp(0, 255).to(torch.uint8)
         TF.to_pil_image(pixels).save(folder / f"{i}.jpg", quality=75)
-        entries.append((f"{i}.jpg", sha256_file(folder / f"{i}.jpg"), i % 10))
+        entries.append(Entry(f"{i}.jpg", sha256_file(folder / f"{i}.jpg"), i % 10))
     return entries
 
 
-def pillow_epoch(views: PillowViews, plan: dict, *, batch_size: int, workers: int) -> None:
+def pillow_epoch(views: PillowViews, drawn: EpochViews, *, workers: int) -> None:
     """All batches of an epoch by a loader, CutMix pasted as the lineage does."""
-    loader = DataLoader(views, batch_size=batch_size, num_workers=workers,
+    loader = DataLoader(views, batch_size=drawn.laws.batch_size, num_workers=workers,
                         multiprocessing_context="fork" if workers else None)
     for batch, images in enumerate(loader):
-        top, left, bottom, right = plan["mix_box"][batch].tolist()
-        partner = plan["mix_index"][batch * batch_size:][:len(images)].long()
+        top, left, bottom, right = drawn.mix_box[batch].tolist()
+        partner = drawn.mix_index[drawn.rows(batch)].long()
         images[:, :, top:bottom, left:right] = images[partner][:, :, top:bottom, left:right]
 
 
-def our_epoch(images, plan: dict, *, batch_size: int, size: int) -> None:
+def our_epoch(images: Images, drawn: EpochViews) -> None:
     """All batches of an epoch, replayed on the device."""
-    moved = to_device(plan, images.device)
-    for batch, pixels in enumerate(images.batches(moved["index"], batch_size)):
-        render_batch(pixels, moved, batch, batch_size=batch_size, mix_type="cutmix", mean=MEAN, std=STD,
-                     size=size)
+    moved = drawn.to(images.device)
+    for batch, pixels in enumerate(images.batches(moved.index, drawn.laws.batch_size)):
+        moved.render(pixels, batch, mean=MEAN, std=STD)
     synchronize(images.device)
 
 
@@ -120,18 +122,17 @@ def median_ratio(ours: list[float], base: list[float]) -> float:
 def measure_views(config: AugmentConfig, folder: Path, device: torch.device) -> dict:
     """Images a second of each way, and how often ours fits into the Pillow ways' time."""
     entries = write_set(folder, config.images, config.size)
-    plan = plan_epoch(config.images, size=config.size, batch_size=config.batch_size, min_scale=0.25,
-                      flip=True, mix_type="cutmix", mix_alpha=1.0, num_batches=None,
-                      generator=generator("plan"))
-    views = PillowViews([folder / path for path, _, _ in entries], plan, config.size)
+    laws = Views(size=config.size, batch_size=config.batch_size, min_scale=0.25, flip=True,
+                 mix_type=CutMix(mix_alpha=1.0))
+    drawn = laws.draw(config.images, generator("plan"))
+    views = PillowViews([folder / entry.path for entry in entries], drawn)
     kept = ResidentImages(load_distilled(folder, entries, size=config.size)[0].to(device))
     streamed = StreamedImages(folder, entries, size=config.size, device=device, workers=2)
-    own = {"batch_size": config.batch_size, "size": config.size}
     seconds = interleaved({
-        "pillow": lambda: pillow_epoch(views, plan, batch_size=config.batch_size, workers=0),
-        "pillow_2_workers": lambda: pillow_epoch(views, plan, batch_size=config.batch_size, workers=2),
-        "resident": lambda: our_epoch(kept, plan, **own),
-        "streamed_2_workers": lambda: our_epoch(streamed, plan, **own)}, config.rounds)
+        "pillow": lambda: pillow_epoch(views, drawn, workers=0),
+        "pillow_2_workers": lambda: pillow_epoch(views, drawn, workers=2),
+        "resident": lambda: our_epoch(kept, drawn),
+        "streamed_2_workers": lambda: our_epoch(streamed, drawn)}, config.rounds)
     rates = {name: config.images / statistics.median(s) for name, s in seconds.items()}
     return {"images_per_second": rates,
             "resident_over_pillow": median_ratio(seconds["pillow"], seconds["resident"]),
@@ -148,17 +149,14 @@ def measure_training(config: AugmentConfig, device: torch.device) -> dict:
     learner = Learner(student, torch.optim.AdamW(student.parameters(), lr=1e-4), precision="fp32",
                       device=device)
     targets = torch.arange(num, device=device) % 1000
-    recipe = Recipe(loss_type="ce", ce_weight=0.0, temperature=1.0, micro_batches=1,
-                    batch_size=config.train_batch_size, mix_type="none", size=config.size, mean=MEAN, std=STD)
-    labels = HardLabels(num, {
-        "size": config.size, "batch_size": config.train_batch_size, "min_scale": 0.25, "flip": True,
-        "mix_type": "none", "mix_alpha": 1.0, "num_batches": None}, seed=0)
+    recipe = Recipe(loss=CE(), micro_batches=1, mean=MEAN, std=STD, epochs=1, rate=lambda epoch: 1e-4)
+    teaching = HardLabels(num, Views(size=config.size, batch_size=config.train_batch_size, min_scale=0.25,
+                                     flip=True, mix_type=NoMix()), seed=0)
     constant = normalize(pixels[:config.train_batch_size], MEAN, STD).contiguous(
         memory_format=torch.channels_last)
 
     def on_views():
-        train_epoch(learner, ResidentImages(pixels), targets, labels.epoch(0), labels, recipe,
-                    losses=[]).item()
+        train_epoch(learner, ResidentImages(pixels), targets, *teaching.epoch(0), recipe, losses=[]).item()
 
     def on_a_constant_batch():
         student.train()
@@ -175,7 +173,7 @@ def measure_training(config: AugmentConfig, device: torch.device) -> dict:
 
 def main(argv=None) -> None:
     """Prints one line for the views and one for the training loop."""
-    config = parse_config(AugmentConfig, sys.argv[1:] if argv is None else argv, description=__doc__)
+    config = parse_config(AugmentConfig, argv, description=__doc__)
     device = choose_device(config.device)
     about = {"benchmark": "augment", "device": device.type, "threads": set_threads(config.threads),
              "images": config.images, "size": config.size, "batch_size": config.batch_size,

@@ -12,8 +12,9 @@ from models import train_teachers
 from recover import data_synthesis
 from relabel import generate_soft_label
 from scripts.demo import PRIMARY, TEACHERS
-from scripts.small_recipes import RECIPES
-from utils.config import option, require, to_words
+from scripts.reproducing.small_recipes import RECIPES
+from utils.flags import to_words
+from utils.pieces import Options, option, require
 from utils.runtime import hushed, say
 from validate import train_FKD
 
@@ -22,7 +23,7 @@ RECIPE = RECIPES["digits"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DrawFlags:
+class DrawFlags(Options):
     """What the benchmarks of accuracy take."""
 
     draws: int = option(5, "independent draws of everything")
@@ -31,7 +32,8 @@ class DrawFlags:
     epochs: int = option(100, "epochs of each student")
     threads: int = option(0, "CPU threads; 0 = all cores")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.draws > 1, f"--draws must be > 1 for a standard error, got {self.draws}")
 
 

@@ -10,19 +10,18 @@ Ten classes show what rounding and reuse do; a topk:2 of 10 says little of a top
 import dataclasses
 import functools
 import json
-import sys
 import tempfile
 from pathlib import Path
 
 import torch
 
 from benchmarks.digits import DrawFlags, compare, draw_images, draw_teachers, draw_top1, over_draws
-from utils.augment import plan_label_epoch
-from utils.config import parse_config
 from utils.files import save_tensors
-from utils.formats import label_files
-from utils.label_formats import label_format
+from utils.flags import parse_config
+from utils.label_formats import LABEL_FORMATS
+from utils.pieces import build_piece, spell_out
 from utils.runtime import command_line, generator, set_threads, versions
+from utils.views import CutMix, Views
 
 # name -> format at 1000 classes, the same on digits, share of the epochs that are stored.
 SETTINGS = {"fp16": ("fp16", "fp16", 1.0), "int8": ("int8", "int8", 1.0),
@@ -34,13 +33,13 @@ CLASSES, IMAGES, EPOCHS = 1000, 10000, 300
 def imagenet_sizes(folder: Path) -> dict:
     """Bytes and files of 300 epochs of labels of 10,000 images of 1000 classes, by setting."""
     logits = torch.randn(IMAGES, CLASSES, generator=generator("logits"))
-    views = plan_label_epoch(IMAGES, {
-        "size": 224, "batch_size": 50, "min_scale": 0.25, "flip": True, "mix_type": "cutmix",
-        "mix_alpha": 1.0, "num_batches": None}, seed=0, epoch=0)
+    laws = Views(size=224, batch_size=50, min_scale=0.25, flip=True, mix_type=CutMix(mix_alpha=1.0))
+    views = laws.draw_labelled(IMAGES, seed=0, epoch=0).tensors()
     sizes = {}
     for name, (stored_as, _, share) in SETTINGS.items():
-        save_tensors(folder / "epoch.pt", {**views, **label_format(stored_as).encode(logits)})
-        files = label_files(stored_as, round(share * EPOCHS))
+        label_format = build_piece(LABEL_FORMATS, *spell_out(LABEL_FORMATS, stored_as, "--label-format"))
+        save_tensors(folder / "epoch.pt", {**views, **label_format.encode(logits)})
+        files = label_format.num_files(round(share * EPOCHS))
         sizes[name] = {"format": stored_as, "files": files,
                        "bytes": files * (folder / "epoch.pt").stat().st_size}
     return {name: {**own, "of_fp16": own["bytes"] / sizes["fp16"]["bytes"]} for name, own in sizes.items()}
@@ -57,7 +56,7 @@ def digits_accuracies(config: DrawFlags, out: Path, draw: int) -> dict[str, floa
 
 def main(argv=None) -> None:
     """Prints one line of sizes and one of accuracies."""
-    config = parse_config(DrawFlags, sys.argv[1:] if argv is None else argv, description=__doc__)
+    config = parse_config(DrawFlags, argv, description=__doc__)
     about = {"benchmark": "labels", "threads": set_threads(config.threads), **versions()}
     with tempfile.TemporaryDirectory() as folder:
         print(json.dumps({**about, "imagenet_ipc10_300_epochs": imagenet_sizes(Path(folder))}), flush=True)

@@ -8,11 +8,11 @@ on images that were recovered in each precision (labels and students in fp32), w
 import dataclasses
 import functools
 import json
-import sys
 from pathlib import Path
 
 from benchmarks.digits import DrawFlags, compare, draw_images, draw_teachers, draw_top1, over_draws
-from utils.config import option, parse_config
+from utils.flags import parse_config
+from utils.pieces import option
 from utils.runtime import choose_device, command_line, set_threads, versions
 
 
@@ -36,7 +36,7 @@ def accuracies(config: PrecisionConfig, out: Path, draw: int) -> dict[str, float
 
 def main(argv=None) -> None:
     """Prints one line."""
-    config = parse_config(PrecisionConfig, sys.argv[1:] if argv is None else argv, description=__doc__)
+    config = parse_config(PrecisionConfig, argv, description=__doc__)
     rows = over_draws(config.draws, functools.partial(accuracies, config))
     print(json.dumps({"benchmark": "precision", "device": choose_device("auto").type,
                       "threads": set_threads(config.threads), **versions(), **dataclasses.asdict(config),

@@ -10,7 +10,6 @@ Random weights with statistics of random low-frequency images: time and memory d
 import dataclasses
 import json
 import statistics
-import sys
 import time
 import weakref
 from typing import Literal
@@ -20,11 +19,13 @@ import torch.nn.functional as F
 
 from benchmarks.baseline import PublishedStep
 from models.registry import build_model
-from recover.objective import build_objective
-from recover.selection import Teachers
+from recover.alignments import ENGINES
+from recover.objective import Objective
+from recover.selection import Draw
 from utils.augment import plan_shared_views, shared_view
-from utils.config import option, parse_config
-from utils.precision import set_precision
+from utils.flags import parse_config
+from utils.pieces import Options, option
+from utils.precision import LOSS_SCALE, set_precision
 from utils.runtime import choose_device, command_line, generator, set_threads, versions
 
 POOL = ("resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5", "resnet50")
@@ -32,7 +33,7 @@ R_BN, FIRST = 0.01, 10.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StepConfig:
+class StepConfig(Options):
     """What `python -m benchmarks.recover_step` takes."""
 
     teachers: tuple[int, ...] = option((4,), "numbers of BN teachers to time, the first ones of the pool")
@@ -118,11 +119,13 @@ class Step:
             step = PublishedStep(models, names[0], r_bn=R_BN, first_multiplier=FIRST)
             self._backward, self._models = step.backward, step.models
             return
-        own = {} if way == "reference" else {"precision": precision, "compiled": way == "compiled"}
-        engine = "reference" if way == "reference" else "fused"
-        objective = build_objective(models, engine=engine, alignment="bn", first_multiplier=FIRST, r_bn=R_BN,
-                                    bn_reduce="mean", **own)
-        draw = Teachers(names[0], tuple(names))
+        readable = way == "reference"
+        own = {} if readable else {"precision": precision, "compiled": way == "compiled"}
+        align = ENGINES["reference" if readable else "fused"]
+        objective = Objective(
+            {name: align(model, first_multiplier=FIRST, **own) for name, model in models.items()},
+            weight=R_BN, keep_graphs=readable, loss_scale=LOSS_SCALE.get(own.get("precision"), 1.0))
+        draw = Draw({names[0]: 1.0}, dict.fromkeys(names, 1 / len(names)))
         self._backward = lambda view, targets: objective.backward([view], targets, [draw])
 
     def gradient(self) -> torch.Tensor:
@@ -182,7 +185,7 @@ def measure(models: dict, images, targets, *, ways, rounds: int, precision: str)
 
 def main(argv=None) -> None:
     """Prints one line for each timed number of teachers, then one for each compared number."""
-    config = parse_config(StepConfig, sys.argv[1:] if argv is None else argv, description=__doc__)
+    config = parse_config(StepConfig, argv, description=__doc__)
     device = choose_device(config.device)
     about = {"benchmark": "recover_step", "device": device.type, "threads": set_threads(config.threads),
              "batch_size": config.batch_size, "size": config.size, "rounds": config.rounds,

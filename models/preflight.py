@@ -2,15 +2,19 @@
 
 A class order that differs between data and teacher is this field's commonest silent failure.   Source: ours.
 """
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from models.registry import Teacher
+from models.registry import Teacher, load_teachers
 from utils.data import RealSet
 from utils.files import read_json
-from utils.metrics import evaluate
+from utils.flags import TeacherFlags
+from utils.metrics import Batches, evaluate
+
+Records = dict[str, dict[str, Any]]
 
 
 def accuracy_floor(teacher: Teacher, *, num_classes: int, given: float | None) -> float:
@@ -20,7 +24,7 @@ def accuracy_floor(teacher: Teacher, *, num_classes: int, given: float | None) -
     return 0.7 * teacher.accuracy if teacher.accuracy is not None else min(0.5, 10 / num_classes)
 
 
-def check_class_names(teachers: dict[str, Teacher], class_names: list) -> None:
+def check_class_names(teachers: dict[str, Teacher], class_names: list[str]) -> None:
     """Raises ValueError when a teacher's recorded class names are not the data's, in the same order."""
     for teacher in teachers.values():
         theirs = teacher.class_names
@@ -41,8 +45,8 @@ def sample_real_images(real_set: RealSet, num: int) -> list[tuple[torch.Tensor, 
     return list(zip(pixels.split(64), labels.split(64), strict=True))
 
 
-def check_teachers(teachers: dict[str, Teacher], batches, *, num_classes: int, floor: float | None, mean, std,
-                   device: torch.device) -> dict[str, dict]:
+def check_teachers(teachers: dict[str, Teacher], batches: Batches, *, num_classes: int, floor: float | None,
+                   mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> Records:
     """Measures each teacher on real images and refuses one below its floor.
 
     Args:    batches: of real images, as `sample_real_images` makes them;  floor: --min-teacher-accuracy.
@@ -62,9 +66,9 @@ def check_teachers(teachers: dict[str, Teacher], batches, *, num_classes: int, f
     return records
 
 
-def preflight(teachers: dict[str, Teacher], class_names: list, *, open_real: Callable[[], RealSet],
-              known: Path | None, floor: float | None, num_images: int, mean, std,
-              device: torch.device) -> dict[str, dict]:
+def preflight(teachers: dict[str, Teacher], class_names: list[str], *, open_real: Callable[[], RealSet],
+              known: Path | None, floor: float | None, num_images: int, mean: tuple[float, ...],
+              std: tuple[float, ...], device: torch.device) -> Records:
     """Checks class names, then on real images the teachers that `known` (a preflight.json) does not list,
     or lists below the floor that holds now.
 
@@ -85,3 +89,14 @@ def preflight(teachers: dict[str, Teacher], class_names: list, *, open_real: Cal
         records |= check_teachers(unknown, sample_real_images(real_set, num_images), floor=floor, mean=mean,
                                   std=std, num_classes=len(class_names), device=device)
     return records
+
+
+def open_teachers(names: Iterable[str], flags: TeacherFlags, *, dataset: str, class_names: list[str],
+                  stem: str, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device,
+                  known: Path | None, open_real: Callable[[], RealSet]) -> tuple[dict[str, Teacher], Records]:
+    """The named teachers, loaded and checked, and their records.   Args, Raises: as `preflight`."""
+    teachers = load_teachers(names, weights=flags.weights, weights_dir=flags.weights_dir, dataset=dataset,
+                             num_classes=len(class_names), stem=stem, device=device)
+    return teachers, preflight(teachers, class_names, open_real=open_real, known=known, mean=mean, std=std,
+                               floor=flags.min_teacher_accuracy, num_images=flags.preflight_images,
+                               device=device)

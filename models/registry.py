@@ -3,7 +3,7 @@
 MODELS: name -> ModelSpec.  A torchvision network is one line; a new family is one file and one line.
 """
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -33,7 +33,7 @@ class ModelSpec:
         return self.weights.url.rsplit("/", 1)[1] if self.weights else None
 
 
-def _torchvision(builder: Callable, weights: tv.WeightsEnum) -> ModelSpec:
+def _torchvision(builder: Callable[..., nn.Module], weights: tv.WeightsEnum) -> ModelSpec:
     def build(num_classes: int, stem: str) -> nn.Module:
         model = builder(weights=None, num_classes=num_classes)
         return small_stem(model) if stem == "small" else model
@@ -80,7 +80,7 @@ def model_spec(name: str) -> ModelSpec:
                      f"of torchvision.models")
 
 
-def check_pool(pool) -> None:
+def check_pool(pool: Sequence[str]) -> None:
     """Raises ValueError unless every name of a --pool is known and none stands twice."""
     for name in pool:
         model_spec(name)
@@ -88,7 +88,7 @@ def check_pool(pool) -> None:
         raise ValueError(f"--pool names a network twice: {' '.join(pool)}")
 
 
-def primary_first(pool, primary: str) -> tuple[str, ...]:
+def primary_first(pool: Sequence[str], primary: str) -> tuple[str, ...]:
     """The pool with the primary first; outside the pool it takes the first place.   Source: prism.md 1."""
     others = pool if primary in pool else pool[1:]
     return (primary, *(name for name in others if name != primary))
@@ -121,7 +121,7 @@ def has_batchnorm(model: nn.Module) -> bool:
     return any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
 
 
-def names_with_batchnorm(names, *, stem: str) -> list[str]:
+def names_with_batchnorm(names: Iterable[str], *, stem: str) -> list[str]:
     """The names whose networks have BatchNorm, without allocating their weights."""
     return [n for n in names if has_batchnorm(build_skeleton(n, num_classes=2, stem=stem))]
 
@@ -144,7 +144,7 @@ class Teacher:
 
     def channels_last(self) -> nn.Module:
         """The network with its weights channels last in memory, as those that are asked for labels run."""
-        return self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+        return self.model.to(memory_format=torch.channels_last)
 
 
 def parse_weights(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -174,7 +174,7 @@ def find_weights(name: str, *, weights: dict[str, str], weights_dir: str, datase
     for path in tried:
         if path.is_file():
             return path
-    if name in weights or dataset != "imagenet-1k" or not spec.filename:
+    if name in weights or dataset != "imagenet-1k" or not (spec.weights and spec.filename):
         places = " or ".join(map(str, tried)) or "--weights-dir"
         raise ValueError(f"no weights for {name} on {dataset}: expected {places}; train teachers with "
                          f"python -m models.train_teachers, or pass --weights {name}=PATH")
@@ -193,7 +193,7 @@ def _hash_of(filename: str) -> str | None:
     return digest if len(digest) in (8, 10) else None
 
 
-def read_state_dict(path: Path) -> dict:
+def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     """A state dict, bare or under `state_dict` or `model`, with or without a `module.` prefix.
 
     Raises: ValueError naming the file when it holds none, or needs unpickling of anything but tensors.
@@ -244,8 +244,8 @@ def load_teacher(name: str, path: Path, *, num_classes: int, stem: str, device: 
                    info.get("accuracy", public.accuracy if public else None), info.get("class_names"))
 
 
-def load_teachers(names, *, weights: tuple[str, ...], weights_dir: str, dataset: str, num_classes: int,
-                  stem: str, device: torch.device) -> dict[str, Teacher]:
+def load_teachers(names: Iterable[str], *, weights: tuple[str, ...], weights_dir: str, dataset: str,
+                  num_classes: int, stem: str, device: torch.device) -> dict[str, Teacher]:
     """The named teachers, each loaded once, by name in the given order.   Raises: as `find_weights`."""
     given = parse_weights(weights)
     paths = {n: find_weights(n, weights=given, weights_dir=weights_dir, dataset=dataset) for n in names}

@@ -2,6 +2,8 @@
 
 Source: SRe2L's CIFAR and Tiny-ImageNet networks (baselines.md 13 and 14), applied to each family.
 """
+from typing import Any
+
 from torch import nn
 
 
@@ -10,7 +12,7 @@ def _unstrided(conv: nn.Conv2d) -> nn.Conv2d:
     return nn.Conv2d(conv.in_channels, conv.out_channels, 3, 1, 1, bias=conv.bias is not None)
 
 
-def small_stem(model: nn.Module) -> nn.Module:
+def small_stem(model: Any) -> nn.Module:
     """Replaces the stem of a torchvision ResNet, ShuffleNetV2, MobileNetV2, EfficientNet, MNASNet or AlexNet.
 
     Raises: ValueError for a network whose stem is unknown here.

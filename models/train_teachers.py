@@ -10,20 +10,21 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from models.optimizers import SQUEEZE, SQUEEZERS, TeacherAdamW
 from models.registry import build_model, model_spec
-from utils.data import RealSet, dataset_preset, dataset_spec
+from utils.data import DataFlags, RealSet, dataset_preset
 from utils.files import claim_folder, readable, save_weights, sha256_file, write_json
 from utils.flags import ProcessFlags, SaveFlags, parse_config
 from utils.formats import FORMAT_VERSION
 from utils.loading import EvaluationBatches, load_pixels
 from utils.metrics import evaluate
-from utils.pieces import Options, Values, choice, identity, option, require
+from utils.pieces import Values, choice, identity, option, require
 from utils.runtime import (
     Log,
     command_line,
@@ -38,77 +39,39 @@ from utils.session import open_session
 from utils.unfinished import StopSignals, Unfinished
 from utils.views import EpochViews, NoMix, Views
 
-SQUEEZE = "SRe2L squeeze on CIFAR-100"
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TeacherAdamW(Options):
-    """AdamW.   Source: ours, for narrow networks."""
-
-    lr: float = option(0.1, "base learning rate, cosine to 0", source=SQUEEZE)
-    weight_decay: float = option(5e-4, "weight decay", source=SQUEEZE)
-
-    def __call__(self, model: nn.Module) -> torch.optim.Optimizer:
-        """The optimiser of a network's parameters."""
-        return torch.optim.AdamW(model.parameters(), lr=self.lr, weight_decay=self.weight_decay)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TeacherSGD(TeacherAdamW):
-    """SGD with momentum.   Source: SRe2L squeeze on CIFAR-100."""
-
-    momentum: float = option(0.9, "momentum of sgd", source=SQUEEZE)
-
-    def __call__(self, model: nn.Module) -> torch.optim.Optimizer:
-        """As `TeacherAdamW`."""
-        return torch.optim.SGD(model.parameters(), lr=self.lr, momentum=self.momentum,
-                               weight_decay=self.weight_decay)
-
-
-TEACHER_OPTIMIZERS: dict[str, type[TeacherAdamW]] = {"sgd": TeacherSGD, "adamw": TeacherAdamW}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TeacherConfig(ProcessFlags, SaveFlags):
+class TeacherConfig(ProcessFlags, SaveFlags, DataFlags):
     """What `python -m models.train_teachers` takes."""
 
     dataset: str = option("cifar10", "data set, or folder:PATH")
-    train_data_path: str = option("", "folder of the real training data (holding train/, or the classes)",
-                                  identity=False)
     val_dir: str = option("", "folder of the real test data; default: --train-data-path", identity=False)
     output_dir: str = option("out/teachers", "folder for <name>.pt and <name>.json", identity=False)
     models: tuple[str, ...] = option(("resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5",
                                       "alexnet"), "networks to train", source="prism.md 1", identity=False)
     epochs: int = option(200, "epochs", source=SQUEEZE, range="> 0")
     batch_size: int = option(128, "images a step", source=SQUEEZE, range="> 1")
-    optimizer: TeacherAdamW = choice(TEACHER_OPTIMIZERS, "sgd", "optimiser", source=SQUEEZE)
+    optimizer: TeacherAdamW = choice(SQUEEZERS, "sgd", "optimiser", source=SQUEEZE)
     min_scale_crops: float = option(
         0.25, "least area fraction of a random crop: relabel asks about such crops", range="in (0, 1]")
-    size: int = option(32, "side of the images [pixels]", source="data set")
-    flip: bool = option(True, "random horizontal flips", source="data set")
-    mean: tuple[float, ...] = option((0.4914, 0.4822, 0.4465), "pixel mean, in 0..1", source="data set")
-    std: tuple[float, ...] = option((0.2470, 0.2435, 0.2616), "pixel standard deviation", source="data set")
-    stem: Literal["imagenet", "small"] = option("small", "first layers: as published, or 3x3 without pooling",
-                                                source="data set")
     memory_limit: float = option(8.0, "refuse a training set that is larger, decoded [GB]", identity=False)
     seed: int = option(0, "seed of everything")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        dataset_spec(self.dataset)
         for name in self.models:
             model_spec(name)
 
     @property
     def views(self) -> Views:
         """The laws of an epoch's views."""
-        return Views(size=self.size, batch_size=self.batch_size, min_scale=self.min_scale_crops, flip=self.flip,
-                     mix_type=NoMix())
+        return Views(size=self.size, batch_size=self.batch_size, min_scale=self.min_scale_crops,
+                     flip=self.flip, mix_type=NoMix())
 
 
-def train_epoch(model: nn.Module, optimizer: torch.optim.Optimizer, pixels: torch.Tensor, labels: torch.Tensor,
-                drawn: EpochViews, *, rate: Callable[[int], float], mean: tuple[float, ...],
-                std: tuple[float, ...]) -> float:
+def train_epoch(model: nn.Module, optimizer: torch.optim.Optimizer, pixels: torch.Tensor,
+                labels: torch.Tensor, drawn: EpochViews, *, rate: Callable[[int], float],
+                mean: tuple[float, ...], std: tuple[float, ...]) -> float:
     """One epoch of cross-entropy on drawn views.
 
     Args:    pixels: (N, 3, H, W) uint8;  labels: (N,);  drawn: without mixing;
@@ -140,7 +103,7 @@ def train_teacher(name: str, pixels: torch.Tensor, labels: torch.Tensor, *, conf
     """
     seed_everything(config.seed, "teacher", name)
     model = build_model(name, num_classes=num_classes, stem=config.stem)
-    model = model.to(pixels.device, memory_format=torch.channels_last)
+    model = model.to(pixels.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer, first, saved = config.optimizer(model), 0, unfinished.load()
     if saved:
         model.load_state_dict(saved["model"])

@@ -5,55 +5,46 @@
 Paper sections 3 and 4; every flag is in recover/README.md.  A unit of work is (IPC index, chunk of classes).
 """
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-from models.preflight import preflight
-from models.registry import Teacher, check_pool, load_teachers, model_spec, primary_first
-from recover import images, units
-from recover.alignments import ALIGNMENTS, Alignment
+from models import preflight, registry
+from recover import alignments, images, selection, starts, units
 from recover.objective import Objective
 from recover.priors import PRIORS, Prior
-from recover.selection import SELECTIONS, Pool, Selection
-from recover.starts import STARTS, Start
-from recover.synthesis import Optimiser, Synthesis, pixel_limits
-from recover.views import CROP_LAWS, CropLaw
-from utils import files, flags, runtime
-from utils.data import RealSet, count_classes, dataset_preset, dataset_spec
-from utils.distributed import my_units, parse_shard
+from recover.synthesis import Synthesis
+from utils import data, distributed, files, flags, methods, runtime, schedule
 from utils.flags import RECIPE
 from utils.formats import FORMAT_VERSION
-from utils.methods import MethodFlags, method_preset
 from utils.pieces import Values, choice, choices, identity, option, piece_name, require
 from utils.precision import LOSS_SCALE
-from utils.schedule import num_iterations
 from utils.session import open_session
 from utils.unfinished import StopSignals
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RecoverConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, MethodFlags, flags.PrecisionFlags,
-                    flags.SaveFlags, flags.TeacherFlags):
+class RecoverConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, methods.MethodFlags,
+                    flags.PrecisionFlags, flags.SaveFlags, flags.TeacherFlags, data.DataFlags):
     """What `python -m recover.data_synthesis` takes; the defaults are the ImageNet-1K recipe."""
 
-    dataset: str = option("imagenet-1k", "data set, or folder:PATH")
-    train_data_path: str = option("", "folder of the real training data (holding train/, or the classes)",
-                                  identity=False)
     syn_data_path: str = option("out", "folder of runs", identity=False)
     exp_name: str = option("full_resnet18", "name of this run's folder", identity=False)
     arch_name: str = option("resnet18", "logit teacher phi, and theta_1", source=RECIPE)
     pool: tuple[str, ...] = option(
         ("resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5", "alexnet"),
         "teacher pool; an --arch-name outside it takes its first place", source=RECIPE, commas=True)
-    teachers: Selection = choice(SELECTIONS, "multi", "single: phi aligns; dual: one other; multi: PRISM",
-                                 source="paper 3.1, 3.2")
-    alignment: Alignment = choice(ALIGNMENTS, "bn", "what aligns the images with a teacher", source="paper eq. 3")
+    teachers: selection.Selection = choice(
+        selection.SELECTIONS, "multi", "single: phi aligns; dual: one other; multi: PRISM",
+        source="paper 3.1, 3.2")
+    alignment: alignments.Alignment = choice(
+        alignments.ALIGNMENTS, "bn", "what aligns images with a teacher", source="paper eq. 3")
     priors: tuple[Prior, ...] = choices(PRIORS, ("tv", "l2"), "priors on the images", source=RECIPE)
     lr: float = option(0.05, "Adam's learning rate, cosine to 0", source="supplement table 1b, table 3e",
                        range="> 0")
-    betas: tuple[float, ...] = option((0.5, 0.9), "Adam's betas", source="supplement table 1b",
+    betas: tuple[float, float] = option((0.5, 0.9), "Adam's betas", source="supplement table 1b",
                                       range="in [0, 1)")
     iteration: int = option(
         4000, "iterations of IPC index 0; 0 with --iteration-step 0 keeps the initial images",
@@ -63,23 +54,18 @@ class RecoverConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, Metho
     batch_size: int = option(100, "classes per chunk, over which BN statistics are taken",
                              source="supplement tables 1b, 4", range="> 0")
     jitter: int = option(32, "largest circular shift [pixels]", source=RECIPE, range=">= 0")
-    flip: bool = option(True, "random horizontal flips", source=RECIPE)
     min_scale_crops: float = option(0.08, "least area fraction of a random crop", source="supplement table 2",
                                     range="in (0, 1]")
-    min_scale_schedule: CropLaw = choice(CROP_LAWS, "none", "crop curriculum from 1 down", source="table 3b")
-    init: Start = choice(STARTS, "real", "the i-th real image of a class, a random one, or noise",
-                         source="paper 4.1")
+    min_scale_schedule: schedule.CropLaw = choice(
+        schedule.CROP_LAWS, "none", "crop curriculum from 1 down", source="table 3b")
+    init: starts.Start = choice(
+        starts.STARTS, "real", "the i-th real image of a class, a random one, or noise", source="paper 4.1")
     ipc_start: int = option(0, "first IPC index", source=RECIPE, identity=False)
     ipc_end: int = option(10, "IPC index to stop before", source=RECIPE, identity=False)
     allow_short_classes: bool = option(False, "leave out classes with too few images instead of refusing")
     slices_per_batch: int = option(1, "IPC indices optimised side by side, statistics per index", range="> 0")
-    size: int = option(224, "side of the images [pixels]", source="data set", range=">= 8")
-    mean: tuple[float, ...] = option((0.485, 0.456, 0.406), "pixel mean, in 0..1", source="data set")
-    std: tuple[float, ...] = option((0.229, 0.224, 0.225), "pixel standard deviation", source="data set")
-    stem: Literal["imagenet", "small"] = option(
-        "imagenet", "first layers: as published, or 3x3 without pooling", source="data set")
     image_format: Literal["jpg", "png"] = option("jpg", "file format of the images", source="data set")
-    jpeg_quality: int = option(75, "JPEG quality, 4:2:0", source=RECIPE)
+    jpeg_quality: int = option(75, "JPEG quality, 4:2:0", source=RECIPE, range="in [1, 100]")
     verifier: bool = option(False, "log another network's accuracy on every finished unit", identity=False)
     verifier_arch: str = option("mobilenet_v2", "that network", source=RECIPE, identity=False)
     log_every: int = option(100, "iterations between lines of log.jsonl, the only host syncs", identity=False,
@@ -96,21 +82,17 @@ class RecoverConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, Metho
                 f"--iteration {self.iteration} with --iteration-step {self.iteration_step} and "
                 f"--iteration-period {self.iteration_period} gives some index {worst} iterations, "
                 f"expected > 0; lower the step")
-        require(len(self.mean) == len(self.std) == 3 and min(self.std) > 0,
-                f"--mean and --std take three values, --std > 0, got {self.mean} and {self.std}")
         require(len(self.betas) == 2, f"--betas takes two values in [0, 1), got {self.betas}")
         require(Path(self.exp_name).name == self.exp_name, f"--exp-name is the name of a folder, got "
                 f"{self.exp_name!r}; --syn-data-path says where it lies")
-        require(1 <= self.jpeg_quality <= 100, f"--jpeg-quality must be in 1..100, got {self.jpeg_quality}")
         slices = self.slices_per_batch
         require(self.ipc_start % slices == 0 and self.ipc_end % slices == 0,
                 f"--ipc-start {self.ipc_start} and --ipc-end {self.ipc_end} must be multiples of "
                 f"--slices-per-batch {slices}")
         require(slices == 1 or not self.allow_short_classes,
                 "--allow-short-classes needs --slices-per-batch 1: slices must have the same classes")
-        dataset_spec(self.dataset)
-        check_pool(self.pool)
-        model_spec(self.arch_name)
+        registry.check_pool(self.pool)
+        registry.model_spec(self.arch_name)
         self.teachers.check(self.teacher_pool)
 
     @property
@@ -119,9 +101,9 @@ class RecoverConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, Metho
         return Path(self.syn_data_path) / self.exp_name
 
     @property
-    def teacher_pool(self) -> Pool:
+    def teacher_pool(self) -> selection.Pool:
         """The pool with --arch-name first; outside the pool it takes the first place."""
-        return Pool(primary_first(self.pool, self.arch_name), self.stem)
+        return selection.Pool(registry.primary_first(self.pool, self.arch_name), self.stem)
 
     @property
     def optimises(self) -> bool:
@@ -134,15 +116,19 @@ class RecoverConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, Metho
         return self.teachers.networks(self.teacher_pool) if self.optimises else ()
 
     @property
-    def encoding(self) -> Values:
-        """How images are written, for `images.encode_image`."""
-        return {"image_format": self.image_format, "jpeg_quality": self.jpeg_quality}
+    def networks(self) -> tuple[str, ...]:
+        """The networks that the images depend on."""
+        return tuple(dict.fromkeys((*self.supervisors, *self.init.networks(self.teacher_pool))))
 
     @property
-    def unit_range(self) -> dict[str, int]:
-        """Which units there are, for `units.unit_groups`."""
-        return {"ipc_start": self.ipc_start, "ipc_end": self.ipc_end, "chunk_size": self.batch_size,
-                "slices": self.slices_per_batch}
+    def encoding(self) -> Values:
+        """How images are written, for `encode_image`."""
+        return {"image_format": self.image_format, "jpeg_quality": self.jpeg_quality}
+
+    def groups(self, num_classes: int, **available: Callable[[int], float]) -> units.Groups:
+        """All groups of units."""
+        return units.unit_groups(num_classes, ipc_start=self.ipc_start, ipc_end=self.ipc_end,
+                                 chunk_size=self.batch_size, slices=self.slices_per_batch, **available)
 
     @property
     def laws(self) -> units.UnitLaws:
@@ -154,56 +140,69 @@ class RecoverConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, Metho
 
     def iterations_of(self, ipc_id: int) -> int:
         """Iterations of one IPC index."""
-        return num_iterations(ipc_id, iteration=self.iteration, iteration_step=self.iteration_step,
+        return schedule.num_iterations(ipc_id, iteration=self.iteration, iteration_step=self.iteration_step,
                               iteration_period=self.iteration_period)
 
 
 def presets(given: Values) -> Values:
     """What --dataset and --size imply, then what --protocol does."""
-    return {**dataset_preset(given), **method_preset("recover")(given)}
+    return {**data.dataset_preset(given), **methods.method_preset("recover")(given)}
 
 
-def open_inputs(config: RecoverConfig, device: torch.device) -> tuple[units.Inputs, dict[str, Teacher], Values]:
+def open_inputs(config: RecoverConfig,
+                device: torch.device) -> tuple[units.Inputs, dict[str, registry.Teacher], preflight.Records]:
     """The checked inputs: real images, teachers by name, and the teachers' preflight records.
 
     Raises: ValueError on missing data or weights, other class names, teachers below floor, short classes.
     """
-    real = RealSet(config.dataset, config.train_data_path, "train", size=config.size)
+    real = data.RealSet(config.dataset, config.train_data_path, "train", size=config.size)
     for k, name in enumerate(real.class_names):
         there = config.init.available(real, k)
         require(there >= config.ipc_end or config.allow_short_classes,
                 f"class {name!r} has {there} training images, --ipc-end needs {config.ipc_end}; lower it, or "
                 f"--allow-short-classes to write what exists")
-    wanted = dict.fromkeys((*config.supervisors, *config.init.networks(config.teacher_pool),
-                            *((config.verifier_arch,) if config.verifier else ())))
-    teachers = load_teachers(wanted, weights=config.weights, weights_dir=config.weights_dir, stem=config.stem,
-                             dataset=config.dataset, num_classes=len(real.class_names), device=device)
-    known = None if config.overwrite else config.run / "preflight.json"  # else of other data, perhaps
-    checked = preflight(teachers, real.class_names, open_real=lambda: real, device=device, known=known,
-                        floor=config.min_teacher_accuracy, num_images=config.preflight_images,
-                        mean=config.mean, std=config.std)
-    return units.Inputs(
-        real=real, networks={name: teacher.model for name, teacher in teachers.items()}, seed=config.seed,
-        size=config.size, mean=config.mean, std=config.std, device=device,
-        precision=config.precision), teachers, checked
+    wanted = dict.fromkeys((*config.networks, *((config.verifier_arch,) if config.verifier else ())))
+    teachers, checked = preflight.open_teachers(
+        wanted, config, dataset=config.dataset, class_names=real.class_names, stem=config.stem,
+        mean=config.mean, std=config.std, device=device, open_real=lambda: real,
+        known=None if config.overwrite else config.run / "preflight.json")  # else of other data, perhaps
+    networks = {name: teacher.model for name, teacher in teachers.items()}
+    return units.Inputs(real, config.teacher_pool, networks, config.seed, config.size, config.mean, config.std,
+                        device, config.precision), teachers, checked
 
 
 def build_objective(config: RecoverConfig, inputs: units.Inputs) -> Objective:
     """The objective over a run's teachers."""
     return Objective(config.alignment.prepare(inputs, config.supervisors), weight=config.alignment.r_bn,
-                     term=piece_name(ALIGNMENTS, config.alignment), priors=config.priors,
-                     keep_graphs=config.alignment.keeps_graphs, loss_scale=LOSS_SCALE.get(config.precision, 1.0))
+                     term=piece_name(alignments.ALIGNMENTS, config.alignment), priors=config.priors,
+                     keep_graphs=config.alignment.keeps_graphs,
+                     loss_scale=LOSS_SCALE.get(config.precision, 1.0))
 
 
 def plan_run(config: RecoverConfig) -> None:
     """Prints the plan, which needs no data."""
-    num_classes, laws = count_classes(config.dataset), config.laws
-    groups = units.unit_groups(num_classes, **config.unit_range)
+    num_classes = data.count_classes(config.dataset)
+    groups = config.groups(num_classes)
+    mine = distributed.my_units(groups, distributed.parse_shard(config.shard))
     print(units.describe_plan(
-        groups, my_units(groups, parse_shard(config.shard)), run=config.run, num_classes=num_classes, laws=laws,
-        needed=images.predicted_bytes((config.ipc_end - config.ipc_start) * num_classes, size=config.size,
-                                      **config.encoding),
-        rate=files.last_logged(config.run, "seconds_per_iteration")))
+        groups, mine, run=config.run, num_classes=num_classes, laws=config.laws,
+        rate=files.last_logged(config.run, "seconds_per_iteration"),
+        needed=data.predicted_bytes((config.ipc_end - config.ipc_start) * num_classes, size=config.size,
+                                      **config.encoding)))
+
+
+def make_groups(config: RecoverConfig, inputs: units.Inputs, groups: units.Groups, log: Path) -> None:
+    """Makes these groups of units, one after another."""
+    total = sum(config.iterations_of(unit.ipc_id) for group in groups for unit in group)
+    with (runtime.progress(total=total, text="recover") as bar, StopSignals() as stop,
+          runtime.Log(log) as journal):
+        work = Synthesis(
+            run=config.run, inputs=inputs, laws=config.laws, start=config.init.prepare(inputs),
+            objective=build_objective(config, inputs) if total else None, betas=config.betas,
+            encoding=config.encoding, log_every=config.log_every, save_every=config.save_every, log=journal,
+            bar=bar, stop=stop, verifier=inputs.networks[config.verifier_arch] if config.verifier else None)
+        for group in groups:
+            work.make(group)
 
 
 def run(config: RecoverConfig) -> Path:
@@ -213,32 +212,21 @@ def run(config: RecoverConfig) -> Path:
     session = open_session(config)
     inputs, teachers, checked = open_inputs(config, session.device)
     names, folder = inputs.real.class_names, config.run
-    groups = units.unit_groups(len(names), **config.unit_range,
-                               available=lambda k: config.init.available(inputs.real, k))
-    files.claim_folder(folder, overwrite=config.overwrite, settings=RecoverConfig, dry_run=config.dry_run, identity={
+    groups = config.groups(len(names), available=lambda k: config.init.available(inputs.real, k))
+    files.claim_folder(folder, settings=RecoverConfig, overwrite=config.overwrite, dry_run=config.dry_run,
+                       contents=("syn", "units", "unfinished", "preflight.json", "log*.jsonl"), identity={
         "format": "prism-images", "version": FORMAT_VERSION, "class_names": names,
-        "weights": {name: teachers[name].sha256 for name in config.supervisors},
-        "config": {**identity(config), "threads": session.threads},
-    }, contents=("syn", "units", "unfinished", "preflight.json", "log*.jsonl"))
-    mine = [group for group in my_units(groups, session.shard)
+        "weights": {name: teachers[name].sha256 for name in config.networks},
+        "config": {**identity(config), "threads": session.threads}})
+    mine = [group for group in distributed.my_units(groups, session.shard)
             if not all(unit.record(folder).is_file() for unit in group)]
-    files.check_free_disk(folder, images.predicted_bytes(
+    files.check_free_disk(folder, data.predicted_bytes(
         sum(len(unit.members) for group in mine for unit in group), size=config.size, **config.encoding))
     if config.dry_run:
         return files.say_ready(folder)
     files.write_json(folder / "preflight.json", checked)
-    start = config.init.prepare(inputs)
-    objective = build_objective(config, inputs) if config.optimises and mine else None
-    total = sum(config.iterations_of(unit.ipc_id) for group in mine for unit in group)
-    with (runtime.progress(total=total, text="recover") as bar, StopSignals() as stop,
-          runtime.Log(folder / files.log_name(session.shard)) as log):
-        work = Synthesis(
-            run=folder, inputs=inputs, laws=config.laws, start=start, objective=objective,
-            how=Optimiser(config.betas, pixel_limits(inputs), config.log_every), encoding=config.encoding,
-            save_every=config.save_every, log=log, bar=bar, stop=stop,
-            verifier=inputs.networks[config.verifier_arch] if config.verifier else None)
-        for group in mine:
-            work.make(group)
+    if mine:
+        make_groups(config, inputs, mine, folder / files.log_name(session.shard))
     images.say_finished(folder, len(mine))
     return folder
 

@@ -62,7 +62,7 @@ class Objective:
             torch.stack(losses).sum().backward()
         if self._scale != 1:
             for leaf in leaves:
-                leaf.grad /= self._scale
+                leaf.grad.div_(self._scale)  # type: ignore[union-attr]
         self._add_priors(leaves, targets, terms)
         torch.autograd.backward(views, [leaf.grad for leaf in leaves])
         return terms
@@ -79,27 +79,25 @@ class Objective:
         members = aligned + [s for s, draw in enumerate(draws) if name in draw.ce and name not in draw.align]
         batch = torch.cat([leaves[s] for s in members]) if len(members) > 1 else leaves[members[0]]
         logits, distances = network(batch, targets, slices=len(members), aligned=len(aligned))
-        parts = [draws[s].ce[name] * F.cross_entropy(own, targets)
-                 for s, own in zip(members, logits.chunk(len(members)), strict=True) if name in draws[s].ce]
-        for s, part in zip((s for s in members if name in draws[s].ce), parts, strict=True):
-            terms[s]["ce"] = terms[s]["ce"] + part.detach()
-            terms[s]["loss"] = terms[s]["loss"] + part.detach()
-        loss = torch.stack(parts).sum() if parts else logits.new_zeros(())
-        shares = [distance * draws[s].align[name] for s, distance in zip(aligned, distances, strict=True)]
-        for s, distance, share in zip(aligned, distances, shares, strict=True):
+        parts = []
+        for s, own in zip(members, logits.chunk(len(members)), strict=True):
+            if name in draws[s].ce:
+                parts.append(draws[s].ce[name] * F.cross_entropy(own, targets))
+                terms[s]["ce"] = terms[s]["ce"] + parts[-1].detach()
+                terms[s]["loss"] = terms[s]["loss"] + parts[-1].detach()
+        for s, distance in zip(aligned, distances, strict=True):
+            parts.append(self._weight * (distance * draws[s].align[name]))
             terms[s][f"{self._term}/{name}"] = distance.detach()
-            terms[s]["loss"] = terms[s]["loss"] + self._weight * share.detach()
-        return loss + self._weight * torch.stack(shares).sum() if shares else loss
+            terms[s]["loss"] = terms[s]["loss"] + parts[-1].detach()
+        return torch.stack(parts).sum()
 
     def _add_priors(self, leaves: list[torch.Tensor], targets: torch.Tensor, terms: list[Terms]) -> None:
         """Every prior of every slice, in one backward."""
         losses = []
         for leaf, own in zip(leaves, terms, strict=True):
-            values = {prior.name: prior(leaf, targets) for prior in self._priors if prior.weight}
-            weighted = [prior.weight * values[prior.name] for prior in self._priors if prior.weight]
-            own |= {name: value.detach() for name, value in values.items()}
-            for part in weighted:
-                own["loss"] = own["loss"] + part.detach()
-            losses += weighted
+            for prior in (prior for prior in self._priors if prior.weight):
+                value = prior(leaf, targets)
+                losses.append(prior.weight * value)
+                own |= {prior.name: value.detach(), "loss": own["loss"] + losses[-1].detach()}
         if losses:
             torch.stack(losses).sum().backward()

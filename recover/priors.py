@@ -15,8 +15,8 @@ class Prior(Options):
 
     @property
     def weight(self) -> float:
-        """Of the prior in the loss; at 0 it is not computed."""
-        raise NotImplementedError
+        """Of the prior in the loss, its first option; at 0 it is not computed."""
+        return float(getattr(self, dataclasses.fields(self)[0].name))
 
     def __call__(self, views: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) views and their classes (N,) to a () scalar."""
@@ -25,18 +25,12 @@ class Prior(Options):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TotalVariation(Prior):
-    """Sum of the L2 norms of the four neighbour differences (right, down, both diagonals).   Source: SRe2L."""
+    """Sum of the L2 norms of the four neighbour differences: right, down, both diagonals.   Source: SRe2L."""
 
     name: ClassVar[str] = "tv"
     tv_l2: float = option(0.0, "weight of the total-variation prior", source="published recipe")
 
-    @property
-    def weight(self) -> float:
-        """As `Prior.weight`."""
-        return self.tv_l2
-
     def __call__(self, views: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """As `Prior`."""
         x = views
         differences = (x[..., :, 1:] - x[..., :, :-1], x[..., 1:, :] - x[..., :-1, :],
                        x[..., 1:, 1:] - x[..., :-1, :-1], x[..., 1:, :-1] - x[..., :-1, 1:])
@@ -50,13 +44,7 @@ class L2(Prior):
     name: ClassVar[str] = "l2"
     l2_scale: float = option(0.0, "weight of the L2 prior", source="published recipe")
 
-    @property
-    def weight(self) -> float:
-        """As `Prior.weight`."""
-        return self.l2_scale
-
     def __call__(self, views: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """As `Prior`."""
         return torch.linalg.vector_norm(views.flatten(1), dim=1).mean()
 
 

@@ -10,16 +10,14 @@ import random
 from typing import Literal
 
 from models.registry import names_with_batchnorm
+from utils.flags import RECIPE
 from utils.pieces import Options, option, require
 from utils.runtime import derive_seed
 
 
 @dataclasses.dataclass(frozen=True)
 class Draw:
-    """What supervises one step.
-
-    ce: network -> weight of its cross-entropy;  align: network -> weight of its alignment, before --r-bn.
-    """
+    """What supervises one step: network -> weight of its cross-entropy, of its alignment (before --r-bn)."""
 
     ce: dict[str, float]
     align: dict[str, float]
@@ -32,15 +30,10 @@ class Draw:
 
 @dataclasses.dataclass(frozen=True)
 class Pool:
-    """The networks that a run may draw from, the primary first."""
+    """The networks that a run may draw from, --arch-name first."""
 
     names: tuple[str, ...]
     stem: str = "imagenet"
-
-    @property
-    def primary(self) -> str:
-        """--arch-name."""
-        return self.names[0]
 
     @functools.cached_property
     def with_bn(self) -> frozenset[str]:
@@ -71,12 +64,11 @@ class Single(Selection):
     selection: Literal["pre", "intra"] = option("pre", "teachers drawn once, or at every iteration",
                                                 source="paper 3.3, table 2")
     primary: Literal["fixed", "drawn"] = option("fixed", "phi is --arch-name, or drawn from the pool too",
-                                                source="published recipe")
+                                                source=RECIPE)
     bn_reduce: Literal["mean", "sum"] = option("mean", "over teachers: the published mean, or eq. 4's sum",
-                                               source="published recipe")
+                                               source=RECIPE)
 
     def networks(self, pool: Pool) -> tuple[str, ...]:
-        """As `Selection.networks`: phi alone, if it is fixed."""
         return pool.names[:1] if self.primary == "fixed" else pool.names
 
     def align(self, rng: random.Random, pool: Pool, primary: str) -> tuple[str, ...]:
@@ -85,9 +77,10 @@ class Single(Selection):
 
     def draw(self, rng: random.Random, pool: Pool) -> Draw:
         """One draw of phi and the aligned subset.   Source: paper 3.3; eq. 4, or the published mean."""
-        primary = rng.choice(pool.names) if self.primary == "drawn" else pool.primary
+        primary = rng.choice(pool.names) if self.primary == "drawn" else pool.names[0]
         aligned = self.align(rng, pool, primary)
-        return Draw({primary: 1.0}, dict.fromkeys(aligned, 1 / len(aligned) if self.bn_reduce == "mean" else 1.0))
+        share = 1 / len(aligned) if self.bn_reduce == "mean" else 1.0
+        return Draw({primary: 1.0}, dict.fromkeys(aligned, share))
 
     def plan(self, pool: Pool, ipc_id: int, chunk: int, iterations: int, *, seed: int) -> list[Draw]:
         """As `Selection.plan`.   Source: paper 3.3.
@@ -108,28 +101,25 @@ class Dual(Single):
     networks = Selection.networks
 
     def check(self, pool: Pool) -> None:
-        """As `Selection.check`."""
-        for phi in pool.names if self.primary == "drawn" else (pool.primary,):
-            require(pool.with_bn - {phi}, f"--teachers dual needs a network with BatchNorm other than the primary "
-                    f"in --pool, got {' '.join(pool.names)}")
+        for phi in pool.names if self.primary == "drawn" else pool.names[:1]:
+            require(pool.with_bn - {phi}, f"--teachers dual needs a network with BatchNorm other than the "
+                    f"primary in --pool, got {' '.join(pool.names)}")
 
     def align(self, rng: random.Random, pool: Pool, primary: str) -> tuple[str, ...]:
-        """As `Single.align`."""
         return (rng.choice([name for name in pool.names if name != primary and name in pool.with_bn]),)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Multi(Single):
-    """PRISM: phi and a drawn subset of the pool.   Source: paper 3.2."""
+    """PRISM: phi, and a drawn subset of the pool that aligns.   Source: paper 3.2."""
 
     subset_law: Literal["bernoulli", "uniform"] = option(
-        "bernoulli", "phi and slots filled with p = 0.5; or any subset (paper eq. 5)", source="published recipe")
-    max_bn_teachers: int = option(4, "k_max, the most aligned teachers", source="published recipe", range="> 0")
+        "bernoulli", "phi and slots filled with p = 0.5; or any subset (paper eq. 5)", source=RECIPE)
+    max_bn_teachers: int = option(4, "k_max, the most aligned teachers", source=RECIPE, range="> 0")
 
     networks = Selection.networks
 
     def align(self, rng: random.Random, pool: Pool, primary: str) -> tuple[str, ...]:
-        """As `Single.align`."""
         return SUBSET_LAWS[self.subset_law](rng, pool.names, primary, self.max_bn_teachers)
 
 
@@ -147,7 +137,7 @@ def bernoulli(rng: random.Random, names: tuple[str, ...], primary: str, most: in
 
 
 def uniform(rng: random.Random, names: tuple[str, ...], primary: str, most: int) -> tuple[str, ...]:
-    """Uniform over all non-empty subsets of at most `most`; phi is not forced in.   Source: paper 3.2, eq. 5."""
+    """Uniform over all non-empty subsets of at most `most`, phi not forced in.   Source: paper 3.2, eq. 5."""
     sizes = range(1, min(most, len(names)) + 1)
     size = rng.choices(sizes, weights=[math.comb(len(names), k) for k in sizes])[0]
     chosen = set(rng.sample(range(len(names)), size))

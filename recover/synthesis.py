@@ -1,4 +1,4 @@
-"""The work of recover: the hot loop over one unit, or several IPC indices side by side, and what surrounds it.
+"""The work of recover: the hot loop over one unit, or several side by side, and what surrounds it.
 
 S slices, N images of one slice.
 """
@@ -12,48 +12,40 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from recover.images import save_unit, to_uint8
+from recover.images import save_unit
 from recover.objective import Objective, Terms
 from recover.units import Inputs, Unit, UnitLaws, UnitPlan
-from utils.augment import pixel_bounds, shared_view
+from utils.augment import pixel_bounds, shared_view, to_uint8
 from utils.metrics import topk_hits
 from utils.pieces import Values
 from utils.runtime import Log, finite_values, seed_everything, warn_once
 from utils.unfinished import StopSignals, Unfinished
 
-
-@dataclasses.dataclass(frozen=True)
-class Optimiser:
-    """Adam on the pixels.   Source: supplement table 1b.
-
-    betas: Adam's;  bounds: least and greatest normalised pixel;  log_every: iterations between reports.
-    """
-
-    betas: tuple[float, ...]
-    bounds: tuple[torch.Tensor, torch.Tensor]
-    log_every: int
+Bounds = tuple[torch.Tensor, torch.Tensor]
+Made = tuple[list[torch.Tensor], list[Terms]]
+Report = Callable[[int, list[UnitPlan], list[Terms]], None]
 
 
 def synthesize_batch(starts: list[torch.Tensor], targets: torch.Tensor, objective: Objective, *,
-                     plans: list[UnitPlan], how: Optimiser, unfinished: Unfinished, saved: Values | None,
-                     report: Callable[[int, list[UnitPlan], list[Terms]], None]) -> tuple[list[torch.Tensor], list[Terms]]:
-    """The hot loop.   Source: paper eq. 4.  Slices end a block with their own iterations and rates.
+                     plans: list[UnitPlan], betas: tuple[float, float], bounds: Bounds, report: Report,
+                     log_every: int, unfinished: Unfinished, saved: Values | None) -> Made:
+    """The hot loop: Adam on the pixels.   Source: paper eq. 4; supplement table 1b.
 
-    Args:    starts: S tensors (N, 3, H, W), normalised;  targets: (N,);  plans: S plans of equally many blocks;
+    Args:    starts: S tensors (N, 3, H, W), normalised;  targets: (N,);  plans: S, of equally many blocks,
+             which slices end by themselves;  bounds: least and greatest normalised pixel;
              unfinished, saved: where work in progress is kept, and what it held;
              report(step, active plans, terms): every so many iterations, the only host sync.
     Returns: S tensors (N, 3, H, W), and S dicts of the terms at each slice's last iteration.
     """
-    state = saved or {"block": 0, "step": 0, "images": starts, "optimizers": None, "final": [{} for _ in starts],
-                      "objective": None}
-    images, final = [x.to(targets.device) for x in state["images"]], state["final"]
+    state = saved or {"block": 0, "step": 0, "images": starts, "optimizers": (), "objective": None,
+                      "final": [{} for _ in starts]}
+    images, final, first = [x.to(targets.device) for x in state["images"]], state["final"], state["step"]
     objective.load(state["objective"])
     for number in range(state["block"], len(plans[0].blocks)):
         blocks = [plan.blocks[number] for plan in plans]
         images = [x.detach().clone().requires_grad_() for x in images]
-        optimizers = [torch.optim.Adam([x], lr=1.0, betas=how.betas, eps=1e-8) for x in images]
-        first, loaded, state = state["step"], state["optimizers"], {"step": 0, "optimizers": None}
-        for optimizer, own in zip(optimizers, loaded or (), strict=False):
+        optimizers = [torch.optim.Adam([x], lr=1.0, betas=betas, eps=1e-8) for x in images]
+        for optimizer, own in zip(optimizers, state["optimizers"], strict=False):
             optimizer.load_state_dict(own)
         for step in range(first, max(len(block.rates) for block in blocks)):
             active = [s for s, block in enumerate(blocks) if step < len(block.rates)]
@@ -63,33 +55,32 @@ def synthesize_batch(starts: list[torch.Tensor], targets: torch.Tensor, objectiv
                 optimizers[s].param_groups[0]["lr"] = blocks[s].rates[step]
                 optimizers[s].step()
                 optimizers[s].zero_grad(set_to_none=True)
-                images[s].data.clamp_(*how.bounds)
+                images[s].data.clamp_(*bounds)
                 final[s] = own
-            if step % how.log_every == 0:
+            if step % log_every == 0:
                 report(step, [plans[s] for s in active], terms)
             if unfinished.due():
                 unfinished.save({"block": number, "step": step + 1, "images": [x.detach() for x in images],
                                  "optimizers": [optimizer.state_dict() for optimizer in optimizers],
                                  "final": final, "objective": objective.state()})
-        images = [block.after(x.detach(), start) for block, x, start in zip(blocks, images, starts, strict=True)]
+        images = [block.after(x.detach(), start) if block.after else x.detach()
+                  for block, x, start in zip(blocks, images, starts, strict=True)]
+        first, state = 0, {"optimizers": ()}
     return images, final
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Synthesis:
-    """What all groups of a run share.
-
-    start: unit -> images, of `Start.prepare`;  objective: None where no image is optimised;
-    encoding: of `encode_image`;  save_every: minutes;  verifier: a network, or None.
-    """
+    """What all groups of a run share.   objective: None where no image is optimised;  save_every: minutes."""
 
     run: Path
     inputs: Inputs
     laws: UnitLaws
     start: Callable[[Unit], torch.Tensor]
     objective: Objective | None
-    how: Optimiser
+    betas: tuple[float, float]
     encoding: Values
+    log_every: int
     save_every: float
     verifier: nn.Module | None
     log: Log
@@ -98,60 +89,56 @@ class Synthesis:
 
     def make(self, group: list[Unit]) -> None:
         """Start images, the hot loop, files and log of one group of units."""
-        started, first, device = time.perf_counter(), group[0], self.inputs.device
+        started, first = time.perf_counter(), group[0]
         seed_everything(self.inputs.seed, "unit", first.ipc_id, first.chunk)
         plans = [self.laws.plan(unit) for unit in group]
         if any(not set(draw.align) & self.laws.pool.with_bn for plan in plans for draw in plan.draws):
             warn_once("a drawn subset has no BatchNorm at all: cross-entropy alone shapes its images")
         unfinished = Unfinished(first.unfinished(self.run), minutes=self.save_every, stop=self.stop)
-        images, final, earlier = self._optimise(plans, unfinished)
+        saved = unfinished.load()
+        earlier = _iterations_until(plans, saved) if saved else 0
+        self.bar.update(earlier)
+        images, final = self._optimise(plans, unfinished, saved)
         for plan, finished, terms in zip(plans, images, final, strict=True):
             values = finite_values(terms, where=f"the last iteration of {plan.unit}")
             save_unit(self.run, plan, to_uint8(finished, mean=self.inputs.mean, std=self.inputs.std),
-                      class_names=self.inputs.real.class_names, terms=values, device=device.type, **self.encoding)
+                      class_names=self.inputs.real.class_names, terms=values,
+                      device=self.inputs.device.type, **self.encoding)
             seconds = (time.perf_counter() - started) / max(1, sum(p.iterations for p in plans) - earlier)
             self.log.write(ipc_id=plan.unit.ipc_id, chunk=plan.unit.chunk, step=plan.iterations, done=True,
                            **values, **self._verify(finished, plan.unit), seconds_per_iteration=seconds)
         unfinished.discard()
 
-    def _optimise(self, plans: list[UnitPlan], unfinished: Unfinished) -> tuple[list[torch.Tensor], list[Terms], int]:
-        """The images of every unit of a group, their last terms, and how many iterations an earlier run did."""
+    def _optimise(self, plans: list[UnitPlan], unfinished: Unfinished, saved: Values | None) -> Made:
+        """The images of every unit of a group, and their last terms."""
         inputs, units = self.inputs, [plan.unit for plan in plans]
         if not units[0].members:
-            return [torch.zeros(0, 3, inputs.size, inputs.size) for _ in units], [{} for _ in units], 0
+            return [torch.zeros(0, 3, inputs.size, inputs.size) for _ in units], [{} for _ in units]
         starts = [self.start(unit).to(inputs.device) for unit in units]
         if self.objective is None:
-            return starts, [{} for _ in units], 0
-        saved = unfinished.load()
-        done = _iterations_until(plans, saved) if saved else 0
-        self.bar.update(done)
-        targets = torch.tensor(units[0].classes, device=inputs.device, dtype=torch.long)
-        images, final = synthesize_batch(starts, targets, self.objective, plans=plans, how=self.how,
-                                         unfinished=unfinished, saved=saved, report=self._report)
-        return images, final, done
+            return starts, [{} for _ in units]
+        low, high = pixel_bounds(inputs.mean, inputs.std)
+        return synthesize_batch(
+            starts, torch.tensor(units[0].classes, device=inputs.device), self.objective, plans=plans,
+            betas=self.betas, bounds=(low.to(inputs.device), high.to(inputs.device)), saved=saved,
+            unfinished=unfinished, log_every=self.log_every, report=self._report)
 
     def _report(self, step: int, active: list[UnitPlan], terms: list[Terms]) -> None:
         for plan, own in zip(active, terms, strict=True):
             self.log.write(ipc_id=plan.unit.ipc_id, chunk=plan.unit.chunk, step=step,
                            **finite_values(own, where=f"iteration {step} of {plan.unit}"))
-        self.bar.update(sum(min(self.how.log_every, plan.iterations - step) for plan in active))
+        self.bar.update(sum(min(self.log_every, plan.iterations - step) for plan in active))
 
     def _verify(self, images: torch.Tensor, unit: Unit) -> dict[str, float]:
         """The verifier's accuracy on finished images, if there is one."""
         if self.verifier is None or not unit.members:
             return {}
-        targets = torch.tensor(unit.classes, device=images.device)
         with torch.no_grad():
-            return {"verifier_top1": topk_hits(self.verifier(images), targets, 1) / len(targets)}
+            hits = topk_hits(self.verifier(images), torch.tensor(unit.classes, device=images.device), 1)
+        return {"verifier_top1": hits / len(images)}
 
 
 def _iterations_until(plans: list[UnitPlan], saved: Values) -> int:
     """How many iterations a saved state stands for."""
     lengths = [[len(block.rates) for block in plan.blocks] for plan in plans]
     return sum(sum(own[:saved["block"]]) + min(own[saved["block"]], saved["step"]) for own in lengths)
-
-
-def pixel_limits(inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor]:
-    """Least and greatest normalised pixel, on the inputs' device."""
-    low, high = pixel_bounds(inputs.mean, inputs.std)
-    return low.to(inputs.device), high.to(inputs.device)

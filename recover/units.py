@@ -1,4 +1,4 @@
-"""Units of recover: the images whose statistics are taken together, and all that is planned before one starts.
+"""Units of recover: images whose statistics are taken together, and all that is planned before one starts.
 
 A unit is (IPC index, chunk of classes); a group is one chunk of `slices_per_batch` consecutive indices.
 """
@@ -9,23 +9,20 @@ from pathlib import Path
 import torch
 
 from recover.selection import Draw, Pool, Selection
-from recover.views import CropLaw
 from utils.augment import SharedViews, plan_shared_views
 from utils.data import RealSet
 from utils.files import readable
 from utils.formats import unit_path
 from utils.runtime import generator, readable_time
-from utils.schedule import cosine
+from utils.schedule import CropLaw, cosine
 
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """What a run's pieces prepare themselves with, once.
-
-    networks: name -> frozen network in eval mode;  size: side [pixels];  mean, std: pixel statistics.
-    """
+    """What a run's pieces prepare themselves with, once.   networks: by name, frozen, in eval mode."""
 
     real: RealSet
+    pool: Pool
     networks: dict[str, torch.nn.Module]
     seed: int
     size: int
@@ -49,7 +46,6 @@ class Unit:
 
     @property
     def classes(self) -> list[int]:
-        """The class of every member."""
         return [k for _, k in self.members]
 
     def record(self, run: Path) -> Path:
@@ -61,8 +57,11 @@ class Unit:
         return run / "unfinished" / f"{self.record(run).stem}.pt"
 
 
+Groups = list[list[Unit]]
+
+
 def unit_groups(num_classes: int, *, ipc_start: int, ipc_end: int, chunk_size: int, slices: int,
-                available: Callable[[int], float] = lambda k: float("inf")) -> list[list[Unit]]:
+                available: Callable[[int], float] = lambda k: float("inf")) -> Groups:
     """All groups of a range of IPC indices, in the order that shards split.
 
     Args: available: class -> how many indices it has images for; those that are short are left out.
@@ -76,25 +75,18 @@ def unit_groups(num_classes: int, *, ipc_start: int, ipc_end: int, chunk_size: i
             for first in range(ipc_start, ipc_end, slices) for chunk in range(len(chunks))]
 
 
-# ---------------------------------------------------------------- plans
-
-def keep(images: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
-    """What happens to the images after most blocks: nothing."""
-    return images
-
-
 @dataclasses.dataclass(frozen=True)
 class Block:
     """Iterations at one resolution, under one optimiser.
 
     rates: learning rates;  views, draws: of every iteration;
-    after(images, start): the images that the next block starts from, resized or blended with the start.
+    after(images, start): what the next block starts from, resized or blended with the start; none: images.
     """
 
     rates: list[float]
     views: SharedViews
     draws: list[Draw]
-    after: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = keep
+    after: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,22 +98,16 @@ class UnitPlan:
 
     @property
     def iterations(self) -> int:
-        """Of all blocks."""
         return sum(len(block.rates) for block in self.blocks)
 
     @property
     def draws(self) -> list[Draw]:
-        """Of all iterations."""
         return [draw for block in self.blocks for draw in block.draws]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class UnitLaws:
-    """The laws of a run's plans.
-
-    iterations(ipc_id): their number;  lr: base rate, cosine to 0;  size, min_scale, flip, jitter: of the views;
-    crops: how min_scale changes;  selection, pool: which networks supervise.
-    """
+    """The laws of a run's plans.   lr: base rate, cosine to 0;  crops: how min_scale changes."""
 
     seed: int
     iterations: Callable[[int], int]
@@ -137,15 +123,15 @@ class UnitLaws:
     def plan(self, unit: Unit) -> UnitPlan:
         """Draws a unit's views and teachers from (seed, unit)."""
         num = self.iterations(unit.ipc_id)
-        views = plan_shared_views(num, size=self.size, min_scale=self.crops(num, self.min_scale), flip=self.flip,
-                                  jitter=self.jitter,
+        views = plan_shared_views(num, size=self.size, min_scale=self.crops(num, self.min_scale),
+                                  flip=self.flip, jitter=self.jitter,
                                   generator=generator(self.seed, "views", unit.ipc_id, unit.chunk))
         draws = self.selection.plan(self.pool, unit.ipc_id, unit.chunk, num, seed=self.seed)
         return UnitPlan(unit, (Block([self.lr * cosine(t, num) for t in range(num)], views, draws),))
 
 
-def describe_plan(groups: list[list[Unit]], mine: list[list[Unit]], *, run: Path, num_classes: int,
-                  laws: UnitLaws, needed: int, rate: float | None) -> str:
+def describe_plan(groups: Groups, mine: Groups, *, run: Path, num_classes: int, laws: UnitLaws, needed: int,
+                  rate: float | None) -> str:
     """The text of --dry-run: units, iterations, teachers, bytes, and time where a measured rate is known.
 
     Args: needed: bytes of the images;  rate: seconds per iteration of an earlier unit here.

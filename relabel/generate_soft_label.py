@@ -5,29 +5,29 @@
 Paper section 4.4 and table 3; every flag is in relabel/README.md.  One unit of work is an epoch.
 """
 import dataclasses
+import functools
 import time
 from pathlib import Path
 
+from torch import nn
+
+from models import registry
 from models.ensemble import ENSEMBLES, Mean
-from models.preflight import preflight
-from models.registry import Teacher, check_pool, load_teachers, model_spec, primary_first
+from models.preflight import open_teachers
 from relabel.labels import label_epoch
-from utils import files, flags, formats, runtime
+from utils import data, files, flags, formats, loading, methods, runtime
 from utils.augment import RESAMPLER
-from utils.data import RealSet, dataset_spec
 from utils.distributed import my_units
 from utils.flags import RECIPE
 from utils.label_formats import FP16, LABEL_FORMATS
-from utils.loading import Images, open_distilled, planned_images
-from utils.methods import MethodFlags, method_preset, protocol_record
 from utils.pieces import Values, choice, identity, option, piece_name, require
-from utils.session import Session, open_session
+from utils.session import open_plan, open_session
 from utils.views import MIXES, OPERATIONS, ImageOperations, NoMix, Views
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RelabelConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, MethodFlags, flags.PrecisionFlags,
-                    flags.MemoryFlags, flags.TeacherFlags):
+class RelabelConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, methods.MethodFlags,
+                    flags.PrecisionFlags, flags.MemoryFlags, flags.TeacherFlags):
     """What `python -m relabel.generate_soft_label` takes; the defaults are the ImageNet-1K, IPC 10 recipe."""
 
     data: str = option("out/full_resnet18", "run of recover, or its syn/ folder", identity=False)
@@ -37,7 +37,7 @@ class RelabelConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, Metho
                            identity=False)
     ipc: int = option(0, "images per class to label; 0 = all complete ones", range=">= 0")
     epochs: int = option(300, "epochs of labels", source="supplement table 1a", range="> 0")
-    batch_size: int | None = option(None, "views a batch, for the student too; none: the protocol's for the IPC",
+    batch_size: int | None = option(None, "views a batch, for the student too; none: the protocol's by IPC",
                                     source="supplement table 1a, table 3c", range="in [2, 32767]")
     steps_per_epoch: int | None = option(None, "only so many batches of each epoch's shuffle", range="> 0")
     min_scale_crops: float = option(0.25, "least area fraction of a random crop", source="supplement table 3",
@@ -51,11 +51,11 @@ class RelabelConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, Metho
                                    "ensemble; an --arch-name outside it takes its first place", source=RECIPE,
                                    commas=True)
     candidate_number: int = option(4, "only the first so many of the ensemble", source=RECIPE, range="> 0")
-    ensemble: Mean = choice(ENSEMBLES, "equal-norm", "how logits combine: the r18 rule, the r50/r101 rule, the "
-                            "mean, the primary", source=RECIPE)
+    ensemble: Mean = choice(ENSEMBLES, "equal-norm", "how logits combine: the r18 rule, the r50/r101 rule, "
+                            "the mean, the primary", source=RECIPE)
     val_dir: str = option("", "real images, to check teachers that recover did not check", identity=False)
-    label_format: FP16 = choice(LABEL_FORMATS, "fp16", "how they are stored; topk: K logits and the others' mean; "
-                                "online: nothing, validate computes the same labels",
+    label_format: FP16 = choice(LABEL_FORMATS, "fp16", "how they are stored; topk: K logits and the others' "
+                                "mean; online: nothing, validate computes the same labels",
                                 source="fp16: published recipe")
     label_epochs: int | None = option(None, "epochs of labels to store, a pool that the student goes through "
                                       "in turn; none: all", source="LPLD")
@@ -66,15 +66,16 @@ class RelabelConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, Metho
         _ = self.method.settings("relabel")
         require(self.label_epochs is None or 0 < self.label_epochs <= self.epochs,
                 f"--label-epochs must be in 1..--epochs {self.epochs}, got {self.label_epochs}")
-        check_pool(self.pool)
-        model_spec(self.arch_name)
-        require(len(self.teacher_names) >= self.ensemble.least, f"--ensemble needs {self.ensemble.least} teachers "
-                f"or more, got {' '.join(self.teacher_names)}; raise --candidate-number or --pool")
+        registry.check_pool(self.pool)
+        registry.model_spec(self.arch_name)
+        require(len(self.teacher_names) >= self.ensemble.least, f"--ensemble needs {self.ensemble.least} "
+                f"teachers or more, got {' '.join(self.teacher_names)}; raise --candidate-number or --pool")
 
     @property
     def teacher_names(self) -> tuple[str, ...]:
         """The ensemble, the primary first."""
-        return self.ensemble.members(primary_first(self.pool, self.arch_name))[:self.candidate_number]
+        names = self.ensemble.members(registry.primary_first(self.pool, self.arch_name))
+        return names[:self.candidate_number]
 
     @property
     def pool_epochs(self) -> int:
@@ -83,16 +84,18 @@ class RelabelConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, Metho
 
     @property
     def num_files(self) -> int:
-        """Files of labels."""
         return self.label_format.num_files(self.pool_epochs)
 
 
-presets = method_preset("relabel")
+presets = methods.method_preset("relabel")
 
 
 @dataclasses.dataclass(frozen=True)
 class LabelPlan:
-    """A config with all that images, protocol and IPC imply: which images, their views, where labels go."""
+    """A config with all that images, protocol and IPC imply: which images, their views, where labels go.
+
+    epoch_bytes: of one epoch's file: logits and 15 bytes of view an image, and some 4 kB around them.
+    """
 
     images: formats.ImageManifest
     ipc: int
@@ -101,29 +104,22 @@ class LabelPlan:
     folder: Path
     epoch_bytes: int
 
-    @property
-    def digest(self) -> str:
-        """Of the images."""
-        return formats.image_set_digest(self.entries)
 
-
-def plan_labels(config: RelabelConfig, images: formats.ImageManifest, run: Path) -> LabelPlan:
+def plan_labels(config: RelabelConfig, images: formats.ImageManifest) -> LabelPlan:
     """Resolves a config.   Raises: ValueError where it contradicts the images."""
     require(config.dataset in ("", images.dataset),
-            f"--dataset {config.dataset} contradicts the images in {run}, made from {images.dataset}")
+            f"--dataset {config.dataset} contradicts the images in {images.run}, made from {images.dataset}")
     entries, ipc = images.select(config.ipc), config.ipc or images.ipc
     config.label_format.check(images.num_classes)
     views = Views(
         size=images.size, batch_size=config.batch_size or config.method.label_batch(ipc, images.num_classes),
         min_scale=config.min_scale_crops, num_batches=config.steps_per_epoch, mix_type=config.mix_type,
-        augment=config.augment, flip=dataset_spec(images.dataset).flip if config.flip is None else config.flip)
-    return LabelPlan(images, ipc, entries, views, (Path(config.fkd_path) if config.fkd_path else run / "fkd") / str(ipc),
-                     epoch_bytes(len(entries), views, config.label_format.row_bytes(images.num_classes)))
-
-
-def epoch_bytes(num_images: int, views: Views, row_bytes: int) -> int:
-    """Bytes of one epoch's file: logits and 15 bytes of view an image, and some 4 kB around them."""
-    return min(num_images, (views.num_batches or num_images) * views.batch_size) * (row_bytes + 15) + 4096
+        augment=config.augment,
+        flip=data.dataset_spec(images.dataset).flip if config.flip is None else config.flip)
+    folder = Path(config.fkd_path) if config.fkd_path else images.run / "fkd"
+    num_views = min(len(entries), (views.num_batches or len(entries)) * views.batch_size)
+    return LabelPlan(images, ipc, entries, views, folder / str(ipc),
+                     num_views * (config.label_format.row_bytes(images.num_classes) + 15) + 4096)
 
 
 def describe(config: RelabelConfig, plan: LabelPlan) -> str:
@@ -132,46 +128,32 @@ def describe(config: RelabelConfig, plan: LabelPlan) -> str:
     todo = num - sum(formats.label_path(plan.folder, epoch).is_file() for epoch in range(num))
     left = "unknown until an epoch has run here" if rate is None else \
         f"{runtime.readable_time(rate * todo)} at the {rate:.2f} s per epoch measured here"
-    return (f"labels        {plan.folder}\nimages        {len(plan.entries)}, batches of {plan.views.batch_size}\n"
+    return (f"labels        {plan.folder}\n"
+            f"images        {len(plan.entries)}, batches of {plan.views.batch_size}\n"
             f"epochs        {config.epochs} of students, {num} stored, {todo} to do\n"
             f"teachers      {' + '.join(config.teacher_names)}, {piece_name(ENSEMBLES, config.ensemble)}\n"
             f"size          {files.readable(num * plan.epoch_bytes)} in {num} files\n"
             f"time          {left if num else 'none: validate computes the labels'}")
 
 
-def open_teachers(config: RelabelConfig, plan: LabelPlan, session: Session) -> dict[str, Teacher]:
-    """The ensemble, checked on real images but for the weights that recover checked already.
-
-    Raises: ValueError when a teacher is below its floor, or needs --val-dir to be checked.
-    """
-    images = plan.images
-    teachers = load_teachers(config.teacher_names, weights=config.weights, weights_dir=config.weights_dir,
-                             dataset=images.dataset, num_classes=images.num_classes, device=session.device,
-                             stem=images.stem)
-    preflight(teachers, images.class_names, known=images.run / "preflight.json", device=session.device,
-              open_real=lambda: RealSet(images.dataset, config.val_dir, "val", size=images.size),
-              floor=config.min_teacher_accuracy, num_images=config.preflight_images, mean=images.mean,
-              std=images.std)
-    return teachers
-
-
-def labels_identity(config: RelabelConfig, plan: LabelPlan, teachers: dict[str, Teacher], session: Session) -> Values:
+def labels_identity(config: RelabelConfig, plan: LabelPlan, teachers: dict[str, registry.Teacher],
+                    threads: int) -> Values:
     """What config.json of the labels holds: all that a stored label depends on."""
     images = plan.images
     return {"format": "prism-labels", "version": formats.FORMAT_VERSION, "resampler": RESAMPLER,
             "dataset": images.dataset, "class_names": images.class_names, "ipc": plan.ipc,
             "mean": images.mean, "std": images.std, "num_images": len(plan.entries), "stem": images.stem,
-            "label_epochs": config.pool_epochs, "images": plan.digest, "views": identity(plan.views),
-            "teachers": list(config.teacher_names), "protocol": protocol_record("relabel", config),
+            "label_epochs": config.pool_epochs, "images": formats.image_set_digest(plan.entries),
+            "views": identity(plan.views),
+            "teachers": list(config.teacher_names), "protocol": methods.protocol_record("relabel", config),
             "weights": {name: teacher.sha256 for name, teacher in teachers.items()},
             "config": {**identity(config), "ipc": plan.ipc, "batch_size": plan.views.batch_size,
-                       "threads": session.threads}}
+                       "threads": threads}}
 
 
-def write_labels(config: RelabelConfig, plan: LabelPlan, images: Images, teachers: dict[str, Teacher],
+def write_labels(config: RelabelConfig, plan: LabelPlan, images: loading.Images, models: list[nn.Module],
                  epochs: list[int], log: runtime.Log) -> None:
     """Makes the epochs, one file each."""
-    models = [teacher.channels_last() for teacher in teachers.values()]
     for epoch in runtime.progress(epochs, text="relabel"):
         started = time.perf_counter()
         files.save_tensors(formats.label_path(plan.folder, epoch), label_epoch(
@@ -183,20 +165,21 @@ def write_labels(config: RelabelConfig, plan: LabelPlan, images: Images, teacher
 
 def run(config: RelabelConfig) -> Path:
     """Writes every epoch of this shard that is not there; returns the folder of the labels."""
-    try:
-        source = formats.run_folder(config.data, flag="--data")
-        plan = plan_labels(config, formats.assemble_manifest(source, write=not config.dry_run), source)
-    except FileNotFoundError:
-        if config.dry_run:  # the plan at least, then what is missing
-            print(describe(config, plan_labels(config, planned_images(config.dataset, config.ipc), Path(config.data))))
-        raise
-    if config.dry_run:
-        print(describe(config, plan))
+    plan = open_plan(
+        lambda: plan_labels(config, formats.assemble_manifest(
+            formats.run_folder(config.data, flag="--data"), write=not config.dry_run)),
+        lambda: plan_labels(config, loading.planned_images(
+            config.dataset, config.ipc, run=Path(config.data))),
+        functools.partial(describe, config), dry_run=config.dry_run)
     session = open_session(config)
-    teachers = open_teachers(config, plan, session)
-    images = open_distilled(source, plan.entries, size=plan.images.size, device=session.device,
-                            workers=config.workers, resident_gb=config.resident_gb)
-    files.claim_folder(plan.folder, identity=labels_identity(config, plan, teachers, session),
+    about, source = plan.images, plan.images.run
+    teachers, _ = open_teachers(
+        config.teacher_names, config, dataset=about.dataset, class_names=about.class_names, stem=about.stem,
+        mean=about.mean, std=about.std, device=session.device, known=source / "preflight.json",
+        open_real=lambda: data.RealSet(about.dataset, config.val_dir, "val", size=about.size))
+    images = loading.open_distilled(source, plan.entries, size=about.size, device=session.device,
+                                    workers=config.workers, resident_gb=config.resident_gb)
+    files.claim_folder(plan.folder, identity=labels_identity(config, plan, teachers, session.threads),
                        settings=RelabelConfig, overwrite=config.overwrite, dry_run=config.dry_run,
                        contents=("epoch_*.pt", "log*.jsonl"))
     mine = [epoch for epoch in my_units(range(config.num_files), session.shard)
@@ -207,7 +190,7 @@ def run(config: RelabelConfig) -> Path:
     runtime.say(f"{plan.folder}: {len(mine)} epochs of labels to make; {config.num_files} epochs take "
                 f"{files.readable(plan.epoch_bytes * config.num_files)}")
     with runtime.Log(plan.folder / files.log_name(session.shard)) as log:
-        write_labels(config, plan, images, teachers, mine, log)
+        write_labels(config, plan, images, [own.channels_last() for own in teachers.values()], mine, log)
     if formats.assemble_label_manifest(plan.folder) is None:
         runtime.say(f"{plan.folder}: {len(mine)} epochs made now; other shards are not finished yet")
     return plan.folder

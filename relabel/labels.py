@@ -11,14 +11,13 @@ from utils.loading import Images
 from utils.views import Views
 
 
-def label_epoch(images: Images, teachers: list[nn.Module], *, epoch: int, seed: int, views: Views, ensemble: Mean,
-                precision: str, label_format: FP16, mean: tuple[float, ...],
+def label_epoch(images: Images, teachers: list[nn.Module], *, epoch: int, seed: int, views: Views,
+                ensemble: Mean, precision: str, label_format: FP16, mean: tuple[float, ...],
                 std: tuple[float, ...]) -> dict[str, torch.Tensor]:
     """One epoch of labels, as `utils.formats` stores it: all randomness comes from (seed, epoch).
 
     Source: FKD store as in SRe2L; paper 4.4 for the batch size.
-    Args:    images: the M distilled images, on the teachers' device;  views: their laws;
-             precision: of PRECISIONS;  mean, std: pixel statistics.
+    Args:    images: on the teachers' device;  views: their laws;  precision: of PRECISIONS.
     Returns: the tensors of the drawn views, and those of the format.
     Raises:  RuntimeError when a logit is not finite, or too large for float16.
     """

@@ -1,14 +1,7 @@
 #!/bin/sh
-# PRISM, relabel: 300 epochs of soft labels for a ResNet-101 student, from the images of recover_r101.sh.
-# Disk: 6 GB at IPC 10, 30 GB at 50, 60 GB at 100.  Hardware: one CUDA GPU or more (NPROC=8).
-# The primary and its ensemble rule are the published recipe's; its batch is 50 at IPC 10, 100 above (table 1a).
-#   IMAGENET=/data/imagenet sh relabel_r101.sh       IPC=50 or 100       "$@" wins over all flags
+# PRISM, relabel for a ResNet-101 student: relabel_r18.sh with resnet101 as primary and its published ensemble rule.
 set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 . "$here/../scripts/env.sh"
-if [ "$IPC" -le 10 ]; then BATCH=50; else BATCH=100; fi
 RUN="$OUT/full_${PRIMARY:-resnet18}"
-run relabel.generate_soft_label \
-    --data "$RUN" --fkd-path "$RUN/fkd_r101" --ipc "$IPC" --epochs 300 --batch-size "$BATCH" --val-dir "$IMAGENET" \
-    --min-scale-crops 0.25 --mix-type cutmix --arch-name resnet101 \
-    --pool resnet18 mobilenet_v2 alexnet shufflenet_v2_x0_5 --candidate-number 4 --ensemble primary-half "$@"
+exec sh "$here/relabel_r18.sh" --data "$RUN" --fkd-path "$RUN/fkd_r101" --arch-name resnet101 --ensemble primary-half "$@"

@@ -20,7 +20,7 @@ from scripts.reproducing.small_recipes import RECIPES
 from utils.files import read_json, write_atomically, write_json
 from utils.flags import parse_config, to_words
 from utils.methods import METHODS
-from utils.pieces import Options, Values, option, require
+from utils.pieces import Options, Values, option
 from utils.runtime import choose_device, command_line, hushed, say, versions
 from validate import diversity, train_FKD
 
@@ -83,14 +83,15 @@ def make_teachers(config: DemoConfig, timer: Timer, *, folder: Path, names, seed
 def make_set(name: str, config: DemoConfig, timer: Timer, *, draw: int, teachers: Path) -> Path:
     """One image set of a draw: a method's, or a control's.  Returns its run."""
     if name in COMPARED:
-        own = {"teachers": COMPARED[name].recover["teachers"], "init": "noise", "iteration": config.iterations,
-               "ipc_end": config.ipc, "slices_per_batch": config.ipc}
+        own = {"teachers": COMPARED[name].recover["teachers"], "init": "noise",
+               "iteration": config.iterations, "ipc_end": config.ipc, "slices_per_batch": config.ipc}
     else:
         ipc_end = config.ipc if name == "random real images" else 137  # images of the largest class
         own = {"teachers": "single", "init": CONTROLS[name], "iteration": 0, "ipc_end": ipc_end,
                "allow_short_classes": True}
-    return timer.run(f"draw {draw}: recover, {name}", data_synthesis.main, dataset="digits", arch_name=PRIMARY,
-                     syn_data_path=Path(config.out, f"draw{draw}"), exp_name=name.replace(" ", "_"),
+    return timer.run(f"draw {draw}: recover, {name}", data_synthesis.main, dataset="digits",
+                     arch_name=PRIMARY, syn_data_path=Path(config.out, f"draw{draw}"),
+                     exp_name=name.replace(" ", "_"),
                      pool=TEACHERS, weights_dir=teachers, lr=config.lr, r_bn=config.r_bn, iteration_step=0,
                      log_every=50, seed=draw, **own, **config.common)
 
@@ -102,8 +103,8 @@ def measure_set(name: str, run: Path, config: DemoConfig, timer: Timer, *, draw:
     steps, what = -(-config.ipc * 10 // batch), f"draw {draw}: {{}}, {name}"
     views = {"epochs": config.epochs, "batch_size": batch, "steps_per_epoch": steps, **config.common}
     labels = timer.run(what.format("relabel"), generate_soft_label.main, data=run, arch_name=PRIMARY,
-                       pool=[name for name in TEACHERS if name != "narrow_plain"], weights_dir=teachers, seed=draw,
-                       **views)
+                       pool=[name for name in TEACHERS if name != "narrow_plain"], weights_dir=teachers,
+                       seed=draw, **views)
     common = {"train_dir": run, "model": PRIMARY, "seeds": draw, "gradient_accumulation_steps": 1}
     soft = timer.run(what.format("validate, soft labels"), train_FKD.main, **common, fkd_path=labels,
                      output_dir=run / "soft", overwrite=config.overwrite)

@@ -14,7 +14,7 @@ from scripts.reproduce import ReproduceConfig
 from scripts.reproducing.costs import count_cost
 from scripts.reproducing.plans import plan_row, select_rows
 from utils.files import readable
-from utils.flags import flag_table
+from utils.parser import flag_table
 from utils.runtime import command_line
 from validate.diversity import DiversityConfig
 from validate.train_FKD import ValidateConfig

@@ -41,7 +41,8 @@ class ReproduceConfig(Options):
     weights_dir: str = option("", "teachers' weights; none: torchvision's, or trained here if data are small")
     origin: Literal["chain", "final"] = option(
         "chain", "tables 3 and s: the state that a row inherits, or the published recipe", flag="--from")
-    ipc: int = option(0, "images per class instead of the row's (tables 2, s5, s6: IPC of about 1200)", range=">= 0")
+    ipc: int = option(0, "images per class instead of the row's (tables 2, s5, s6: IPC of about 1200)",
+                      range=">= 0")
     draws: int = option(1, "redraw images, labels and small teachers so often", range="> 0")
     seeds: tuple[int, ...] = option((), "student seeds instead of the row's")
     device: str = option("auto", "auto, cpu, cuda, ...")

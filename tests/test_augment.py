@@ -1,6 +1,4 @@
-"""Views: their laws against torchvision and Pillow, and their replay bit for bit."""
-import io
-
+"""Crops, recover's shared view, the resampler, pixels: against torchvision, Pillow and numpy."""
 import numpy as np
 import pytest
 import torch
@@ -9,14 +7,10 @@ from PIL import Image, ImageOps
 from torchvision.transforms import RandomResizedCrop
 
 from utils.augment import (
-    _sample_mix_boxes,
-    batch_rows,
     denormalize,
     normalize,
     pixel_bounds,
-    plan_epoch,
     plan_shared_views,
-    render_batch,
     resample,
     sample_crops,
     sample_positions,
@@ -32,18 +26,6 @@ def crop_and_resize(images, crop, flip, *, size):
 
 def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
-
-
-def plan(num=10, *, seed=0, size=16, batch_size=4, mix_type="cutmix", num_batches=None, flip=True,
-         mix_alpha=1.0):
-    return plan_epoch(num, size=size, batch_size=batch_size, min_scale=0.25, flip=flip, mix_type=mix_type,
-                      mix_alpha=mix_alpha, num_batches=num_batches, generator=seeded(seed))
-
-
-def render(images, views, batch=0, *, mix_type="none", batch_size=4):
-    chosen = images[views["index"][batch_rows(batch, batch_size)].long()]
-    return render_batch(chosen, views, batch, batch_size=batch_size, mix_type=mix_type, mean=MEAN, std=STD,
-                        size=images.shape[-1])
 
 
 @pytest.fixture
@@ -132,27 +114,6 @@ def test_a_shared_view_has_its_gradient_inside_the_crop_alone(gen):
         assert gradient.sum().item() == pytest.approx(x.numel(), rel=1e-4)  # bilinear weights sum to one
 
 
-# ---------------------------------------------------------------- replay
-
-@pytest.mark.parametrize("mix_type", ["cutmix", "mixup", "none"])
-def test_a_plan_is_a_function_of_its_seed(mix_type):
-    first, again, other = (plan(40, seed=seed, mix_type=mix_type) for seed in (0, 0, 1))
-    assert all(torch.equal(first[name], again[name]) for name in first)
-    for name in ("index", "crop", "flip"):
-        assert not torch.equal(first[name], other[name])
-
-
-@pytest.mark.parametrize("mix_type", ["cutmix", "mixup", "none"])
-def test_stored_views_are_rendered_again_bit_for_bit(images, mix_type):
-    views, file = plan(mix_type=mix_type), io.BytesIO()
-    torch.save(views, file)
-    file.seek(0)
-    stored = torch.load(file, weights_only=True)
-    for batch in range(3):
-        assert torch.equal(render(images, views, batch, mix_type=mix_type),
-                           render(images, stored, batch, mix_type=mix_type))
-
-
 # ---------------------------------------------------------------- resampling
 
 def test_resampling_is_pillows_to_within_a_grey_level(gen):
@@ -177,96 +138,6 @@ def test_the_whole_image_is_resampled_to_itself(images):
     flipped = crop_and_resize(images.float(), whole, torch.ones(10, dtype=torch.bool), size=16)
     np.testing.assert_allclose(unflipped, images, atol=1e-3)
     np.testing.assert_allclose(flipped, images.flip(-1), atol=1e-3)
-
-
-# ---------------------------------------------------------------- mixes
-
-@pytest.mark.parametrize("size", [16, 224])
-def test_mix_lam_is_the_share_outside_the_box(size):
-    views = plan(4000, size=size, batch_size=2)
-    top, left, bottom, right = views["mix_box"].numpy().astype(np.int64).T
-    assert top.min() >= 0 and left.min() >= 0 and bottom.max() <= size and right.max() <= size
-    np.testing.assert_allclose(views["mix_lam"], 1 - (bottom - top) * (right - left) / size**2, atol=1e-6)
-
-
-def test_a_mix_box_has_the_side_of_its_lambda_and_is_clipped():
-    lam, size = torch.rand(3000, generator=seeded(3), dtype=torch.float64), 32
-    boxes = _sample_mix_boxes(lam, size, seeded()).numpy().astype(int)
-    for low, high in (boxes[:, [0, 2]].T, boxes[:, [1, 3]].T):
-        side = 2 * (np.floor(size * np.sqrt(1 - lam.numpy())).astype(int) // 2)
-        unclipped = (low > 0) & (high < size)
-        assert unclipped.sum() > 300 and (high - low)[unclipped].tolist() == side[unclipped].tolist()
-        clipped = (high - low)[~unclipped]
-        assert (clipped >= side[~unclipped] // 2).all() and (clipped <= side[~unclipped]).all()
-
-
-@pytest.mark.parametrize("alpha, spread", [(1.0, 1 / 12), (0.8, 1 / 10.4)])
-def test_mixup_lambda_is_a_beta_variable(alpha, spread):
-    lam = plan(6000, batch_size=2, mix_type="mixup", mix_alpha=alpha)["mix_lam"]
-    assert lam.dtype == torch.float32 and lam.mean().item() == pytest.approx(0.5, abs=0.02)
-    assert lam.var().item() == pytest.approx(spread, rel=0.06)  # 1 / (4 (2 alpha + 1))
-
-
-def test_cutmix_pastes_the_partners_box(images):
-    views = plan(seed=3)
-    for batch in range(3):
-        own, mixed = (render(images, views, batch, mix_type=kind) for kind in ("none", "cutmix"))
-        top, left, bottom, right = views["mix_box"][batch].tolist()
-        for i, partner in enumerate(views["mix_index"][4 * batch:4 * batch + 4].tolist()):
-            expected = own[i].numpy().copy()
-            expected[:, top:bottom, left:right] = own[partner].numpy()[:, top:bottom, left:right]
-            np.testing.assert_array_equal(mixed[i], expected)
-    assert (views["mix_lam"] < 1).any()
-
-
-def test_mixup_blends_with_the_partner(images):
-    views = plan(mix_type="mixup")
-    own, mixed = (render(images, views, mix_type=kind).numpy() for kind in ("none", "mixup"))
-    lam = views["mix_lam"][0].item()
-    assert 0 < lam < 1
-    expected = lam * own + (1 - lam) * own[views["mix_index"][:4]]
-    np.testing.assert_allclose(mixed, expected, rtol=1e-5, atol=1e-6)
-
-
-def test_no_mix_leaves_every_image_whole(images):
-    views = plan(mix_type="none")
-    assert views["mix_lam"].tolist() == [1, 1, 1] and not views["mix_box"].any()
-    assert views["mix_index"].tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
-
-
-def test_a_view_is_the_indexed_image_cropped_and_normalised(images):
-    views = plan(mix_type="none")
-    for i, view in zip(views["index"].tolist()[4:8], render(images, views, 1), strict=True):
-        position = views["index"].tolist().index(i)
-        expected = crop_and_resize(images[i:i + 1].float(), views["crop"][position:position + 1],
-                            views["flip"][position:position + 1], size=16)[0].numpy()
-        expected = (expected / 255 - np.reshape(MEAN, (3, 1, 1))) / np.reshape(STD, (3, 1, 1))
-        np.testing.assert_allclose(view, expected, rtol=1e-4, atol=1e-5)
-
-
-# ---------------------------------------------------------------- epochs
-
-def test_an_epoch_is_a_shuffle_whose_last_partial_batch_is_kept(images):
-    views = plan(10)
-    assert sorted(views["index"].tolist()) == list(range(10)) != views["index"].tolist()
-    assert len(views["mix_box"]) == len(views["mix_lam"]) == 3 and len(render(images, views, 2)) == 2
-    partners = [sorted(part.tolist()) for part in views["mix_index"].split(4)]
-    assert partners == [[0, 1, 2, 3], [0, 1, 2, 3], [0, 1]]
-    dtypes = {name: tensor.dtype for name, tensor in views.items()}
-    assert dtypes == {"index": torch.int32, "crop": torch.int16, "flip": torch.bool, "mix_index": torch.int16,
-                      "mix_box": torch.int16, "mix_lam": torch.float32}
-
-
-def test_num_batches_takes_the_start_of_the_shuffle():
-    short, whole = plan(10, num_batches=2), plan(10)
-    assert short["index"].tolist() == whole["index"].tolist()[:8]
-    assert {len(short[name]) for name in ("crop", "flip", "mix_index")} == {8} and len(short["mix_box"]) == 2
-    assert plan(10, num_batches=9)["index"].tolist() == whole["index"].tolist()
-
-
-def test_flips_can_be_left_out():
-    assert plan(2000)["flip"].double().mean().item() == pytest.approx(0.5, abs=0.05)
-    assert not plan(200, flip=False)["flip"].any()
 
 
 # ---------------------------------------------------------------- pixels

@@ -16,6 +16,7 @@ from utils.data import (
     resize_and_crop,
 )
 from utils.files import sha256_bytes
+from utils.formats import Entry
 from utils.loading import (
     EvaluationBatches,
     ResidentImages,
@@ -257,7 +258,7 @@ def test_a_spread_takes_as_many_of_each_class(tmp_path, image_folder):
 def test_distilled_files_are_checked_when_read(tmp_path, picture):
     content = encoded(picture.crop((0, 0, 8, 8)), "PNG")
     (tmp_path / "x.png").write_bytes(content)
-    entries = [("x.png", sha256_bytes(content), 3)]
+    entries = [Entry("x.png", sha256_bytes(content), 3)]
     pixels, targets = load_distilled(tmp_path, entries, size=8)
     np.testing.assert_array_equal(pixels[0].permute(1, 2, 0), picture.crop((0, 0, 8, 8)))
     assert targets.tolist() == [3]
@@ -271,13 +272,13 @@ def test_distilled_files_are_checked_when_read(tmp_path, picture):
         load_distilled(tmp_path, entries, size=8)
 
 
-def write_distilled(folder, num: int) -> list:
-    """`num` images of 8 pixels as a finished run has them: (path, sha256, class index)."""
+def write_distilled(folder, num: int) -> list[Entry]:
+    """`num` images of 8 pixels as a finished run has them."""
     rng, entries = np.random.default_rng(0), []
     for i in range(num):
         content = encoded(Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)), "PNG")
         (folder / f"{i}.png").write_bytes(content)
-        entries.append((f"{i}.png", sha256_bytes(content), i % 3))
+        entries.append(Entry(f"{i}.png", sha256_bytes(content), i % 3))
     return entries
 
 
@@ -310,8 +311,11 @@ def test_the_budget_is_the_flag_and_half_of_the_free_memory(monkeypatch):
 
 
 def test_planned_images_have_the_shape_of_a_run():
-    manifest, entries = planned_images("cifar10", 3)
-    assert (manifest["ipc"], manifest["size"], len(manifest["class_names"])) == (3, 32, 10)
-    assert [k for _, _, k in entries] == [k for k in range(10) for _ in range(3)]
+    manifest = planned_images("cifar10", 3)
+    assert (manifest.ipc, manifest.size, len(manifest.class_names), manifest.num_classes) == (3, 32, 10, 10)
+    assert (manifest.dataset, manifest.stem, manifest.mean) == ("cifar10", "small", DATASETS["cifar10"].mean)
+    assert [entry.label for entry in manifest.entries] == [k for k in range(10) for _ in range(3)]
+    assert manifest.select(2) == [entry for i, entry in enumerate(manifest.entries) if i % 3 < 2]
+    assert planned_images("", 1).dataset == "imagenet-1k" and planned_images("", 1).num_classes == 1000
     with pytest.raises(ValueError, match="--ipc"):
         planned_images("cifar10", 0)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.ensemble import ENSEMBLES
+from models.ensemble import ENSEMBLES, ensemble_logits
 
 T, N, K = 4, 6, 5
 
@@ -19,12 +19,12 @@ def test_equal_norm_scales_each_matrix_to_the_mean_frobenius_norm(logits):
     norms = [np.sqrt((matrix.numpy() ** 2).sum()) for matrix in logits]
     scaled = [matrix.numpy() * np.mean(norms) / norm for matrix, norm in zip(logits, norms, strict=True)]
     expected = sum(scaled) / T
-    np.testing.assert_allclose(ENSEMBLES["equal-norm"](logits), expected, rtol=1e-10)
+    np.testing.assert_allclose(ENSEMBLES["equal-norm"]()(logits), expected, rtol=1e-10)
 
 
 def test_equal_norm_does_not_depend_on_one_teachers_scale_but_for_the_mean(logits):
     louder = logits * torch.tensor([1.0, 1.0, 1.0, 7.0])[:, None, None]
-    one, other = (ENSEMBLES["equal-norm"](x).numpy() for x in (logits, louder))
+    one, other = (ENSEMBLES["equal-norm"]()(x).numpy() for x in (logits, louder))
     ratio = other / one
     np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-9)
 
@@ -36,14 +36,31 @@ def test_primary_half_scales_each_row_to_the_mean_row_norm(logits):
         rows.append((numbers[0, n] + others) / 2)
     norms = [np.sqrt((row ** 2).sum()) for row in rows]
     expected = [row * np.mean(norms) / norm for row, norm in zip(rows, norms, strict=True)]
-    np.testing.assert_allclose(ENSEMBLES["primary-half"](logits), expected, rtol=1e-10)
+    np.testing.assert_allclose(ENSEMBLES["primary-half"]()(logits), expected, rtol=1e-10)
 
 
 def test_mean_and_primary(logits):
-    np.testing.assert_allclose(ENSEMBLES["mean"](logits), logits.numpy().sum(0) / T)
-    np.testing.assert_array_equal(ENSEMBLES["primary"](logits), logits.numpy()[0])
+    np.testing.assert_allclose(ENSEMBLES["mean"]()(logits), logits.numpy().sum(0) / T)
+    np.testing.assert_array_equal(ENSEMBLES["primary"]()(logits), logits.numpy()[0])
 
 
 def test_an_ensemble_of_one_teacher_is_that_teacher(logits):
     for name in ("equal-norm", "mean", "primary"):
-        np.testing.assert_allclose(ENSEMBLES[name](logits[:1]), logits[0], rtol=1e-10)
+        np.testing.assert_allclose(ENSEMBLES[name]()(logits[:1]), logits[0], rtol=1e-10)
+
+
+def test_whom_an_ensemble_asks_and_how_many_it_needs():
+    names = ("resnet18", "alexnet", "mobilenet_v2")
+    asked = {name: piece().members(names) for name, piece in ENSEMBLES.items()}
+    assert asked == {"equal-norm": names, "primary-half": names, "mean": names, "primary": names[:1]}
+    assert {name: piece.least for name, piece in ENSEMBLES.items()} == {
+        "equal-norm": 1, "primary-half": 2, "mean": 1, "primary": 1}
+
+
+@pytest.mark.parametrize("name", ENSEMBLES)
+def test_the_logits_of_a_batch_are_those_of_the_teachers_combined(name, tiny_teacher, gen):
+    teachers, views = [tiny_teacher(seed) for seed in range(3)], torch.randn(5, 3, 8, 8, generator=gen)
+    combined = ensemble_logits(views, teachers, ensemble=ENSEMBLES[name](), precision="fp32")
+    expected = ENSEMBLES[name]()(torch.stack([teacher(views) for teacher in teachers]))
+    assert combined.dtype == torch.float32 and not combined.requires_grad
+    assert torch.equal(combined, expected)

@@ -1,12 +1,21 @@
 """Files between the stages: atomic, claimed by one configuration, read in one order, checked when read."""
+import dataclasses
 import json
 
 import pytest
 import torch
 
-from utils.files import claim_folder, read_json, save_tensors, sha256_file, write_atomically, write_json
+from utils.files import (
+    claim_folder,
+    read_json,
+    save_tensors,
+    sha256_bytes,
+    sha256_file,
+    write_atomically,
+    write_json,
+)
 from utils.formats import (
-    VIEW_DTYPES,
+    Entry,
     assemble_label_manifest,
     assemble_manifest,
     image_path,
@@ -15,10 +24,12 @@ from utils.formats import (
     load_labels,
     open_labels,
     run_folder,
-    select_images,
     unit_path,
 )
+from utils.label_formats import FP16, Int8, TopK
+from utils.pieces import Options, build, choice, identity, option
 from utils.runtime import versions
+from utils.views import VIEW_DTYPES, CutMix, NoMix, Views
 
 CLASSES = ["n02", "n10", "n11"]
 
@@ -28,11 +39,12 @@ def run(tmp_path):
     """A run of three classes in chunks of two: indices 0, 1 and 3 are complete, 2 lacks its second chunk."""
     write_json(tmp_path / "config.json", {
         "format": "prism-images", "version": 1, "class_names": CLASSES, "weights": {"net": "aa"},
-        "config": {"dataset": "d", "size": 8, "mean": [0.5] * 3, "std": [0.5] * 3, "batch_size": 2}})
+        "config": {"dataset": "d", "size": 8, "mean": [0.5] * 3, "std": [0.25] * 3, "batch_size": 2,
+                   "stem": "small", "arch_name": "net"}})
     for ipc_id, chunk in ((0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (3, 0), (3, 1)):
         names = CLASSES[chunk * 2:chunk * 2 + 2]
         write_json(unit_path(tmp_path, ipc_id, chunk), {
-            "ipc_id": ipc_id, "chunk": chunk, "versions": {"torch": "2"},
+            "ipc_id": ipc_id, "chunk": chunk, "versions": {"torch": "2"}, "short_classes": [],
             "files": {image_path(name, ipc_id, "png"): f"{name}/{ipc_id}" for name in names}})
     return tmp_path
 
@@ -45,6 +57,23 @@ def labels(gen):
     dtypes = VIEW_DTYPES | {"logits": torch.float16}
     return {name: torch.randint(0, 2, shape, generator=gen).to(dtypes[name])
             for name, shape in shapes.items()}
+
+
+def saved_labels(num_classes: int = 7, **changes) -> dict:
+    """config.json of labels, as relabel writes it."""
+    config = {"epochs": 2, "label_format": "fp16", "seed": 3, "precision": "fp32"}
+    return {"format": "prism-labels", "label_epochs": 2, "dataset": "d", "ipc": 10, "resampler": "r/1",
+            "class_names": [str(k) for k in range(num_classes)], "images": "x", "num_images": 5,
+            "stem": "small", "views": identity(build(Views, {"size": 8, "batch_size": 2})),
+            "teachers": ["a", "b"], "weights": {"a": "1", "b": "2"},
+            "protocol": {"name": "prism", "changed": []}, **changes,
+            "config": config | changes.get("config", {})}
+
+
+def write_labels(folder, saved: dict, *epochs: dict) -> None:
+    write_json(folder / "config.json", saved)
+    for epoch, labels in enumerate(epochs):
+        save_tensors(label_path(folder, epoch), labels)
 
 
 def names_in(folder) -> list[str]:
@@ -90,9 +119,32 @@ def test_a_damaged_json_file_is_named(tmp_path):
 
 # ---------------------------------------------------------------- claims
 
-def claim(folder, *, overwrite=False, **identity):
-    claim_folder(folder, identity={"format": "kind", **identity}, overwrite=overwrite,
-                 contents=("units", "log*.jsonl"))
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plain(Options):
+    """Without options."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Strong(Plain):
+    """With a strength."""
+
+    strength: float = option(2.0, "how strong")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(Options):
+    """A config as a stage has one."""
+
+    seed: int = option(0, "seed")
+    size: int = option(8, "size")
+    where: str = option("", "a place", identity=False)
+    soft: bool = option(False, "joined later; as before without it", neutral=False)
+    kind: Plain = choice({"plain": Plain, "strong": Strong}, "plain", "a piece")
+
+
+def claim(folder, *, overwrite=False, dry_run=False, **identity):
+    claim_folder(folder, identity={"format": "kind", "config": {}, **identity}, settings=Settings,
+                 overwrite=overwrite, contents=("units", "log*.jsonl"), dry_run=dry_run)
 
 
 def test_a_folder_of_the_same_identity_is_joined(tmp_path):
@@ -145,15 +197,123 @@ def test_a_file_in_the_folders_place_is_named(tmp_path):
         claim(tmp_path / "run", lr=0.1)
 
 
+@pytest.mark.parametrize("saved, now, difference", [
+    ({"strength": 3.0}, {}, None),                                       # of a piece that is not chosen
+    ({"kind": "plain", "strength": 3.0, "where": "there"}, {}, None),    # of no identity
+    ({"kind": "strong"}, {"kind": "strong", "strength": 2.0}, "strength is null there and 2.0 here"),
+    ({"kind": "strong", "strength": None}, {"kind": "strong", "strength": 2.0}, None),  # none was the default
+    ({"kind": "strong", "strength": 2.0}, {"kind": "strong", "strength": 3.0}, "strength is 2.0 there and 3"),
+    ({"kind": "strong", "strength": 2.0}, {}, "kind is \"strong\" there and \"plain\" here"),
+    ({"kind": "strong:3"}, {"kind": "strong", "strength": 3.0}, None),   # as one word
+    ({}, {"soft": False}, None), ({"soft": False}, {}, None),            # joined later
+    ({}, {"soft": True}, "soft is null there and true"),
+    ({"size": 8, "seed": 0, "kind": "plain", "kept": 1}, {}, "config.kept is 1 there and null here"),
+    ({"kind": "gone", "seed": 0}, {}, "kind is \"gone\" there"),
+])
+def test_an_earlier_versions_folder_is_read_as_today(saved, now, difference, tmp_path):
+    """Options without effect make no other configuration, all others do."""
+    today = identity(build(Settings, now))
+    saved = {"seed": 0, "size": 8, "kind": "plain", **saved}
+    write_json(tmp_path / "config.json", {"format": "kind", "config": saved})
+    if difference:
+        with pytest.raises(ValueError, match=difference):
+            claim(tmp_path, config=today)
+    else:
+        claim(tmp_path, config=today)
+    assert read_json(tmp_path / "config.json")["config"] == saved
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Strict(Settings):
+    """A config that is checked against a place, which no saved config holds."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.where:
+            raise ValueError("say where")
+
+
+def test_what_only_a_command_line_says_is_not_asked_of_a_saved_config(tmp_path):
+    write_json(tmp_path / "config.json", {"format": "kind", "config": {
+        "seed": 0, "size": 8, "kind": "plain", "strength": 3.0}})
+    claim_folder(tmp_path, identity={"format": "kind", "config": identity(build(Strict, {"where": "here"}))},
+                 settings=Strict, overwrite=False, contents=())
+
+
+def test_a_dry_run_claims_nothing_and_refuses_what_a_claim_refuses(tmp_path):
+    claim(tmp_path / "new" / "run", dry_run=True, config={"seed": 0})
+    claim(tmp_path / "new", dry_run=True, overwrite=True, config={"seed": 0})
+    assert list(tmp_path.iterdir()) == []
+    claim(tmp_path / "run", config={"seed": 0})
+    (tmp_path / "run/log.jsonl").write_text("")
+    claim(tmp_path / "run", dry_run=True, config={"seed": 0})
+    claim(tmp_path / "run", dry_run=True, overwrite=True, config={"seed": 1})  # it would be deleted
+    with pytest.raises(ValueError, match="config.seed is 0 there and 1 here"):
+        claim(tmp_path / "run", dry_run=True, config={"seed": 1})
+    with pytest.raises(ValueError, match="would delete a folder of kind.*makes other"):
+        claim(tmp_path / "run", dry_run=True, overwrite=True, format="other")
+    (tmp_path / "run/config.json").unlink()
+    for overwrite in (False, True):
+        with pytest.raises(ValueError, match="log.jsonl but no config.json"):
+            claim(tmp_path / "run", dry_run=True, overwrite=overwrite, config={"seed": 0})
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="file/run: cannot be written"):
+        claim(tmp_path / "file" / "run", dry_run=True, config={"seed": 0})
+    assert names_in(tmp_path) == ["file", "run/log.jsonl"]
+
+
 # ---------------------------------------------------------------- distilled images
 
 def test_the_manifest_counts_complete_indices_from_zero_on(run):
+    manifest, written = assemble_manifest(run), read_json(run / "manifest.json")
+    assert manifest.ipc == written["ipc"] == 2 and written["weights"] == {"net": "aa"}
+    assert [(u["ipc_id"], u["chunk"]) for u in written["units"]] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert (manifest.run, manifest.dataset) == (run, "d")
+    assert (manifest.class_names, manifest.num_classes) == (CLASSES, 3)
+    assert (manifest.size, manifest.mean, manifest.std) == (8, (0.5,) * 3, (0.25,) * 3)
+    assert (manifest.stem, manifest.primary) == ("small", "net")
+    write_json(unit_path(run, 2, 1), {**read_json(unit_path(run, 3, 1)), "ipc_id": 2, "files": {
+        image_path("n11", 2, "png"): "n11/2"}})
+    assert assemble_manifest(run).ipc == 4 == read_json(run / "manifest.json")["ipc"]
+
+
+def test_the_manifests_file_has_the_same_keys_as_ever(run):
+    assemble_manifest(run)
+    written = read_json(run / "manifest.json")
+    assert set(written) == {"format", "version", "dataset", "class_names", "ipc", "size", "mean", "std",
+                            "config", "weights", "versions", "units"}
+    assert written["versions"] == ['{"torch": "2"}'] and "versions" not in written["units"][0]
+
+
+def test_a_manifest_is_written_when_told_and_when_it_changed(run):
+    manifest = assemble_manifest(run, write=False)
+    assert not (run / "manifest.json").exists() and assemble_manifest(run) == manifest
+    before = (run / "manifest.json").stat().st_mtime_ns
+    assert assemble_manifest(run) == manifest and (run / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_a_short_class_is_covered_by_its_record(run):
+    write_json(unit_path(run, 2, 1), {"ipc_id": 2, "chunk": 1, "versions": {"torch": "2"}, "files": {},
+                                      "short_classes": ["n11"]})
     manifest = assemble_manifest(run)
-    assert manifest["ipc"] == 2 and [(u["ipc_id"], u["chunk"]) for u in manifest["units"]] \
-        == [(0, 0), (0, 1), (1, 0), (1, 1)]
-    assert manifest == read_json(run / "manifest.json") and manifest["weights"] == {"net": "aa"}
-    write_json(unit_path(run, 2, 1), {**read_json(unit_path(run, 3, 1)), "ipc_id": 2})
-    assert assemble_manifest(run)["ipc"] == 4 == read_json(run / "manifest.json")["ipc"]
+    assert manifest.ipc == 4 and [entry.label for entry in manifest.entries] == [0] * 4 + [1] * 4 + [2] * 3
+    assert [entry.path for entry in manifest.select(3) if entry.label == 2] \
+        == [image_path("n11", i, "png") for i in range(2)]
+
+
+def test_units_of_many_chunks_are_listed_in_their_order(run):
+    for path in run.glob("units/*"):
+        path.unlink()
+    names = [f"c{k:03d}" for k in range(120)]
+    saved = read_json(run / "config.json")
+    write_json(run / "config.json", {**saved, "class_names": names,
+                                     "config": {**saved["config"], "batch_size": 1}})
+    for chunk, name in enumerate(names):
+        write_json(unit_path(run, 0, chunk), {
+            "ipc_id": 0, "chunk": chunk, "versions": {}, "short_classes": [],
+            "files": {image_path(name, 0, "png"): name}})
+    assert [entry.sha256 for entry in assemble_manifest(run).entries] == names
+    assert [unit["chunk"] for unit in read_json(run / "manifest.json")["units"]] == list(range(120))
 
 
 def test_a_run_without_index_zero_names_the_stage(run):
@@ -183,18 +343,18 @@ def test_labels_are_no_run(run):
 
 def test_images_are_selected_by_class_then_index(run):
     manifest = assemble_manifest(run)
-    assert select_images(manifest, 2) == [(f"syn/{name}/{name}_ipc{i:04d}.png", f"{name}/{i}", k)
-                                          for k, name in enumerate(CLASSES) for i in range(2)]
-    assert select_images(manifest, 0) == select_images(manifest, 2)
-    assert [digest for _, digest, _ in select_images(manifest, 1)] == ["n02/0", "n10/0", "n11/0"]
+    assert manifest.select(2) == [Entry(f"syn/{name}/{name}_ipc{i:04d}.png", f"{name}/{i}", k)
+                                  for k, name in enumerate(CLASSES) for i in range(2)]
+    assert manifest.select(0) == manifest.select(2) == list(manifest.entries)
+    assert [entry.sha256 for entry in manifest.select(1)] == ["n02/0", "n10/0", "n11/0"]
     with pytest.raises(ValueError, match="--ipc 3.*2 complete.*--ipc-end 3"):
-        select_images(manifest, 3)
+        manifest.select(3)
 
 
 def test_the_image_digest_changes_with_every_file(run):
-    entries = select_images(assemble_manifest(run), 2)
-    changed = [[*entries[:i], (path, digest + "x", k), *entries[i + 1:]]
-               for i, (path, digest, k) in enumerate(entries)]
+    entries = assemble_manifest(run).select(2)
+    changed = [[*entries[:i], entry._replace(sha256=entry.sha256 + "x"), *entries[i + 1:]]
+               for i, entry in enumerate(entries)]
     fewer = [entries[:i] + entries[i + 1:] for i in range(len(entries))]
     digests = {image_set_digest(images) for images in (entries, *changed, *fewer)}
     assert len(digests) == 1 + 2 * len(entries)
@@ -203,13 +363,32 @@ def test_the_image_digest_changes_with_every_file(run):
 
 # ---------------------------------------------------------------- soft labels
 
+def load(path, *, views=None):
+    return load_labels(path, views=views or Views(size=8, batch_size=2), label_format=FP16(), num_classes=7)
+
+
 def test_labels_come_back_as_they_were_stored(tmp_path, labels):
     save_tensors(label_path(tmp_path, 0), labels)
-    loaded = load_labels(tmp_path / "epoch_000.pt", format_name="fp16", num_classes=7)
-    assert {name: tensor.dtype for name, tensor in loaded.items()} == {
+    views, stored = load(tmp_path / "epoch_000.pt")
+    assert {name: tensor.dtype for name, tensor in (views.tensors() | stored).items()} == {
         "index": torch.int32, "crop": torch.int16, "flip": torch.bool, "mix_index": torch.int16,
         "mix_box": torch.int16, "mix_lam": torch.float32, "logits": torch.float16}
-    assert all(torch.equal(loaded[name], labels[name]) for name in labels)
+    assert all(torch.equal((views.tensors() | stored)[name], labels[name]) for name in labels)
+    assert set(stored) == {"logits"} and views.laws == Views(size=8, batch_size=2) and len(views) == 3
+
+
+def test_labels_of_randaugment_hold_its_operations(tmp_path, labels, gen):
+    laws = build(Views, {"size": 8, "batch_size": 2, "augment": "randaugment"})
+    drawn = laws.draw(5, gen)
+    save_tensors(tmp_path / "epoch_000.pt", drawn.tensors() | {"logits": labels["logits"]})
+    views, _ = load(tmp_path / "epoch_000.pt", views=laws)
+    for name in ("ops", "levels", "bicubic"):
+        assert torch.equal(views.operations[name], drawn.operations[name])
+    with pytest.raises(ValueError, match="epoch_000.pt: expected the tensors index,.* mix_lam, logits of 7"):
+        load(tmp_path / "epoch_000.pt")
+    save_tensors(tmp_path / "epoch_000.pt", labels)
+    with pytest.raises(ValueError, match="epoch_000.pt: expected the tensors .*ops, levels, bicubic"):
+        load(tmp_path / "epoch_000.pt", views=laws)
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.3, 0.9, 0.999])
@@ -219,13 +398,13 @@ def test_a_truncated_label_file_is_named(tmp_path, labels, keep):
     content = path.read_bytes()
     path.write_bytes(content[:int(len(content) * keep)])
     with pytest.raises(ValueError, match="epoch_007.pt: damaged or truncated.*rerun relabel"):
-        load_labels(path, format_name="fp16", num_classes=7)
+        load(path)
 
 
 def test_a_pickled_object_is_not_loaded_as_labels(tmp_path):
     torch.save({"index": torch.nn.Linear(1, 1)}, tmp_path / "epoch_000.pt")
     with pytest.raises(ValueError, match="epoch_000.pt"):
-        load_labels(tmp_path / "epoch_000.pt", format_name="fp16", num_classes=7)
+        load(tmp_path / "epoch_000.pt")
 
 
 @pytest.mark.parametrize("change", [
@@ -238,42 +417,106 @@ def test_labels_of_another_form_are_refused(tmp_path, labels, change):
     change(labels)
     save_tensors(tmp_path / "epoch_000.pt", labels)
     with pytest.raises(ValueError, match="epoch_000.pt: expected the tensors.*7 classes"):
-        load_labels(tmp_path / "epoch_000.pt", format_name="fp16", num_classes=7)
+        load(tmp_path / "epoch_000.pt")
 
 
 def test_a_missing_epoch_stays_a_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError):
-        load_labels(tmp_path / "epoch_000.pt", format_name="fp16", num_classes=7)
+        load(tmp_path / "epoch_000.pt")
 
 
 def test_label_manifests_wait_for_every_epoch(tmp_path, labels):
     folder = tmp_path / "10"
     with pytest.raises(FileNotFoundError, match="no soft labels there.*relabel"):
         open_labels(str(tmp_path), 10)
-    saved = {"format": "prism-labels", "config": {"epochs": 2, "label_format": "fp16"}, "label_epochs": 2,
-             "class_names": [str(k) for k in range(labels["logits"].shape[1])]}
-    write_json(folder / "config.json", saved)
-    save_tensors(label_path(folder, 0), labels)
+    saved = saved_labels()
+    write_labels(folder, saved, labels)
     assert assemble_label_manifest(folder) is None
     with pytest.raises(FileNotFoundError, match="epochs of labels are missing.*relabel"):
         open_labels(str(tmp_path), 10)
-    save_tensors(label_path(folder, 1), labels)
-    expected = {**saved, "versions": versions()}
-    assert open_labels(str(tmp_path), 10) == open_labels(str(folder), 0) == (folder, expected)
-    assert json.loads((folder / "manifest.json").read_text()) == expected
-    assert open_labels(str(folder), 10) == (folder, expected)
+    write_labels(folder, saved, labels, labels)
+    manifest = open_labels(str(tmp_path), 10, write=False)
+    assert not (folder / "manifest.json").exists()
+    for path, ipc in ((tmp_path, 10), (folder, 0), (folder, 10)):
+        assert open_labels(str(path), ipc) == manifest
+    assert json.loads((folder / "manifest.json").read_text()) == {**saved, "versions": versions()}
     content = label_path(folder, 1).read_bytes()
     label_path(folder, 1).write_bytes(content[:len(content) // 2])
     with pytest.raises(ValueError, match="epoch_001.pt: damaged or truncated"):
         open_labels(str(folder), 10)
 
 
+def test_a_label_manifest_is_its_config_as_one_type(tmp_path, labels):
+    saved = saved_labels()
+    write_labels(tmp_path, saved, labels, labels)
+    manifest = open_labels(str(tmp_path), 0)
+    assert manifest.folder == tmp_path and manifest.num_classes == 7
+    for name in ("dataset", "class_names", "ipc", "images", "num_images", "stem", "label_epochs", "resampler",
+                 "weights", "config", "protocol"):
+        assert getattr(manifest, name) == saved[name]
+    assert (manifest.epochs, manifest.seed, manifest.precision) == (2, 3, "fp32")
+    assert manifest.teachers == ("a", "b") and manifest.label_format == FP16()
+    assert manifest.views == Views(size=8, batch_size=2, mix_type=CutMix())
+    canonical = json.dumps(json.loads((tmp_path / "config.json").read_text()), sort_keys=True,
+                           separators=(",", ":"))
+    assert manifest.digest == sha256_bytes(canonical.encode())
+
+
+def test_epochs_of_a_pool_are_loaded_in_turn(tmp_path, labels):
+    other = {**labels, "logits": labels["logits"] + 1}
+    write_labels(tmp_path, saved_labels(config={"epochs": 300}), labels, other)
+    manifest = open_labels(str(tmp_path), 0)
+    assert manifest.epochs == 300
+    for epoch, expected in ((0, labels), (1, other), (2, labels), (299, other)):
+        views, stored = manifest.load(epoch)
+        assert torch.equal(stored["logits"], expected["logits"])
+        assert torch.equal(views.crop, expected["crop"]) and views.laws == manifest.views
+
+
+@pytest.mark.parametrize("config, expected", [
+    ({"label_format": "topk:5"}, TopK(topk=5)), ({"label_format": "topk:50"}, TopK(topk=50)),
+    ({"label_format": "topk", "topk": 5}, TopK(topk=5)), ({"label_format": "int8"}, Int8()),
+    ({"label_format": "fp16", "topk": 50, "mix_alpha": None}, FP16())])
+def test_label_formats_are_read_as_they_were_ever_spelt(config, expected, tmp_path, gen):
+    laws, logits = Views(size=8, batch_size=2), torch.randn(5, 60, generator=gen)
+    epoch = laws.draw(5, gen).tensors() | expected.encode(logits)
+    write_labels(tmp_path, saved_labels(60, config=config), epoch, epoch)
+    manifest = open_labels(str(tmp_path), 0)
+    assert manifest.label_format == expected
+    _, stored = manifest.load(0)
+    decoded = manifest.label_format.decode(stored, 60)
+    assert torch.equal(decoded, expected.decode(expected.encode(logits), 60))
+
+
+@pytest.mark.parametrize("views, expected", [
+    ({"mix_type": "none", "mix_alpha": 1.0}, NoMix()), ({"mix_type": "cutmix"}, CutMix(mix_alpha=1.0)),
+    ({"mix_type": "cutmix", "mix_alpha": 0.4}, CutMix(mix_alpha=0.4))])
+def test_views_of_labels_are_read_as_they_were_ever_written(views, expected, tmp_path, labels):
+    laws = {"size": 8, "batch_size": 2, "min_scale": 0.25, "flip": True, "augment": "none",
+            "num_batches": None}
+    write_labels(tmp_path, saved_labels(views=laws | views), labels, labels)
+    assert open_labels(str(tmp_path), 0).views == Views(size=8, batch_size=2, mix_type=expected)
+
+
+def test_online_labels_have_no_files(tmp_path):
+    write_labels(tmp_path, saved_labels(config={"label_format": "online"}))
+    manifest = open_labels(str(tmp_path), 0)
+    assert not manifest.label_format.stored and names_in(tmp_path) == ["config.json", "manifest.json"]
+
+
+def test_several_folders_of_labels_want_a_choice(tmp_path, labels):
+    for ipc in (10, 50):
+        write_labels(tmp_path / str(ipc), saved_labels(ipc=ipc), labels, labels)
+    with pytest.raises(ValueError, match="holds labels of IPC 10, 50; say which with --ipc"):
+        open_labels(str(tmp_path), 0)
+    assert open_labels(str(tmp_path), 50).ipc == 50
+
+
 def test_a_manifest_that_lies_is_named(tmp_path, labels):
-    write_json(tmp_path / "config.json", {"format": "prism-labels", "class_names": ["a"] * 7, "images": "x",
-                                          "config": {"label_format": "fp16"}, "label_epochs": 1})
-    save_tensors(label_path(tmp_path, 0), labels)
-    _, manifest = open_labels(str(tmp_path), 0)
-    write_json(tmp_path / "manifest.json", {**manifest, "images": "those of another run"})
+    write_labels(tmp_path, saved_labels(), labels, labels)
+    open_labels(str(tmp_path), 0)
+    there = read_json(tmp_path / "manifest.json")
+    write_json(tmp_path / "manifest.json", {**there, "images": "those of another run"})
     with pytest.raises(ValueError, match="manifest.json: its images is not that of config.json"):
         open_labels(str(tmp_path), 0)
 

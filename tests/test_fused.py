@@ -3,10 +3,14 @@ import pytest
 import torch
 from torch import nn
 
+from models.frozen import FrozenConv2d
 from models.registry import MODELS, build_model
-from recover.fused import ConvNormAct, FrozenConv2d, rewrite
-from recover.objective import build_objective
-from recover.selection import Teachers
+from recover.alignments import ALIGNMENTS
+from recover.alignments.fused import ConvNormAct, rewrite
+from recover.objective import Objective
+from recover.priors import L2, TotalVariation
+from recover.selection import Draw
+from recover.units import Inputs
 
 N, SIZE = 3, 32
 WITH_BATCHNORM = ("resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5", "mnasnet1_0",
@@ -32,17 +36,25 @@ def network(name: str) -> nn.Module:
     return calibrated(build_model(name, num_classes=5, stem="small"))
 
 
-def step(engine: str, models: dict, draws: list[Teachers], *, size: int = SIZE, **settings):
+def draw(primary: str, *aligned: str, reduce: str = "mean") -> Draw:
+    """Phi and the aligned teachers, weighted as --bn-reduce says."""
+    return Draw({primary: 1.0}, dict.fromkeys(aligned, 1 / len(aligned) if reduce == "mean" else 1.0))
+
+
+def step(engine: str, models: dict, draws: list[Draw], *, size: int = SIZE, priors=()):
     """The terms of every slice and the gradient on its images, (S, N, 3, H, W)."""
     torch.manual_seed(2)
     images = torch.randn(len(draws), N, 3, size, size, dtype=torch.float64).requires_grad_()
-    objective = build_objective(models, engine=engine, alignment="bn", first_multiplier=10.0,
-                                **{"bn_reduce": "mean", "r_bn": 0.01, **settings})
+    alignment = ALIGNMENTS["bn"](engine=engine, first_bn_multiplier=10.0, r_bn=0.01)
+    inputs = Inputs(real=None, networks=models, seed=0, size=size, mean=(0.5,) * 3, std=(0.2,) * 3,
+                    device=torch.device("cpu"))
+    objective = Objective(alignment.prepare(inputs, tuple(models)), weight=alignment.r_bn, priors=priors,
+                          keep_graphs=alignment.keeps_graphs)
     terms = objective.backward([slice_ * 1.5 for slice_ in images], torch.arange(N), draws)
     return terms, images.grad
 
 
-def assert_equal_steps(models: dict, draws: list[Teachers], **settings):
+def assert_equal_steps(models: dict, draws: list[Draw], **settings):
     """Both engines give the same step to float64's rounding."""
     (a, grad), (b, fused) = (step(engine, models, draws, **settings) for engine in ("reference", "fused"))
     assert [list(own) for own in a] == [list(own) for own in b]
@@ -55,7 +67,7 @@ def assert_equal_steps(models: dict, draws: list[Teachers], **settings):
 
 @pytest.mark.parametrize("name", WITH_BATCHNORM)
 def test_one_teacher(name):
-    assert_equal_steps({name: network(name)}, [Teachers(name, (name,))])
+    assert_equal_steps({name: network(name)}, [draw(name, name)])
 
 
 @pytest.mark.parametrize("name", WITH_BATCHNORM)
@@ -73,17 +85,26 @@ def test_every_batchnorm_is_fused_and_no_convolution_keeps_its_input(name):
 @pytest.mark.parametrize("reduce", ["mean", "sum"])
 def test_slices_with_their_own_teachers_and_priors(reduce):
     models = {name: network(name) for name in ("narrow_resnet", "narrow_mobilenet", "narrow_alexnet")}
-    draws = [Teachers("narrow_resnet", ("narrow_resnet", "narrow_mobilenet")),
-             Teachers("narrow_mobilenet", ("narrow_resnet", "narrow_alexnet")),
-             Teachers("narrow_alexnet", ("narrow_mobilenet", "narrow_resnet", "narrow_alexnet")),
-             Teachers("narrow_resnet", ("narrow_alexnet",))]
-    assert_equal_steps(models, draws, bn_reduce=reduce, tv_l2=1e-3, l2_scale=1e-2)
+    draws = [draw(*names, reduce=reduce) for names in (
+        ("narrow_resnet", "narrow_resnet", "narrow_mobilenet"),
+        ("narrow_mobilenet", "narrow_resnet", "narrow_alexnet"),
+        ("narrow_alexnet", "narrow_mobilenet", "narrow_resnet", "narrow_alexnet"),
+        ("narrow_resnet", "narrow_alexnet"))]
+    assert_equal_steps(models, draws, priors=(TotalVariation(tv_l2=1e-3), L2(l2_scale=1e-2)))
 
 
-def test_a_silent_teacher_that_is_not_the_primary_is_not_run(monkeypatch):
+def test_several_cross_entropies_and_alignments_with_weights_of_their_own():
+    models = {name: network(name) for name in ("narrow_resnet", "narrow_mobilenet", "narrow_alexnet")}
+    weighted = Draw({"narrow_mobilenet": 0.3, "narrow_alexnet": 2.0, "narrow_resnet": 0.5},
+                    {"narrow_alexnet": 0.7, "narrow_resnet": 5.0, "narrow_mobilenet": 0.2})
+    assert_equal_steps(models, [weighted, Draw({"narrow_resnet": 1.0}, {})])
+
+
+@pytest.mark.parametrize("engine", ["reference", "fused"])
+def test_a_silent_teacher_that_is_not_the_primary_is_not_run(engine, monkeypatch):
     models = {name: network(name) for name in ("narrow_plain", "narrow_alexnet")}
     monkeypatch.setattr(models["narrow_alexnet"], "forward", None)
-    terms, _ = step("fused", models, [Teachers("narrow_plain", ("narrow_plain", "narrow_alexnet"))])
+    terms, _ = step(engine, models, [draw("narrow_plain", "narrow_plain", "narrow_alexnet")])
     assert terms[0]["bn/narrow_alexnet"] == 0
 
 
@@ -117,7 +138,7 @@ def test_unknown_layers_fall_back(branch, capsys, monkeypatch):
     monkeypatch.setattr("utils.runtime._said", set())
     torch.manual_seed(3)
     models = {"odd": calibrated(Odd(branch=branch)), "narrow_plain": network("narrow_plain")}
-    assert_equal_steps(models, [Teachers("narrow_plain", ("narrow_plain", "odd")), Teachers("odd", ("odd",))])
+    assert_equal_steps(models, [draw("narrow_plain", "narrow_plain", "odd"), draw("odd", "odd")])
     assert ("Odd cannot be traced" in capsys.readouterr().err) == branch
 
 
@@ -126,7 +147,7 @@ def test_the_teacher_itself_is_left_as_it_was():
     before = {name: value.clone() for name, value in model.state_dict().items()}
     images = torch.randn(N, 3, SIZE, SIZE, dtype=torch.float64)
     logits = model(images)
-    step("fused", {"narrow_mobilenet": model}, [Teachers("narrow_mobilenet", ("narrow_mobilenet",))])
+    step("fused", {"narrow_mobilenet": model}, [draw("narrow_mobilenet", "narrow_mobilenet")])
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     torch.testing.assert_close(model(images), logits)
 
@@ -144,7 +165,7 @@ def test_one_tensor_a_layer_is_kept():
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            step(engine, {"net": model}, [Teachers("net", ("net",))])
+            step(engine, {"net": model}, [draw("net", "net")])
         kept[engine] = len({pointer for pointer, shape in sizes if shape == (N, 8, 30, 30)})
     assert kept["fused"] == 1 < kept["reference"]
 

@@ -5,9 +5,16 @@ import numpy as np
 import pytest
 import torch
 
-from utils.label_formats import LABEL_FORMATS, check_num_classes, label_format
+from utils.label_formats import LABEL_FORMATS
+from utils.pieces import build_piece, spell_out
 
 STORED = ["fp16", "int8", "topk:3", "topk:9"]
+
+
+def label_format(text):
+    """The format that a --label-format spells."""
+    name, values = spell_out(LABEL_FORMATS, text, "--label-format")
+    return build_piece(LABEL_FORMATS, name, values, "--label-format")
 
 
 @pytest.fixture
@@ -19,7 +26,7 @@ def logits(gen):
 
 @pytest.mark.parametrize("name", STORED)
 def test_what_is_stored_is_what_the_format_says(name, logits):
-    stored, rows = label_format(name).encode(logits), label_format(name).tensors(10)
+    stored, rows = label_format(name).encode(logits), label_format(name).layout(10)
     assert {key: (tensor.dtype, tuple(tensor.shape[1:])) for key, tensor in stored.items()} == rows
     nbytes = sum(tensor.numel() * tensor.element_size() for tensor in stored.values())
     assert nbytes == 40 * label_format(name).row_bytes(10)
@@ -82,17 +89,37 @@ def test_a_logit_that_is_not_finite_stays_visible(name, logits):
         assert not all(torch.isfinite(tensor).all() for tensor in stored.values())
 
 
-@pytest.mark.parametrize("name", ["fp8", "topk", "topk:", "topk:0", "topk:-3", "topk:x", "int8:4", ""])
-def test_other_formats_are_refused(name):
-    with pytest.raises(ValueError, match="--label-format.*topk:50"):
+@pytest.mark.parametrize("name, named", [
+    ("fp8", "--label-format fp8: expected one of fp16, int8, topk, online"),
+    ("topk:", "--label-format topk:: expected topk:TOPK, for example topk:50"),
+    ("topk:x", "--label-format topk:x: expected topk:TOPK, for example topk:50"),
+    ("topk:2.5", "--label-format topk:2.5: expected topk:TOPK, for example topk:50"),
+    ("topk:0", "--topk must be > 0, got 0"), ("topk:-3", "--topk must be > 0, got -3"),
+    ("int8:4", "--label-format int8:4: int8 has no option to set; expected int8"),
+    ("", "--label-format : expected one of fp16, int8, topk, online")])
+def test_other_formats_are_refused(name, named):
+    with pytest.raises(ValueError) as refused:
         label_format(name)
+    assert str(refused.value) == named
 
 
 def test_topk_must_leave_classes_out_and_number_them():
-    check_num_classes("topk:9", 10)
-    check_num_classes("fp16", 10)
+    label_format("topk:9").check(10)
+    label_format("fp16").check(10)
     with pytest.raises(ValueError, match="topk:10.*below the 10 classes"):
-        check_num_classes("topk:10", 10)
+        label_format("topk:10").check(10)
     with pytest.raises(ValueError, match="32767"):
-        check_num_classes("topk:10", 40000)
-    assert set(LABEL_FORMATS) == {"fp16", "int8", "online"}
+        label_format("topk:10").check(40000)
+    assert set(LABEL_FORMATS) == {"fp16", "int8", "topk", "online"}
+
+
+def test_topk_keeps_fifty_logits_where_nothing_is_said():
+    assert label_format("topk") == label_format("topk:50") == LABEL_FORMATS["topk"](topk=50)
+
+
+def test_online_labels_store_nothing(logits):
+    online = label_format("online")
+    assert online.encode(logits) == online.layout(10) == {}
+    assert {name: piece().num_files(7) for name, piece in LABEL_FORMATS.items()} == {
+        "fp16": 7, "int8": 7, "topk": 7, "online": 0}
+    assert {name for name, piece in LABEL_FORMATS.items() if not piece.stored} == {"online"}

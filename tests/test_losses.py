@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import torch
 
+from utils.pieces import build_piece, flatten
 from validate.losses import LOSSES
 
 B, K, CE_WEIGHT, TEMPERATURE = 6, 5, 0.1, 20.0
@@ -39,9 +40,13 @@ EXPECTED = {
 }
 
 
+def made(name, ce_weight=CE_WEIGHT):
+    return build_piece(LOSSES, name, {"ce_weight": ce_weight, "temperature": TEMPERATURE})
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_loss_is_numpys(name, batch):
-    loss = LOSSES[name](*batch, ce_weight=CE_WEIGHT, temperature=TEMPERATURE)
+    loss = made(name)(*batch)
     assert loss.shape == () and loss.item() == pytest.approx(EXPECTED[name](*batch), rel=1e-9)
 
 
@@ -49,14 +54,32 @@ def test_a_loss_is_numpys(name, batch):
 def test_soft_losses_pull_the_logits_to_the_soft_labels(name, batch):
     logits, soft_labels, targets = batch
     logits.requires_grad_()
-    loss = LOSSES[name](logits, soft_labels, targets, ce_weight=0.0, temperature=TEMPERATURE)
+    piece = made(name, ce_weight=0.0)
+    loss = piece(logits, soft_labels, targets)
     gradient, = torch.autograd.grad(loss, logits)
     nearer = logits.detach() - 1e-3 * gradient / gradient.norm()
-    assert LOSSES[name](nearer, soft_labels, targets, ce_weight=0.0, temperature=TEMPERATURE) < loss
-    equal = LOSSES[name](soft_labels, soft_labels, targets, ce_weight=0.0, temperature=TEMPERATURE)
+    assert piece(nearer, soft_labels, targets) < loss
+    equal = piece(soft_labels, soft_labels, targets)
     assert equal.item() == pytest.approx(0, abs=1e-12)
 
 
 def test_hard_labels_need_no_soft_ones(batch):
-    loss = LOSSES["ce"](batch[0], None, batch[2], ce_weight=CE_WEIGHT, temperature=TEMPERATURE)
+    loss = made("ce")(batch[0], None, batch[2])
     assert loss.item() == pytest.approx(cross_entropy(batch[0], batch[2]))
+
+
+def test_which_losses_are_soft_and_what_each_can_be_given():
+    assert {name for name, piece in LOSSES.items() if piece.soft} == {"mse_gt", "mae_gt", "kl", "kl_gt"}
+    assert {name: flatten(piece()) for name, piece in LOSSES.items()} == {
+        "mse_gt": {"ce_weight": 0.1}, "mae_gt": {"ce_weight": 0.1}, "kl": {"temperature": 20.0},
+        "kl_gt": {"temperature": 20.0, "ce_weight": 0.1}, "ce": {}}
+
+
+@pytest.mark.parametrize("name, values, named", [
+    ("mse_gt", {"ce_weight": -0.1}, "--ce-weight must be >= 0, got -0.1"),
+    ("kl_gt", {"ce_weight": float("nan")}, "--ce-weight must be >= 0, got nan"),
+    ("kl", {"temperature": 0.0}, "--temperature must be > 0, got 0.0"),
+    ("kl_gt", {"temperature": float("inf")}, "--temperature must be > 0, got inf")])
+def test_weights_and_temperatures_that_make_no_loss_are_refused(name, values, named):
+    with pytest.raises(ValueError, match=named):
+        build_piece(LOSSES, name, values)

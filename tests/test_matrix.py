@@ -6,11 +6,11 @@ import typing
 from collections import Counter
 
 import pytest
+from scripts.matrix import ROWS, TABLES, Row
+from utils.config import parse_config
 
 from recover.data_synthesis import RecoverConfig
 from relabel.generate_soft_label import RelabelConfig
-from scripts.matrix import ROWS, TABLES, Row
-from utils.config import parse_config
 from validate.train_FKD import ValidateConfig
 
 CONFIGS = {"recover": RecoverConfig, "relabel": RelabelConfig, "validate": ValidateConfig}

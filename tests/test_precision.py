@@ -7,9 +7,11 @@ import torch.nn.functional as F
 from helpers import POOL
 
 from models.registry import load_teachers
-from recover.objective import build_objective
-from recover.selection import Teachers
+from recover.data_synthesis import RecoverConfig, build_objective
+from recover.selection import Draw
+from recover.units import Inputs
 from utils.files import read_json
+from utils.flags import build_config
 from utils.precision import LOSS_SCALE, lowered, set_precision
 from validate.training import Learner
 
@@ -32,10 +34,15 @@ def step(tiny):
             models = {name: load_teachers([name], weights=(), weights_dir=str(tiny.teachers), dataset="x",
                                           num_classes=4, stem="small", device=CPU)[name].model
                       for name in NAMES}
-        objective = build_objective(models, engine=engine, alignment="bn", first_multiplier=10.0, r_bn=0.3,
-                                    bn_reduce="mean", precision=precision, **settings)
+        config = build_config(RecoverConfig, {
+            "pool": NAMES, "arch_name": NAMES[0], "engine": engine, "first_bn_multiplier": 10.0, "r_bn": 0.3,
+            "precision": precision, **settings})
+        objective = build_objective(config, Inputs(
+            real=None, networks=models, seed=0, size=16, mean=config.mean, std=config.std, device=CPU,
+            precision=config.precision))
         terms = objective.backward([image * 1.5 for image in images], torch.arange(8) % 4,
-                                   [Teachers(NAMES[0], NAMES), Teachers(NAMES[1], NAMES[:2])])
+                                   [Draw({NAMES[0]: 1.0}, dict.fromkeys(NAMES, 1 / 3)),
+                                    Draw({NAMES[1]: 1.0}, dict.fromkeys(NAMES[:2], 1 / 2))])
         return terms, images.grad
     return run
 
@@ -112,7 +119,7 @@ def test_the_stages_run_and_say_their_precision(precision, made, tiny, tmp_path)
 def test_compiled_networks_compute_the_same(step, made, tiny, tmp_path):
     if not shutil.which("g++"):
         pytest.skip("torch.compile on a CPU needs a C++ compiler")
-    (exact, expected), (terms, gradient) = step("fused"), step("fused", compiled=True)
+    (exact, expected), (terms, gradient) = step("fused"), step("fused", compile=True)
     assert cosine(gradient, expected) > 1 - 1e-9
     for own, other in zip(terms, exact, strict=True):
         assert {name: value.item() for name, value in own.items()} \

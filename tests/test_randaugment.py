@@ -7,7 +7,14 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageEnhance, ImageOps
 
-from utils.randaugment import OPERATIONS, apply_randaugment, plan_randaugment
+from utils.randaugment import (
+    OPERATIONS,
+    RANDAUGMENT_DTYPES,
+    ImageOperations,
+    RandAugment,
+    apply_randaugment,
+    plan_randaugment,
+)
 
 FILL = (124, 116, 104)
 GEOMETRIC = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY")
@@ -156,6 +163,19 @@ def test_operations_not_applied_leave_a_copy(pixels):
     views["ops"][:] = -1
     same = apply_randaugment(pixels, **views, fill=FILL)
     assert torch.equal(same, pixels) and same.data_ptr() != pixels.data_ptr()
+
+
+def test_the_pieces_draw_and_apply_what_the_functions_do(pixels, gen):
+    expected = plan(len(pixels), seed=5)
+    drawn = RandAugment().draw(len(pixels), torch.Generator().manual_seed(5))
+    assert {name: rows.dtype for name, rows in drawn.items()} == RandAugment.dtypes == RANDAUGMENT_DTYPES
+    assert all(torch.equal(rows, expected[name]) for name, rows in drawn.items())
+    assert torch.equal(RandAugment().apply(pixels, drawn, fill=list(FILL)),
+                       apply_randaugment(pixels, **expected, fill=FILL))
+    before = gen.get_state()
+    assert ImageOperations().draw(3, gen) == {} == ImageOperations.dtypes
+    assert torch.equal(gen.get_state(), before)  # it leaves the other draws as they are
+    assert ImageOperations().apply(pixels, {}, fill=list(FILL)) is pixels
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from models.optimizers import parameter_groups
 from models.registry import (
     MODELS,
     build_model,
@@ -20,7 +21,8 @@ from models.registry import (
     penultimate,
     read_state_dict,
 )
-from validate.training import Learner, Recipe, parameter_groups, train_batch
+from validate.losses import MSE
+from validate.training import Learner, Recipe, train_batch
 
 NARROW = [name for name in MODELS if name.startswith("narrow_")]
 IMAGENET_ONLY = {"convnext_tiny", "vit_b_16", "swin_t"}
@@ -50,8 +52,8 @@ def test_every_family_learns_as_a_student(name):
     student = build_model(name, num_classes=5)
     learner = Learner(student, torch.optim.AdamW(parameter_groups(student, 0.01), lr=1e-3), precision="fp32",
                       device=torch.device("cpu"))
-    recipe = Recipe(loss_type="mse_gt", ce_weight=0.1, temperature=1.0, micro_batches=1, batch_size=2,
-                    mix_type="none", size=224, mean=(0.5,) * 3, std=(0.2,) * 3)
+    recipe = Recipe(loss=MSE(ce_weight=0.1), micro_batches=1, mean=(0.5,) * 3, std=(0.2,) * 3, epochs=1,
+                    rate=lambda epoch: 1e-3)
     before = [p.clone() for p in student.parameters()]
     loss = train_batch(learner, torch.randn(2, 3, 224, 224), torch.randn(2, 5), torch.tensor([1, 3]), recipe)
     assert torch.isfinite(loss) and all(torch.isfinite(p.grad).all() for p in student.parameters())

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 from helpers import PROCESS, modification_times, words
-
-from models import train_teachers
-from models.registry import model_spec
-from recover.selection import plan_selection
-from scripts import reproduce
 from scripts.costs import count_cost, describe_cost, network_flops
 from scripts.matrix import POOL_4_4, ROWS, TABLES
 from scripts.plans import BY_KEY, CONFIGS, STAGES, Plan, describe_state, plan_row, select_rows, words_of
 from scripts.small_recipes import RECIPES
 from utils.config import parse_config
+
+from models import train_teachers
+from models.registry import model_spec
+from recover.selection import plan_selection
+from scripts import reproduce
 from utils.files import read_json, write_json
 
 pytest_plugins = ["stage_fixtures"]

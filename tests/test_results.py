@@ -11,9 +11,11 @@ import numpy
 import pytest
 from helpers import POOL
 
+from scripts.reproducing.tables import table_row, tables_of
 from utils.files import sha256_bytes, write_json
+from utils.metrics import T_975
 from validate import results
-from validate.results import T_975, config_differences, paired_difference, read_results, table_row, tables
+from validate.results import config_differences, paired_difference, read_results
 
 pytest_plugins = ["stage_fixtures"]
 
@@ -70,7 +72,7 @@ def test_a_difference_is_taken_of_one_data_set_only(tmp_path):
     assert table_row(entry(folder), comparable=False)["difference"] == "-"
     ours = table_row(entry(folder, paper=None, paper_std=None, wanted=1), comparable=True)
     assert (ours["paper"], ours["difference"], ours["top-1"], ours["n"]) == ("-", "-", "50.0", "1")
-    on_digits, on_imagenet = (tables([entry(folder)], dataset=name) for name in ("digits", "imagenet-1k"))
+    on_digits, on_imagenet = (tables_of([entry(folder)], dataset=name) for name in ("digits", "imagenet-1k"))
     for ending in ("md", "csv", "tex"):
         assert "paper, on ImageNet-1K" in on_digits[ending] and "+0.6" not in on_digits[ending]
         assert "on ImageNet-1K" not in on_imagenet[ending] and "+0.6" in on_imagenet[ending]
@@ -85,7 +87,7 @@ def rendered(tmp_path) -> tuple[list[dict], dict[str, str]]:
                entry(tmp_path / "none", key="3b/both", label=r"R&D 50% #1 {x} a~b c^d \e $5 <f", paper=30.89,
                      paper_std=None),
                entry(full, key="x/y", label="+ MAE (GT=0.05)", paper=None, paper_std=None)]
-    return entries, tables(entries, dataset="imagenet-1k")
+    return entries, tables_of(entries, dataset="imagenet-1k")
 
 
 def test_csv_parses_back(rendered):

@@ -1,7 +1,18 @@
-"""Learning-rate factors, the crop curriculum and the varying iterations at known points."""
+"""Learning-rate factors, the crop laws and the varying iterations at known points."""
+import numpy as np
 import pytest
 
-from utils.schedule import SCHEDULES, cosine, crop_curriculum, half_cosine, linear, num_iterations, ssrs
+from utils.pieces import build_piece
+from utils.schedule import (
+    CROP_LAWS,
+    SCHEDULES,
+    CosineCrops,
+    cosine,
+    half_cosine,
+    linear,
+    num_iterations,
+    ssrs,
+)
 
 
 @pytest.mark.parametrize("epoch, factor",
@@ -31,7 +42,23 @@ def test_cosine_and_linear_go_from_one_to_zero(schedule, quarter):
 
 def test_every_schedule_takes_the_same_arguments():
     assert set(SCHEDULES) == {"ssrs", "cosine", "linear", "half-cosine"}
-    assert [factor(0, 7, 2.5) for factor in SCHEDULES.values()] == [1, 1, 1, 1]
+    assert [piece()(0, 7) for piece in SCHEDULES.values()] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("name, values, factor", [
+    ("ssrs", {}, lambda t: ssrs(t, 60, 2.5)), ("ssrs", {"zeta": 4.0}, lambda t: ssrs(t, 60, 4.0)),
+    ("cosine", {}, lambda t: cosine(t, 60)), ("linear", {}, lambda t: linear(t, 60)),
+    ("half-cosine", {}, lambda t: half_cosine(t, 60))])
+def test_a_schedule_is_its_function_at_every_step(name, values, factor):
+    schedule = build_piece(SCHEDULES, name, values)
+    assert [schedule(t, 60) for t in range(60)] == [factor(t) for t in range(60)]
+    assert all(0 <= schedule(t, 60) <= 1 for t in range(60))
+
+
+@pytest.mark.parametrize("zeta", [0.0, -1.0, float("nan"), float("inf")])
+def test_zeta_is_positive_and_finite(zeta):
+    with pytest.raises(ValueError, match=f"--zeta must be > 0, got {zeta}"):
+        build_piece(SCHEDULES, "ssrs", {"zeta": zeta})
 
 
 def test_delts_cosine_ends_at_a_half():
@@ -51,5 +78,14 @@ def test_step_zero_is_the_fixed_schedule():
 
 
 def test_the_crop_curriculum_falls_from_the_whole_image():
-    points = [crop_curriculum(t, 1000, 0.08) for t in (0, 500, 1000)]
-    assert points == pytest.approx([1, 0.54, 0.08])
+    low = CROP_LAWS["cosine"]()(1000, 0.08)
+    assert low.shape == (1000,) and low[[0, 500]].tolist() == pytest.approx([1, 0.54])
+    expected = 0.08 + 0.92 * (1 + np.cos(np.pi * np.arange(1001) / 1000)) / 2
+    assert low.tolist() == pytest.approx(expected[:-1])
+    assert expected[-1] == pytest.approx(0.08) and 0.08 < low[-1] < 0.08001  # the end, which no crop has
+
+
+def test_without_a_curriculum_every_crop_has_the_same_bound():
+    assert CROP_LAWS["none"]()(5, 0.08).tolist() == [0.08] * 5
+    assert [len(piece()(0, 0.08)) for piece in CROP_LAWS.values()] == [0, 0]
+    assert CROP_LAWS["cosine"] is CosineCrops and set(CROP_LAWS) == {"none", "cosine"}

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import PROCESS, contents, modification_times, words, write_data
+from utils.config import parse_config
 
 from models.registry import build_model
 from recover.data_synthesis import RecoverConfig
 from relabel.generate_soft_label import RelabelConfig, label_folder
-from utils.config import parse_config
 from utils.data import dataset_preset
 from utils.files import read_json
 from validate.train_FKD import ValidateConfig

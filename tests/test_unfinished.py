@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from helpers import contents, words
 
 from recover import data_synthesis
-from utils.files import claim_folder, save_tensors
-from utils.runtime import command_line
+from recover.units import Block, UnitLaws, UnitPlan
+from utils.augment import plan_shared_views
+from utils.files import claim_folder, read_json, save_tensors
+from utils.runtime import command_line, generator
 from utils.unfinished import StopSignals, Unfinished
 from validate import train_FKD
 
@@ -79,12 +82,37 @@ def test_recover_survives_twenty_kills_at_seeded_steps(slices, tiny, uninterrupt
     flags = (*LONG, "--slices-per-batch", slices)
     whole = uninterrupted if slices == 1 else tiny.recover(tmp_path / "whole", *flags)
     clock = Clock(monkeypatch, kills=random.Random(slices).sample(range(2, 60), 20))
-    patched(monkeypatch, "recover.data_synthesis.shared_view", clock)
+    patched(monkeypatch, "recover.synthesis.shared_view", clock)
     killed = run_until_done(lambda: tiny.recover(tmp_path, *flags, "--save-every", 3))
     expected = {path: digest for path, digest in contents(whole).items()
                 if not path.startswith(("fkd", "validate"))}
     assert contents(tmp_path / "run") == expected and killed == 20
     assert clock.steps <= 4 * 30 + 20 * (3 * slices + 1)  # no kill cost more than the interval
+
+
+def test_units_of_two_blocks_survive_ten_kills(tiny, uninterrupted, tmp_path, monkeypatch):
+    plan_whole = UnitLaws.plan
+
+    def resized(size):
+        return lambda images, start: F.interpolate(images + 0.1 * start.mean(), size=(size, size))
+
+    def plan_blocks(laws, unit):
+        """The usual unit, but its last 13 iterations are at 12 pixels."""
+        usual, = plan_whole(laws, unit).blocks
+        views = plan_shared_views(13, size=12, min_scale=0.5, flip=True, jitter=2, generator=generator(unit))
+        return UnitPlan(unit, (Block(usual.rates[:17], usual.views, usual.draws[:17], resized(12)),
+                               Block(usual.rates[17:], views, usual.draws[17:], resized(16))))
+
+    monkeypatch.setattr(UnitLaws, "plan", plan_blocks)
+    whole = tiny.recover(tmp_path / "whole", *LONG)
+    ours, usual = (read_json(run / "units" / "ipc0000_chunk00.json") for run in (whole, uninterrupted))
+    assert ours["iterations"] == usual["iterations"] == 30 and ours["primary"] == usual["primary"]
+    assert ours["aligned"] == usual["aligned"] and ours["files"] != usual["files"]
+    clock = Clock(monkeypatch, kills=random.Random(6).sample(range(2, 120), 10))
+    patched(monkeypatch, "recover.synthesis.shared_view", clock)
+    killed = run_until_done(lambda: tiny.recover(tmp_path, *LONG, "--save-every", 3))
+    assert contents(tmp_path / "run") == contents(whole) and killed == 10
+    assert clock.steps <= 4 * 30 + 10 * 4
 
 
 def test_validate_survives_twenty_kills_at_seeded_steps(tiny, uninterrupted, tmp_path, monkeypatch):
@@ -140,8 +168,8 @@ def test_three_real_kills(tiny, tmp_path):
 @pytest.mark.parametrize("stage", ["recover", "validate"])
 def test_a_signal_saves_and_ends_with_75(stage, number, tiny, uninterrupted, tmp_path, monkeypatch, capfd):
     if stage == "recover":
-        main, flags, where = data_synthesis.main, tiny.recover_flags(tmp_path, *LONG), "shared_view"
-        where, folder, whole = f"recover.data_synthesis.{where}", tmp_path / "run", uninterrupted
+        main, flags, where = data_synthesis.main, tiny.recover_flags(tmp_path, *LONG), "recover.synthesis"
+        where, folder, whole = f"{where}.shared_view", tmp_path / "run", uninterrupted
         saved = folder / "unfinished" / "ipc0000_chunk00.pt"
     else:
         folder, whole = tmp_path / "out", uninterrupted / "validate" / "narrow_alexnet"
@@ -193,7 +221,7 @@ def test_a_full_disk_is_named_and_costs_nothing(tiny, uninterrupted, tmp_path, m
     saved = tmp_path / "run" / "unfinished" / "ipc0000_chunk00.pt"
     with monkeypatch.context() as patch:
         clock = Clock(patch, kills=())
-        patched(patch, "recover.data_synthesis.shared_view", clock)
+        patched(patch, "recover.synthesis.shared_view", clock)
         fsync = os.fsync
 
         def full(descriptor):
@@ -239,7 +267,8 @@ def test_half_written_files_are_swept_when_old(tmp_path):
         path.write_bytes(b"half")
     os.utime(old, (0, 0))
     os.utime(other, (0, 0))
-    claim_folder(tmp_path, identity={"format": "x"}, overwrite=False, contents=())
+    claim_folder(tmp_path, identity={"format": "x", "config": {}}, settings=data_synthesis.RecoverConfig,
+                 overwrite=False, contents=())
     assert not old.exists() and young.exists() and other.exists()
 
 

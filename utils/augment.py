@@ -15,7 +15,8 @@ RESAMPLER = "bilinear-grid-clamped/1"
 RATIO, ATTEMPTS = (3 / 4, 4 / 3), 10
 
 
-def sample_crops(num: int, *, size: int, min_scale, generator: torch.Generator) -> torch.Tensor:
+def sample_crops(num: int, *, size: int, min_scale: float | torch.Tensor,
+                 generator: torch.Generator) -> torch.Tensor:
     """Draws crop boxes after RandomResizedCrop's law: area fraction U(min_scale, 1), log-uniform ratio.
 
     Source: published recipe (torchvision RandomResizedCrop), on square images.
@@ -45,12 +46,12 @@ def sample_crops(num: int, *, size: int, min_scale, generator: torch.Generator) 
 class SharedViews:
     """The views of one unit of recover, one per iteration: boxes (T, 4), flips (T,), rolls (T, 2)."""
 
-    boxes: list
-    flips: list
-    rolls: list
+    boxes: list[list[int]]
+    flips: list[bool]
+    rolls: list[list[int]]
 
 
-def plan_shared_views(num: int, *, size: int, min_scale, flip: bool, jitter: int,
+def plan_shared_views(num: int, *, size: int, min_scale: float | torch.Tensor, flip: bool, jitter: int,
                       generator: torch.Generator) -> SharedViews:
     """Draws a crop, flip and circular shift per iteration, shared by the batch.   Source: SRe2L; prism.md 1.
 
@@ -113,24 +114,32 @@ def resample(images: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
 
 
 @functools.lru_cache(maxsize=8)
-def _per_channel(values: tuple, device: torch.device) -> torch.Tensor:
+def _per_channel(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
     """(1, C, 1, 1) on a device, made once: a copy for every batch would stop a GPU for every batch."""
     return torch.tensor(values, device=device).view(1, -1, 1, 1)
 
 
-def normalize(pixels: torch.Tensor, mean, std) -> torch.Tensor:
+def normalize(pixels: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
     """(N, C, H, W) pixels in 0..255 as float32, minus mean, over std (both in 0..1)."""
-    mean, std = (_per_channel(tuple(values), pixels.device) for values in (mean, std))
-    return torch.div(pixels, 255).sub_(mean).div_(std)
+    centre, spread = (_per_channel(tuple(values), pixels.device) for values in (mean, std))
+    return torch.div(pixels, 255).sub_(centre).div_(spread)
 
 
-def denormalize(images: torch.Tensor, mean, std) -> torch.Tensor:
+def denormalize(images: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
     """The inverse of `normalize`, as float pixels in 0..255."""
-    mean, std = (_per_channel(tuple(values), images.device) for values in (mean, std))
-    return (images * std + mean) * 255
+    centre, spread = (_per_channel(tuple(values), images.device) for values in (mean, std))
+    return (images * spread + centre) * 255
 
 
-def pixel_bounds(mean, std) -> tuple[torch.Tensor, torch.Tensor]:
+def to_uint8(images: torch.Tensor, *, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
+    """Normalised images as uint8, truncated as the published recipe does.
+
+    A thousandth of a grey level is added first, so that float rounding does not darken an unchanged pixel.
+    """
+    return (denormalize(images.cpu(), mean, std) + 1e-3).clamp(0, 255).to(torch.uint8)
+
+
+def pixel_bounds(mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[torch.Tensor, torch.Tensor]:
     """Least and greatest valid value of each channel in normalised space, (1, C, 1, 1) each."""
-    mean, std = torch.tensor(mean).view(1, -1, 1, 1), torch.tensor(std).view(1, -1, 1, 1)
-    return -mean / std, (1 - mean) / std
+    centre, spread = torch.tensor(mean).view(1, -1, 1, 1), torch.tensor(std).view(1, -1, 1, 1)
+    return -centre / spread, (1 - centre) / spread

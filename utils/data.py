@@ -6,6 +6,7 @@ import dataclasses
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy
 import torch
@@ -14,8 +15,11 @@ import torchvision.transforms.functional as TF
 from PIL import Image
 from torch.utils.data import Dataset
 
+from utils.pieces import Options, Values, option, require
+
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff", ".pgm")
+Split = tuple[list[str], list[int], Callable[[int], Image.Image]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,12 +34,12 @@ class DatasetSpec:
     flip: bool = True
     jitter: int = 32
     image_format: str = "jpg"
-    mean: tuple = IMAGENET_MEAN
-    std: tuple = IMAGENET_STD
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
     stem: str = "imagenet"
-    open_split: Callable | None = None
+    open_split: Callable[[str, str], Split] | None = None
 
-    def preset(self, size: int | None = None) -> dict:
+    def preset(self, size: int | None = None) -> Values:
         """The config fields that this data set implies, for `parse_config`.
 
         Another `size` than the data set's own changes what goes with it: jitter 32 above 64 pixels, 4 from
@@ -51,9 +55,30 @@ class DatasetSpec:
         return fields
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataFlags(Options):
+    """What the commands take that read real training images; `DATASETS` says what goes with a data set."""
+
+    dataset: str = option("imagenet-1k", "data set, or folder:PATH")
+    train_data_path: str = option("", "folder of the real training data (holding train/, or the classes)",
+                                  identity=False)
+    size: int = option(224, "side of the images [pixels]", source="data set", range=">= 8")
+    flip: bool = option(True, "random horizontal flips", source="data set")
+    mean: tuple[float, ...] = option(IMAGENET_MEAN, "pixel mean, in 0..1", source="data set")
+    std: tuple[float, ...] = option(IMAGENET_STD, "pixel standard deviation", source="data set", range="> 0")
+    stem: Literal["imagenet", "small"] = option(
+        "imagenet", "first layers: as published, or 3x3 without pooling", source="data set")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(len(self.mean) == len(self.std) == 3,
+                f"--mean and --std take three values, got {self.mean} and {self.std}")
+        dataset_spec(self.dataset)
+
+
 # ---------------------------------------------------------------- files
 
-def decode_image(source) -> Image.Image:
+def decode_image(source: str | Path | bytes) -> Image.Image:
     """Decodes one file to an RGB picture: grey, palette and CMYK converted, alpha dropped, EXIF ignored.
 
     16-bit grey is scaled to 8 bits; Pillow's own conversion clips it.   Source: torchvision's ImageFolder.
@@ -74,6 +99,25 @@ def decode_image(source) -> Image.Image:
         raise ValueError(f"{name}: not a readable image ({error}); replace or delete it") from error
 
 
+def encode_image(pixels: torch.Tensor, *, image_format: str, jpeg_quality: int) -> bytes:
+    """(3, H, W) uint8 as a file's bytes: PNG, or JPEG with Pillow's 4:2:0.   Source: published recipe."""
+    file, picture = io.BytesIO(), Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    if image_format == "png":
+        picture.save(file, "PNG")
+    else:
+        picture.save(file, "JPEG", quality=jpeg_quality)
+    return file.getvalue()
+
+
+def predicted_bytes(num_images: int, *, size: int, image_format: str, jpeg_quality: int) -> int:
+    """Expected size of the images on disk: PNG of noisy images is near raw; JPEG 0.26 to 1.3 bytes a pixel.
+
+    Source: ecosystem.md 6F measured 10 to 13 kB at 224 px, quality 75, and up to 65 kB at quality 95.
+    """
+    per_pixel = 3.0 if image_format == "png" else 0.3 if jpeg_quality <= 75 else 1.3
+    return int(num_images * size * size * per_pixel)
+
+
 def resize_and_crop(picture: Image.Image, size: int) -> torch.Tensor:
     """Short side to size // 7 * 8, centre crop to size: (3, size, size) uint8.   Source: prism.md 1 and 3.
 
@@ -85,7 +129,7 @@ def resize_and_crop(picture: Image.Image, size: int) -> torch.Tensor:
 
 # ---------------------------------------------------------------- the splits of each data set
 
-def _folder_split(folder: Path):
+def _folder_split(folder: Path) -> Split:
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
     files, labels = [], []
     for label, name in enumerate(names):
@@ -95,7 +139,7 @@ def _folder_split(folder: Path):
     return names, labels, lambda i: decode_image(files[i])
 
 
-def _imagefolder(root: str, split: str, *, bare: bool = True):
+def _imagefolder(root: str, split: str, *, bare: bool = True) -> Split:
     """A folder a class, below root/train, root/val or root/test, or root itself when it has none of these."""
     base = Path(root)
     if not root or not base.is_dir():
@@ -120,7 +164,7 @@ def _imagefolder(root: str, split: str, *, bare: bool = True):
     return names, labels, opener
 
 
-def _tiny_imagenet_val(folder: Path):
+def _tiny_imagenet_val(folder: Path) -> Split:
     """Tiny-ImageNet's val/ has no class folders but a list of (file, class): read as it is shipped."""
     rows = [line.split("\t") for line in (folder / "val_annotations.txt").read_text().splitlines() if line]
     names = sorted({row[1] for row in rows})
@@ -128,7 +172,7 @@ def _tiny_imagenet_val(folder: Path):
     return names, [names.index(row[1]) for row in rows], lambda i: decode_image(files[i])
 
 
-def _cifar(cls, root: str, split: str):
+def _cifar(cls: Any, root: str, split: str) -> Split:
     """torchvision's own CIFAR reader and download, unless `root` is an ImageFolder."""
     if root and any((Path(root) / name).is_dir() for name in ("train", "test", "val")):
         return _imagefolder(root, split)
@@ -140,7 +184,7 @@ def _cifar(cls, root: str, split: str):
     return list(stored.classes), list(stored.targets), lambda i: Image.fromarray(stored.data[i])
 
 
-def _digits(root: str, split: str):
+def _digits(root: str, split: str) -> Split:
     """scikit-learn's 1,797 handwritten digits, 8 x 8: a fixed stratified split, 25 % held out as test."""
     try:
         from sklearn.datasets import load_digits
@@ -181,7 +225,7 @@ def dataset_spec(name: str) -> DatasetSpec:
     raise ValueError(f"--dataset {name}: expected one of {', '.join(DATASETS)} or folder:PATH")
 
 
-def dataset_preset(given: dict) -> dict:
+def dataset_preset(given: Values) -> Values:
     """The `presets` of `parse_config`: what --dataset (ImageNet-1K where not given) and --size imply."""
     return dataset_spec(given.get("dataset", "imagenet-1k")).preset(given.get("size"))
 
@@ -203,7 +247,7 @@ def count_classes(name: str) -> int:
     return count
 
 
-class RealSet(Dataset):
+class RealSet(Dataset[tuple[torch.Tensor, int]]):
     """One split of a real data set: item i is ((3, size, size) uint8, class index).
 
     Attributes: class_names, in label order; labels, one int an image; by_class, each class's positions.
@@ -224,7 +268,7 @@ class RealSet(Dataset):
         else:
             self.class_names, self.labels, self._open = _imagefolder(root, split, bare=bare)
         self.size, self._where = size, f"{name} at {root}" if root else name
-        self.by_class = [[] for _ in self.class_names]  # the positions of each class's images, in file order
+        self.by_class: list[list[int]] = [[] for _ in self.class_names]  # each class's, in file order
         for i, label in enumerate(self.labels):
             self.by_class[label].append(i)
         if spec.num_classes not in (None, len(self.class_names)):
@@ -234,7 +278,7 @@ class RealSet(Dataset):
     def __len__(self):
         return len(self.labels)
 
-    def __getitem__(self, i: int):
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
         return resize_and_crop(self._open(i), self.size), self.labels[i]
 
     def spread(self, num: int) -> list[int]:

@@ -2,14 +2,22 @@
 import os
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+
+T = TypeVar("T")
 
 
 def rank_and_world() -> tuple[int, int]:
     """This process's rank and the number of processes, from torchrun's environment, else (0, 1)."""
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+def leads() -> bool:
+    """Whether this is the process that evaluates, writes and reports."""
+    return rank_and_world()[0] == 0
 
 
 def local_rank() -> int:
@@ -30,7 +38,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     return int(index), int(count)
 
 
-def my_units(units: Sequence, shard: tuple[int, int]) -> list:
+def my_units(units: Sequence[T], shard: tuple[int, int]) -> list[T]:
     """Every n-th unit from the i-th on: the same split whatever is finished.   Source: ours."""
     index, count = shard
     return list(units)[index::count]
@@ -41,6 +49,15 @@ def start_process_group(device: torch.device) -> None:
     if rank_and_world()[1] > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo",
                                 timeout=timedelta(hours=2))  # the others wait while rank 0 evaluates
+
+
+def sum_over_ranks(model: torch.nn.Module) -> None:
+    """Adds up the ranks' gradients in one message; a rank without a micro-batch adds zeros."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
+    dist.all_reduce(flat)
+    for p, grad in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+        p.grad = grad.view_as(p)
 
 
 def stop_process_group() -> None:

@@ -9,15 +9,15 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
-from utils.pieces import Options, restated
+from utils.pieces import Options, Values, restated
 from utils.runtime import say
 
 
-def write_atomically(path: Path, write: Callable) -> None:
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Calls `write(file)` on a temporary file beside `path`, syncs it to disk and renames it to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
@@ -36,13 +36,18 @@ def write_atomically(path: Path, write: Callable) -> None:
         raise
 
 
-def write_json(path: Path, value) -> None:
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file atomically."""
+    write_atomically(path, lambda file: file.write(content))
+
+
+def write_json(path: Path, value: Values) -> None:
     """Writes a JSON file atomically, with sorted keys so that equal values are equal bytes."""
     text = json.dumps(value, indent=1, sort_keys=True) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
-def read_json(path: Path) -> dict:
+def read_json(path: Path) -> Values:
     """Reads a JSON file.   Raises: ValueError naming the file when it is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -51,7 +56,7 @@ def read_json(path: Path) -> dict:
                          f"that made it") from error
 
 
-def save_tensors(path: Path, tensors: dict) -> None:
+def save_tensors(path: Path, tensors: Values) -> None:
     """torch.save, atomically; by way of memory, since torch hides a full disk behind errors of its own."""
     content = io.BytesIO()
     torch.save(tensors, content)
@@ -73,12 +78,12 @@ def sha256_bytes(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def sha256_json(value) -> str:
+def sha256_json(value: object) -> str:
     """SHA-256 of a JSON value in its canonical spelling."""
     return sha256_bytes(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
 
 
-def _differences(there: dict, here: dict, prefix: str = "") -> list[str]:
+def _differences(there: Values, here: Values, prefix: str = "") -> list[str]:
     rows = []
     for key in sorted(set(there) | set(here)):
         a, b = there.get(key), here.get(key)
@@ -89,7 +94,7 @@ def _differences(there: dict, here: dict, prefix: str = "") -> list[str]:
     return rows
 
 
-def _short(value) -> str:
+def _short(value: object) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
@@ -184,7 +189,7 @@ def log_name(shard: tuple[int, int]) -> str:
     return f"log_{shard[0]}of{shard[1]}.jsonl" if shard[1] > 1 else "log.jsonl"
 
 
-def last_logged(folder: Path, field: str):
+def last_logged(folder: Path, field: str) -> Any:
     """The last value of a field in the folder's log*.jsonl, or None: an earlier unit's measured rate, say."""
     for path in sorted(folder.glob("log*.jsonl"), reverse=True):
         for line in reversed(path.read_text(encoding="utf-8").splitlines()):

@@ -5,26 +5,21 @@ Precedence, weakest first: field defaults < presets (data set, then protocol) < 
 """
 import argparse
 import dataclasses
-import json
 import sys
-import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from utils.parser import build_parser, read_config_file
 from utils.pieces import (
     Options,
     S,
     Values,
     build,
     chosen_pieces,
-    expand,
     expected_values,
-    find_piece,
     flag_of,
     flatten,
-    known_names,
     merge,
     option,
     owners,
@@ -45,80 +40,6 @@ RETIRED = {
 Presets = Callable[[Values], Values]
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse whose errors are ValueErrors, so that a command line shows one line and exits with 2."""
-
-    def error(self, message: str) -> typing.NoReturn:
-        raise ValueError(f"{message} (see --help)")
-
-
-def _add_field(parser: Any, field: "dataclasses.Field[Any]", kind: Any) -> None:
-    names = [flag_of(field)] + ([field.metadata["flag"]] if field.metadata["flag"] else [])
-    text = f"{field.metadata['help']} (default: {_shown(field)}; {field.metadata['source']})".replace("%", "%%")
-    common = {"dest": field.name, "default": argparse.SUPPRESS, "help": text}
-    if registry := field.metadata.get("registry"):
-        several = not isinstance(field.metadata["chosen"], str)
-        parser.add_argument(*names, type=_name_in(registry), metavar="{" + ",".join(registry) + "}",
-                            nargs="*" if several else None, **common)
-        return
-    if typing.get_origin(kind) in (types.UnionType, typing.Union):
-        kind = next(a for a in typing.get_args(kind) if a is not type(None))
-    if typing.get_origin(kind) is typing.Literal:
-        parser.add_argument(*names, choices=typing.get_args(kind), **common)
-    elif kind is bool:
-        parser.add_argument(*names, action=argparse.BooleanOptionalAction, **common)
-    elif typing.get_origin(kind) is tuple:
-        parser.add_argument(*names, nargs="+", type=typing.get_args(kind)[0],
-                            metavar=field.name.upper(), **common)
-    else:
-        parser.add_argument(*names, type=kind, metavar=kind.__name__.upper(), **common)
-
-
-def _name_in(registry: Mapping[str, Any]) -> Callable[[str], str]:
-    def check(text: str) -> str:
-        if text.partition(":")[0] not in registry:
-            raise argparse.ArgumentTypeError(f"expected one of {', '.join(registry)}, got {text!r}")
-        return text
-    return check
-
-
-def _shown(field: "dataclasses.Field[Any]") -> str:
-    """A default as people read it."""
-    default = field.metadata["chosen"] if "registry" in field.metadata else field.default
-    text = " ".join(map(str, default)) if isinstance(default, tuple) else default
-    return "none" if text in ("", None) else str(text)
-
-
-def _fields(cls: Any) -> list["dataclasses.Field[Any]"]:
-    """A config's fields as people read them: its own first, then the flags that it shares with others."""
-    return sorted(dataclasses.fields(cls), key=lambda field: field.name not in cls.__annotations__)
-
-
-def build_parser(cls: type[Options], values: Mapping[str, Any], description: str = "", *,
-                 groups: bool = True) -> argparse.ArgumentParser:
-    """The argparse parser of a config class: unset flags leave no trace, abbreviations are refused.
-
-    Args: values: flat, that choose the pieces whose flags are listed under them;  groups: False: only the
-          class's own flags, and no --help.
-    """
-    module = getattr(sys.modules[cls.__module__], "__spec__", None)
-    parser = _Parser(prog=f"python -m {module.name}" if module else None, usage="%(prog)s [flags]",
-                     description=description, allow_abbrev=False, add_help=groups,
-                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", default=argparse.SUPPRESS, metavar="FILE",
-                        help="JSON of a saved config (a run's config.json): its values become defaults")
-    kinds, known = typing.get_type_hints(cls), set()
-    for field in _fields(cls):
-        _add_field(parser, field, kinds[field.name])
-    for flag, name, piece in chosen_pieces(cls, values) if groups else ():
-        own = [field for field in dataclasses.fields(piece) if field.name not in known]
-        group = parser.add_argument_group(f"with {flag} {name}", (piece.__doc__ or "").split("\n")[0])
-        kinds, known = typing.get_type_hints(piece), known | {field.name for field in own}
-        for field in own:
-            _add_field(group, field, kinds[field.name])
-    return parser
-
-
 def _refuse_retired(argv: Sequence[str]) -> None:
     for word in argv:
         name = word.split("=")[0]
@@ -126,7 +47,8 @@ def _refuse_retired(argv: Sequence[str]) -> None:
         require(not known, f"{name} is not a flag of this project: {known}")
 
 
-def _parse(parser: argparse.ArgumentParser, argv: Sequence[str], cls: type[Options]) -> tuple[Values, list[str]]:
+def _parse(parser: argparse.ArgumentParser, argv: Sequence[str],
+           cls: type[Options]) -> tuple[Values, list[str]]:
     found, rest = parser.parse_known_args(list(argv))
     commas = {field.name for field in dataclasses.fields(cls) if field.metadata["commas"]}
     return {name: tuple(",".join(value).split(",") if name in commas else value)
@@ -158,46 +80,6 @@ def _parse_strictly(cls: type[Options], argv: Sequence[str], values: Values, des
     return explicit
 
 
-def _read_config_file(path: str, cls: type[Options]) -> Values:
-    """Flat values of a saved config, those of pieces that it does not choose left out."""
-    require(Path(path).is_file(), f"--config {path}: no such file")
-    try:
-        saved = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"--config {path}: not JSON ({error})") from error
-    saved = saved.get("config", saved) if isinstance(saved, dict) else saved
-    require(isinstance(saved, dict), f"--config {path}: expected fields of {cls.__name__}, got "
-            f"{type(saved).__name__}")
-    own = {field.name for field in dataclasses.fields(cls)}
-    unknown = sorted(name for name in saved if name not in own and not owners(cls, name))
-    require(not unknown, f"--config {path}: expected fields of {cls.__name__}, got {', '.join(unknown)}")
-    saved = expand(cls, saved)
-    return _check_kinds({name: saved[name] for name in saved if name in known_names(cls, saved)}, cls)
-
-
-def _check_kinds(values: Values, cls: type[Options]) -> Values:
-    """Values of a saved config with lists as tuples; ValueError on a value that its flag would not take."""
-    for field in slots(cls):
-        for name in values.get(field.name, ()) if isinstance(values.get(field.name), list) else ():
-            find_piece(field.metadata["registry"], name, flag_of(field))
-    checked, parser = {}, build_parser(cls, values)
-    kinds = typing.get_type_hints(cls)
-    for *_, piece in chosen_pieces(cls, values):
-        kinds = typing.get_type_hints(piece) | kinds
-    for name, value in values.items():
-        kind = kinds[name]
-        if value is None or isinstance(value, bool):
-            fits = (type(None) if value is None else bool) in (kind, *typing.get_args(kind))
-            require(fits, f"--config: {name} is {json.dumps(value)}, which its flag would not take")
-            checked[name] = value
-            continue
-        words = [str(v) for v in value] if isinstance(value, list) else [str(value)]
-        if words and (words != [""] or kind is not str):
-            value = getattr(parser.parse_args(["--" + name.replace("_", "-"), *words]), name)
-        checked[name] = tuple(value) if isinstance(value, list) else value
-    return checked
-
-
 def parse_config(cls: type[S], argv: Sequence[str] | None, *, presets: Presets | None = None,
                  description: str | None = "") -> S:
     """Builds `cls` from defaults, presets, --config FILE and flags, the later winning.
@@ -214,7 +96,7 @@ def parse_config(cls: type[S], argv: Sequence[str] | None, *, presets: Presets |
     _refuse_retired(argv)
     seen, _ = _parse(build_parser(cls, {}, groups=False), argv, cls)  # the pieces bring flags of their own
     path = seen.pop("config", None)
-    saved = _read_config_file(path, cls) if path else {}
+    saved = read_config_file(path, cls) if path else {}
     given = merge(cls, saved, seen)
     lower = merge(cls, _implied(cls, given, presets), saved)
     explicit = _parse_strictly(cls, argv, merge(cls, lower, seen), description or "")
@@ -247,43 +129,25 @@ def to_words(values: Mapping[str, Any]) -> list[str]:
 def flags_of(config: Options, *, presets: Presets) -> list[str]:
     """The words of a command line of which `parse_config` makes this config again."""
     values = flatten(config)
-    given = {name: values[name] for name in ("dataset", "protocol") if name in values}
+    given: Values = {name: values[name] for name in ("dataset", "protocol") if name in values}
     implied = expected_values(type(config), values, _implied(type(config), given, presets))
     return to_words({name: value for name, value in values.items() if value != implied[name]})
-
-
-def flag_table(cls: type[Options]) -> str:
-    """Markdown table of a config's flags (flag, default, meaning, source), pieces' below what chooses them."""
-    rows = ["| flag | default | meaning | source |", "|---|---|---|---|"]
-    kinds = typing.get_type_hints(cls)
-    for field in _fields(cls):
-        registry = field.metadata.get("registry", {})
-        choices = tuple(registry) or (
-            typing.get_args(kinds[field.name]) if typing.get_origin(kinds[field.name]) is typing.Literal else ())
-        rows.append(_row(field, "", f" ({', '.join(map(str, choices))})" if choices else ""))
-        options: dict[str, tuple["dataclasses.Field[Any]", list[str]]] = {}
-        for name, piece in registry.items():
-            for own in dataclasses.fields(piece):
-                options.setdefault(f"{own.name} {_shown(own)}", (own, []))[1].append(name)
-        rows += [_row(own, f"with `{'`, `'.join(names)}`: ", "") for own, names in options.values()]
-    return "\n".join(rows)
-
-
-def _row(field: "dataclasses.Field[Any]", before: str, after: str) -> str:
-    shown = _shown(field)
-    spelt = f"`{flag_of(field)}`" + (f", `{field.metadata['flag']}`" if field.metadata["flag"] else "")
-    meaning = before + (field.metadata["help"] + after).replace("<", "&lt;")
-    return f"| {spelt} | {shown if shown == 'none' else f'`{shown}`'} | {meaning} | {field.metadata['source']} |"
 
 
 # ---------------------------------------------------------------- flags that several commands share
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ProcessFlags(Options):
-    """What every command takes: where it computes, and whether an earlier configuration may be deleted."""
+class ComputeFlags(Options):
+    """What every command takes: where it computes."""
 
     threads: int = option(0, "CPU threads; 0 = all cores; part of a run's identity", range=">= 0")
     device: str = option("auto", "auto, cpu, cuda, cuda:1, ...", identity=False)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProcessFlags(ComputeFlags):
+    """What commands take that write a folder: whether an earlier configuration may be deleted."""
+
     overwrite: bool = option(False, "delete what another configuration left in the folder", identity=False)
 
 

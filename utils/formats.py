@@ -108,7 +108,7 @@ def run_folder(path: str, *, flag: str) -> Path:
 
 
 def _complete_units(run: Path, class_names: list[str]) -> tuple[int, list[Values]]:
-    """How many indices from 0 on are whole (each class has its image, or is said to be short), their units."""
+    """How many indices from 0 on are whole (each class has its image, or is said to be short)."""
     units = [read_json(path) for path in sorted(run.glob("units/*.json"))]
     covered: dict[int, set[str]] = {}
     for unit in units:
@@ -240,7 +240,7 @@ def assemble_label_manifest(folder: Path, *, write: bool = True) -> LabelManifes
     if path.is_file():
         there = read_json(path)
         wrong = sorted(key for key in saved if there.get(key) != saved[key])
-        require(not wrong, f"{path}: its {' and '.join(wrong[:1])} is not that of config.json beside it; delete "
+        require(not wrong, f"{path}: its {''.join(wrong[:1])} is not that of config.json beside it; delete "
                 f"the manifest and rerun relabel, which writes it anew")
     elif write:
         write_json(path, {**saved, "versions": versions()})
@@ -287,7 +287,7 @@ def load_labels(path: Path, *, views: Views, label_format: FP16,
         raise ValueError(f"{path}: damaged or truncated label file; delete it and rerun relabel") from error
     num, layout = len(stored.get("index", ())), label_format.layout(num_classes)
     expected = VIEW_DTYPES | views.augment.dtypes | {name: dtype for name, (dtype, _) in layout.items()}
-    require(dtypes == expected and all(stored[name].shape == (num, *row) for name, (_, row) in layout.items()),
-            f"{path}: expected the tensors {', '.join(expected)} of {num_classes} classes; "
+    fits = dtypes == expected and all(stored[name].shape == (num, *row) for name, (_, row) in layout.items())
+    require(fits, f"{path}: expected the tensors {', '.join(expected)} of {num_classes} classes; "
             f"delete it and rerun relabel")
     return EpochViews.of(views, stored), {name: stored[name] for name in layout}

@@ -46,7 +46,7 @@ class FP16(Options):
         return sum(dtype.itemsize * math.prod(shape) for dtype, shape in self.layout(num_classes).values())
 
     def num_files(self, label_epochs: int) -> int:
-        """How many files a pool of so many epochs of labels takes: one an epoch, none where none is stored."""
+        """How many files a pool of so many epochs of labels takes: one an epoch, where any is stored."""
         return label_epochs if self.stored else 0
 
 
@@ -56,7 +56,8 @@ class Int8(FP16):
 
     def layout(self, num_classes: int) -> Layout:
         """As `FP16.layout`."""
-        return {"codes": (torch.uint8, (num_classes,)), "low": (torch.float32, ()), "step": (torch.float32, ())}
+        return {"codes": (torch.uint8, (num_classes,)), "low": (torch.float32, ()),
+                "step": (torch.float32, ())}
 
     def encode(self, logits: torch.Tensor) -> Tensors:
         """As `FP16.encode`."""

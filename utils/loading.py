@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision.transforms.functional as TF
@@ -34,7 +35,7 @@ def _free_memory() -> int:
         return 8 << 30
 
 
-def _loader(dataset: Dataset, *, workers: int, **how) -> DataLoader:
+def _loader(dataset: Dataset[Any], *, workers: int, **how: Any) -> DataLoader[Any]:
     # fork: a set opens its files through a closure, which cannot be pickled to a fresh process.
     return DataLoader(dataset, num_workers=workers, multiprocessing_context="fork" if workers else None,
                       pin_memory=torch.cuda.is_available(), **how)
@@ -85,7 +86,8 @@ def _decode_checked(run: Path, entry: Entry, size: int) -> torch.Tensor:
     """One distilled image, (3, size, size) uint8."""
     picture = TF.pil_to_tensor(decode_image(_read_checked(run, entry)))
     if picture.shape != (3, size, size):
-        raise ValueError(f"{run / entry.path}: expected {size} x {size} pixels, got {tuple(picture.shape[1:])}")
+        raise ValueError(f"{run / entry.path}: expected {size} x {size} pixels, got "
+                         f"{tuple(picture.shape[1:])}")
     return picture
 
 
@@ -119,7 +121,7 @@ class ResidentImages:
             yield self._pixels.index_select(0, part)
 
 
-class StreamedImages(Dataset):
+class StreamedImages(Dataset[torch.Tensor]):
     """The same for a set above the budget: workers read, check and decode each batch anew."""
 
     def __init__(self, run: Path, entries: list[Entry], *, size: int, device: torch.device, workers: int):
@@ -160,7 +162,7 @@ def open_distilled(run: Path, entries: list[Entry], *, size: int, device: torch.
     return StreamedImages(run, entries, size=size, device=device, workers=workers)
 
 
-def planned_images(dataset: str, ipc: int) -> ImageManifest:
+def planned_images(dataset: str, ipc: int, *, run: Path = Path()) -> ImageManifest:
     """What recover would write, for a --dry-run before there are images.
 
     Raises: ValueError when --ipc is not given, since no run says how many images there are.
@@ -171,6 +173,7 @@ def planned_images(dataset: str, ipc: int) -> ImageManifest:
     spec, num_classes = dataset_spec(dataset), count_classes(dataset)
     names = [str(k) for k in range(num_classes)]
     return ImageManifest(
-        run=Path(), dataset=dataset, class_names=names, ipc=ipc, size=spec.size, mean=spec.mean, std=spec.std,
+        run=run, dataset=dataset, class_names=names, ipc=ipc, size=spec.size, mean=spec.mean, std=spec.std,
         stem=spec.stem,
-        entries=tuple(Entry(image_path(name, i, "png"), "", k) for k, name in enumerate(names) for i in range(ipc)))
+        entries=tuple(Entry(image_path(name, i, "png"), "", k)
+                      for k, name in enumerate(names) for i in range(ipc)))

@@ -1,13 +1,17 @@
 """Accuracy and diversity, as plain functions.   N images, K classes, F features."""
 import statistics
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from utils.augment import normalize
 
-
+# 97.5 % quantiles of Student's t by degrees of freedom; above 30 the normal's.
+T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145,
+         2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048,
+         2.045, 2.042)
 Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
 
 
@@ -63,7 +67,26 @@ def intra_class_cosine(features: torch.Tensor, labels: torch.Tensor) -> list[flo
     return values
 
 
-def mean_and_std(values) -> tuple[float, float]:
+def mean_and_std(values: Iterable[float]) -> tuple[float, float]:
     """Mean, and standard deviation with n - 1 (0.0 for a single value)."""
     values = list(values)
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+class Paired(NamedTuple):
+    """Paired differences: mean, standard error, 95 % interval (Student's t), how many, and which."""
+
+    mean: float
+    standard_error: float
+    interval: tuple[float, float]
+    n: int
+    each: list[float]
+
+
+def paired(differences: list[float]) -> Paired:
+    """What two or more paired differences say."""
+    mean, std = mean_and_std(differences)
+    num = len(differences)
+    error = std / num ** 0.5
+    half = error * (T_975[num - 2] if num - 2 < len(T_975) else 1.96)
+    return Paired(mean, error, (mean - half, mean + half), num, differences)

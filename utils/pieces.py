@@ -59,7 +59,7 @@ class Options:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            law = field.metadata.get("range")
+            law: str = field.metadata.get("range", "")
             values = getattr(self, field.name)
             for value in (values if isinstance(values, tuple) else (values,)) if law else ():
                 require(value is None or in_range(value, law),
@@ -139,7 +139,7 @@ def known_names(cls: Any, values: Mapping[str, Any]) -> set[str]:
 
 
 def spell_out(registry: Mapping[str, type[Any]], text: str, flag: str) -> tuple[str, Values]:
-    """"piece:VALUE" as the piece's name and its first option: topk:50.   Raises: ValueError on a bad value."""
+    """`piece:VALUE` as the piece's name and its first option: topk:50.   Raises: ValueError on others."""
     name, colon, value = text.partition(":")
     if not colon:
         return text, {}

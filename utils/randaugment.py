@@ -8,6 +8,7 @@ N images planned, B in a batch, M of them under one operation; n operations an i
 """
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -71,7 +72,7 @@ def plan_randaugment(num: int, *, num_ops: int = 2, magnitude: float = 6.0, magn
 
 
 def apply_randaugment(pixels: torch.Tensor, ops: torch.Tensor, levels: torch.Tensor, bicubic: torch.Tensor, *,
-                      fill) -> torch.Tensor:
+                      fill: Sequence[int]) -> torch.Tensor:
     """Renders each image's planned operations in turn; all images under one operation at once.
 
     Args:    pixels: (B, 3, H, W) uint8, on any device, which is never waited for;
@@ -203,7 +204,7 @@ def _warp(images, matrix, bicubic, *, fill):
             total = total + (weight * share)[:, None] * values.gather(2, index).view_as(images)
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     outside = _send(torch.tensor(fill, dtype=torch.uint8), images).view(3, 1, 1)
-    return torch.where(inside[:, None], total.clamp(0, 255).to(torch.uint8), outside)
+    return torch.where(inside[:, None], torch.as_tensor(total).clamp(0, 255).to(torch.uint8), outside)
 
 
 def _taps(position, size, bicubic):

@@ -11,8 +11,9 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy
 import torch
@@ -20,21 +21,22 @@ import torchvision
 from tqdm import tqdm
 
 EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED = 2, 1, 75
-_said, _hushed = set(), []
+_said: set[str] = set()
+_hushed: list[bool] = []
 
 
-def derive_seed(*parts) -> int:
+def derive_seed(*parts: object) -> int:
     """A seed in [0, 2**63) from any printable parts, equal on every machine.   Source: ours (unit seeds)."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def generator(*parts) -> torch.Generator:
+def generator(*parts: object) -> torch.Generator:
     """A CPU random generator seeded by `derive_seed(*parts)`."""
     return torch.Generator().manual_seed(derive_seed(*parts))
 
 
-def seed_everything(*parts) -> None:
+def seed_everything(*parts: object) -> None:
     """Seeds the global generators of torch, numpy and random, for library code that draws from them."""
     seed = derive_seed(*parts)
     torch.manual_seed(seed)
@@ -49,7 +51,7 @@ def say(message: str) -> None:
 
 
 @contextlib.contextmanager
-def hushed():
+def hushed() -> Iterator[None]:
     """Silences `say` (not warnings) while one program calls the stages' mains and reports for them."""
     _hushed.append(True)
     try:
@@ -113,20 +115,20 @@ def identity_threads(threads: int, device: torch.device) -> int:
     return set_threads(threads) if device.type == "cpu" else 0
 
 
-def versions() -> dict:
+def versions() -> dict[str, str]:
     """Versions of the libraries that change rounding or files."""
     import PIL
     return {"python": ".".join(map(str, sys.version_info[:2])), "torch": torch.__version__,
             "torchvision": torchvision.__version__, "numpy": numpy.__version__, "pillow": PIL.__version__}
 
 
-def progress(iterable=None, *, total: int | None = None, text: str = ""):
+def progress(iterable: Iterable[Any] | None = None, *, total: int | None = None, text: str = "") -> Any:
     """A progress bar with ETA on stderr, for what takes longer than two seconds; rare in a redirected log."""
     return tqdm(iterable, total=total, desc=text, delay=2, dynamic_ncols=True, leave=False,
                 mininterval=0.5 if sys.stderr.isatty() else 15)
 
 
-def finite_values(terms: dict, *, where: str) -> dict[str, float]:
+def finite_values(terms: dict[str, torch.Tensor], *, where: str) -> dict[str, float]:
     """Named scalars as floats, one host sync.   Raises: RuntimeError naming a non-finite term, its place."""
     stacked = torch.stack([value.detach().double() for value in terms.values()]) if terms else torch.zeros(0)
     values = dict(zip(terms, stacked.tolist(), strict=True))
@@ -145,7 +147,7 @@ class Log:
         self._file = open(path, "a", encoding="utf-8")
         self._start = time.perf_counter()
 
-    def write(self, **fields) -> None:
+    def write(self, **fields: Any) -> None:
         """Appends one line; floats are kept to seven digits."""
         rounded = {k: float(f"{v:.7g}") if isinstance(v, float) else v for k, v in fields.items()}
         rounded["elapsed_s"] = round(time.perf_counter() - self._start, 3)
@@ -163,7 +165,7 @@ class Log:
         self.close()
 
 
-def command_line(main: Callable) -> None:
+def command_line(main: Callable[[list[str]], object]) -> None:
     """Runs `main(sys.argv[1:])` and ends the process with the exit status and the one line that users see.
 
     SIGTERM ends it as Ctrl-C does.  PRISM_TRACEBACK=1 shows the traceback instead.

@@ -1,9 +1,12 @@
 """Learning-rate factors and the varying number of iterations, as pure functions of a step.
 
 SCHEDULES: name -> piece, called as schedule(step, steps) in [0, 1], the factor on the base learning rate.
+CROP_LAWS: name -> piece, called as law(iterations, smallest), the least area fraction of every crop.
 """
 import dataclasses
 import math
+
+import torch
 
 from utils.pieces import Options, option
 
@@ -74,12 +77,29 @@ class HalfCosine(Cosine):
         return half_cosine(step, steps)
 
 
-SCHEDULES: dict[str, type[Cosine]] = {"ssrs": SSRS, "cosine": Cosine, "linear": Linear, "half-cosine": HalfCosine}
+SCHEDULES: dict[str, type[Cosine]] = {"ssrs": SSRS, "cosine": Cosine, "linear": Linear,
+                                      "half-cosine": HalfCosine}
 
 
-def crop_curriculum(step: float, steps: float, smallest: float) -> float:
-    """Lower bound of the crop's area fraction, falling from 1 to `smallest`.   Source: CDA; table 3b."""
-    return smallest + (1 - smallest) * cosine(step, steps)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CropLaw(Options):
+    """The same least area fraction of a crop in every iteration.   Source: published recipe."""
+
+    def __call__(self, iterations: int, smallest: float) -> torch.Tensor:
+        """The least area fraction of each iteration's crop, (iterations,)."""
+        return torch.full((iterations,), smallest, dtype=torch.float64)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CosineCrops(CropLaw):
+    """From 1 down to the smallest along a cosine.   Source: CDA; paper table 3b."""
+
+    def __call__(self, iterations: int, smallest: float) -> torch.Tensor:
+        """As `CropLaw`; in float32, to which images that exist were planned."""
+        return torch.tensor([smallest + (1 - smallest) * cosine(t, iterations) for t in range(iterations)])
+
+
+CROP_LAWS: dict[str, type[CropLaw]] = {"none": CropLaw, "cosine": CosineCrops}
 
 
 def num_iterations(ipc_id: int, *, iteration: int, iteration_step: int, iteration_period: int) -> int:

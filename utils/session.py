@@ -1,6 +1,7 @@
 """What every command settles before its work: device, precision, threads, its share of the units."""
 import dataclasses
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 
@@ -8,6 +9,8 @@ from utils.distributed import local_rank, parse_shard
 from utils.pieces import require
 from utils.precision import set_precision
 from utils.runtime import choose_device, identity_threads, set_threads
+
+P = TypeVar("P")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Session:
 
 
 def open_session(config: Any) -> Session:
-    """Settles a process as its config says: `ProcessFlags`, and `PrecisionFlags`, `ShardFlags` where it has them.
+    """Settles a process by `ProcessFlags`, and by `PrecisionFlags` and `ShardFlags` where a config has them.
 
     Raises: ValueError on a device that is not usable, a bad --shard, --overwrite by one process of several.
     """
@@ -37,3 +40,21 @@ def open_session(config: Any) -> Session:
     if hasattr(config, "precision"):
         set_precision(config.precision, device)
     return Session(device, shard, identity_threads(config.threads, device))
+
+
+def open_plan(plan: Callable[[], P], early: Callable[[], P], describe: Callable[[P], str], *,
+              dry_run: bool) -> P:
+    """The plan of a run over files of earlier stages; a --dry-run prints it, also before there are any.
+
+    Args:   plan(): over the files;  early(): without them;  describe(plan): its text.
+    Raises: FileNotFoundError where they are not, after the early plan is printed.
+    """
+    try:
+        found = plan()
+    except FileNotFoundError:
+        if dry_run:
+            print(describe(early()))
+        raise
+    if dry_run:
+        print(describe(found))
+    return found

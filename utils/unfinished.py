@@ -10,9 +10,12 @@ from time import monotonic
 
 import torch
 
-from utils.distributed import rank_and_world
+from utils.distributed import leads
 from utils.files import save_tensors
+from utils.pieces import Values, require
 from utils.runtime import say, warn_once
+
+FORM = 2  # of what is saved; work of another form starts over
 
 
 class StopSignals:
@@ -21,7 +24,7 @@ class StopSignals:
     def __init__(self):
         self.asked = False
 
-    def _ask(self, number, frame) -> None:
+    def _ask(self, number: int, frame: object) -> None:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
@@ -36,7 +39,7 @@ class StopSignals:
     def __exit__(self, kind, error, trace):
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        if self.asked and rank_and_world()[0] and isinstance(error, RuntimeError):
+        if self.asked and not leads() and isinstance(error, RuntimeError):
             raise KeyboardInterrupt from error  # rank 0 saved and left; what it was asked for never came
 
 
@@ -46,9 +49,9 @@ class Unfinished:
     def __init__(self, path: Path, *, minutes: float, stop: StopSignals):
         """Args: path: of the file;  minutes: between saves;  stop: the signals that this unit obeys."""
         self._path, self._seconds, self._stop = path, 60 * minutes, stop
-        self._leads, self._saved = rank_and_world()[0] == 0, monotonic()
+        self._leads, self._saved = leads(), monotonic()
 
-    def load(self) -> dict | None:
+    def load(self) -> Values | None:
         """What the last save was given, on the CPU, the random generators set as they were; None without.
 
         A damaged file is named in a warning, and the unit starts over.
@@ -57,6 +60,7 @@ class Unfinished:
             return None
         try:
             saved = torch.load(self._path, map_location="cpu", weights_only=True)
+            require(saved.get("form") == FORM, "of another version")
             _set_generators(saved["generators"])
         except Exception as error:  # torch raises many kinds on damaged archives; each means the same here
             warn_once(f"{self._path}: damaged ({type(error).__name__}), this unit starts over")
@@ -67,9 +71,9 @@ class Unfinished:
         """Whether to save now: the interval is over, or a signal came.  Asks no device anything."""
         return self._leads and (self._stop.asked or monotonic() - self._saved >= self._seconds)
 
-    def save(self, state: dict) -> None:
+    def save(self, state: Values) -> None:
         """Saves tensors and numbers, atomically.   Raises: KeyboardInterrupt after it, if a signal came."""
-        save_tensors(self._path, {"state": state, "generators": _generators()})
+        save_tensors(self._path, {"form": FORM, "state": state, "generators": _generators()})
         self._saved = monotonic()
         if self._stop.asked:
             raise KeyboardInterrupt

@@ -34,8 +34,8 @@ class NoMix(Options):
         Returns: each batch's partners, positions in the batch;  boxes (batches, 4) int16 top, left, bottom,
                  right, end exclusive;  the own image's share (batches,).
         """
-        return [torch.arange(length) for length in lengths], torch.zeros(len(lengths), 4, dtype=torch.int16), \
-            torch.ones(len(lengths))
+        partners = [torch.arange(length) for length in lengths]
+        return partners, torch.zeros(len(lengths), 4, dtype=torch.int16), torch.ones(len(lengths))
 
     def apply_(self, images: torch.Tensor, partner: torch.Tensor, box: torch.Tensor,
                lam: float) -> torch.Tensor:
@@ -137,9 +137,12 @@ class Views(Options):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EpochViews:
-    """One epoch of views: index (N,) int32; crop (N, 4) int16 top, left, height, width; flip (N,) bool;
-    mix_index (N,) int16 within its batch; mix_box (batches, 4) int16; mix_lam (batches,) float32, the share of
-    an image's own pixels; operations: the tensors of `laws.augment`, a row an image."""
+    """One epoch of views.
+
+    index (N,) int32;  crop (N, 4) int16 top, left, height, width;  flip (N,) bool;  mix_index (N,) int16,
+    within its batch;  mix_box (batches, 4) int16;  mix_lam (batches,) float32, the share of an image's own
+    pixels;  operations: the tensors of `laws.augment`, a row an image.
+    """
 
     laws: Views
     index: torch.Tensor

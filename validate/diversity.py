@@ -8,27 +8,26 @@ import dataclasses
 from typing import Literal
 
 import torch
+from torch import nn
 
 from models.registry import find_weights, load_teacher, model_spec, parse_weights, penultimate
 from utils.augment import normalize
-from utils.flags import WeightFlags, parse_config
+from utils.flags import ComputeFlags, WeightFlags, parse_config
 from utils.formats import assemble_manifest, run_folder
 from utils.loading import load_distilled
 from utils.metrics import intra_class_cosine, mean_and_std
-from utils.pieces import option
+from utils.pieces import Values, option
 from utils.runtime import choose_device, command_line, say, set_threads
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DiversityConfig(WeightFlags):
+class DiversityConfig(WeightFlags, ComputeFlags):
     """What `python -m validate.diversity` takes."""
 
     data: str = option("out/full_resnet18", "run of recover, or its syn/ folder", identity=False)
     ipc: int = option(0, "images per class; 0 = all complete ones")
     arch_name: str = option("resnet18", "feature network", source="paper figure 4")
     stem: Literal["imagenet", "small"] | None = option(None, "its first layers; none: as the images")
-    threads: int = option(0, "CPU threads; 0 = all cores")
-    device: str = option("auto", "auto, cpu, cuda, cuda:1, ...", identity=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -36,12 +35,13 @@ class DiversityConfig(WeightFlags):
 
 
 @torch.no_grad()
-def features_of(model, pixels: torch.Tensor, *, mean, std, device) -> torch.Tensor:
+def features_of(model: nn.Module, pixels: torch.Tensor, *, mean: tuple[float, ...], std: tuple[float, ...],
+                device: torch.device) -> torch.Tensor:
     """(N, 3, H, W) uint8 pixels to (N, F) features, in batches of 100 on `device`."""
     return torch.cat([model(normalize(batch.to(device), mean, std)).cpu() for batch in pixels.split(100)])
 
 
-def main(argv=None) -> dict:
+def main(argv: list[str] | None = None) -> Values:
     """Says mean and spread over classes; returns {"mean", "std", "classes": one value a class}."""
     config = parse_config(DiversityConfig, argv, description=__doc__)
     device = choose_device(config.device)

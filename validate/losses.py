@@ -3,6 +3,7 @@
 B images of a micro-batch, K classes.  `targets` is the class of the un-mixed image.
 """
 import dataclasses
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -31,20 +32,18 @@ class MSE(CE):
     """Mean squared error on logits plus the ground-truth term.   Source: paper table 3a, GT = 0.1."""
 
     soft: ClassVar[bool] = True
+    error: ClassVar[Callable[..., torch.Tensor]] = staticmethod(F.mse_loss)  # mean over B * K
     ce_weight: float = option(0.1, "weight of the ground-truth term", source="paper table 3a", range=">= 0")
 
     def __call__(self, logits, soft_labels, targets):
-        """Mean over B * K of the squared error + ce_weight * mean cross-entropy.   Args: as `CE`."""
-        return F.mse_loss(logits, soft_labels) + self.ce_weight * F.cross_entropy(logits, targets)
+        return self.error(logits, soft_labels) + self.ce_weight * F.cross_entropy(logits, targets)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MAE(MSE):
     """`mse_gt` with the mean absolute error on logits.   Source: paper table 3a."""
 
-    def __call__(self, logits, soft_labels, targets):
-        """As `MSE`."""
-        return F.l1_loss(logits, soft_labels) + self.ce_weight * F.cross_entropy(logits, targets)
+    error: ClassVar[Callable[..., torch.Tensor]] = staticmethod(F.l1_loss)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,7 +56,8 @@ class KL(CE):
     def __call__(self, logits, soft_labels, targets):
         """As `CE`; the ground truth is not used."""
         return F.kl_div(F.log_softmax(logits / self.temperature, 1),
-                        F.log_softmax(soft_labels / self.temperature, 1), reduction="batchmean", log_target=True)
+                        F.log_softmax(soft_labels / self.temperature, 1), reduction="batchmean",
+                        log_target=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,8 +67,8 @@ class KLGT(KL):
     ce_weight: float = option(0.1, "weight of the ground-truth term", source="paper table 3a", range=">= 0")
 
     def __call__(self, logits, soft_labels, targets):
-        """As `CE`."""
-        return super().__call__(logits, soft_labels, targets) + self.ce_weight * F.cross_entropy(logits, targets)
+        truth = F.cross_entropy(logits, targets)
+        return super().__call__(logits, soft_labels, targets) + self.ce_weight * truth
 
 
 LOSSES: dict[str, type[CE]] = {"mse_gt": MSE, "mae_gt": MAE, "kl": KL, "kl_gt": KLGT, "ce": CE}

@@ -37,8 +37,13 @@ class StudyFlags(MethodFlags):
     steps_per_epoch: int | None = option(None, f"batches an epoch; {FROM_LABELS}, else all", range="> 0")
     min_scale_crops: float | None = option(None, f"least area fraction of a crop; {FROM_LABELS}, else 0.25",
                                            source="supplement table 3", range="in (0, 1]")
-    mix_type: str | None = option(None, f"mix ({', '.join(MIXES)}); {FROM_LABELS}, else none", source=RECIPE)
+    mix_type: str | None = option(None, f"mix: {', '.join(MIXES)}; {FROM_LABELS}, else none", source=RECIPE)
     allow_fewer_epochs: bool = option(False, "train fewer epochs than there are labels for")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.mix_type in (None, *MIXES),
+                f"--mix-type {self.mix_type}: expected one of {', '.join(MIXES)}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,9 +61,10 @@ class StudentPlan:
 
     def settings(self) -> Values:
         """What is resolved, as the config's flags name it."""
-        return {"ipc": self.ipc, "stem": self.stem, "epochs": self.epochs, "batch_size": self.views.batch_size,
-                "steps_per_epoch": self.views.num_batches, "min_scale_crops": self.views.min_scale,
-                "mix_type": piece_name(MIXES, self.views.mix_type)}
+        views = self.views
+        return {"ipc": self.ipc, "stem": self.stem, "epochs": self.epochs, "batch_size": views.batch_size,
+                "steps_per_epoch": views.num_batches, "min_scale_crops": views.min_scale,
+                "mix_type": piece_name(MIXES, views.mix_type)}
 
 
 def views_of_labels(flags: StudyFlags, labels: LabelManifest) -> Views:

@@ -8,21 +8,17 @@ import sys
 from pathlib import Path
 
 from utils.files import read_json, write_json
-from utils.metrics import mean_and_std
+from utils.metrics import Paired, mean_and_std, paired
+from utils.pieces import Values, require
 from utils.runtime import command_line, say
 
-# 97.5 % quantiles of Student's t by degrees of freedom; above 30 the normal's.
-T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145,
-         2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048,
-         2.045, 2.042)
 
-
-def read_results(folder: Path) -> list[dict]:
+def read_results(folder: Path) -> list[Values]:
     """The finished seeds of a folder of students, by seed."""
     return sorted((read_json(path) for path in folder.glob("seed*/result.json")), key=lambda r: r["seed"])
 
 
-def summarize(results: list[dict]) -> dict:
+def summarize(results: list[Values]) -> Values:
     """Mean and standard deviation (n - 1) of the last and best epochs' accuracies over the seeds."""
     rows = {}
     for epoch in ("last", "best"):
@@ -32,7 +28,7 @@ def summarize(results: list[dict]) -> dict:
     return {**rows, "n": len(results), "seeds": [result["seed"] for result in results], "results": results}
 
 
-def report(folder: Path) -> dict:
+def report(folder: Path) -> Values:
     """Summarizes all finished seeds of a folder, writes results.json and says the accuracy."""
     summary = summarize(read_results(folder))
     write_json(folder / "results.json", summary)
@@ -48,56 +44,46 @@ def figure(mean: float | None, std: float | None = None) -> str:
     return "-" if mean is None else f"{mean:.1f}" + ("" if std is None else f" +- {std:.1f}")
 
 
-# ---------------------------------------------------------------- did it help?
-
-def paired_difference(a: list[dict], b: list[dict]) -> dict:
-    """B - A over their common seeds, in points: mean, standard error, 95 % interval (Student's t), n.
+def paired_difference(a: list[Values], b: list[Values]) -> Paired:
+    """B - A over their common seeds, in points.
 
     Raises: ValueError with fewer than two common seeds, of whose spread nothing is known.
     """
     mine, theirs = ({r["seed"]: 100 * r["last"]["top1"] for r in results} for results in (a, b))
     seeds = sorted(mine.keys() & theirs.keys())
-    if len(seeds) < 2:
-        raise ValueError(f"the runs share {len(seeds)} finished seeds ({sorted(mine)} and {sorted(theirs)}); "
-                         f"a difference needs two or more: run validate with the same --seeds 0 1 2")
-    differences = [theirs[seed] - mine[seed] for seed in seeds]
-    mean, std = mean_and_std(differences)
-    error = std / len(seeds) ** 0.5
-    half = error * (T_975[len(seeds) - 2] if len(seeds) - 2 < len(T_975) else 1.96)
-    return {"mean": mean, "standard_error": error, "interval": (mean - half, mean + half), "n": len(seeds),
-            "seeds": seeds, "each": differences}
+    require(len(seeds) > 1, f"the runs share {len(seeds)} finished seeds ({sorted(mine)} and "
+            f"{sorted(theirs)}); a difference needs two or more: run validate with the same --seeds 0 1 2")
+    return paired([theirs[seed] - mine[seed] for seed in seeds])
 
 
-def config_differences(a: dict, b: dict) -> list[str]:
+def config_differences(a: Values, b: Values) -> list[str]:
     """In what two results' settings differ: "name: value in A -> value in B"."""
-    names = sorted(a["config"].keys() | b["config"].keys())
-    rows = [f"{name}: {a['config'].get(name)} -> {b['config'].get(name)}" for name in names
-            if a["config"].get(name) != b["config"].get(name)]
-    rows += [f"{name}: others" for name in ("images", "labels") if a.get(name) != b.get(name)]
-    return rows
+    mine, theirs = a["config"], b["config"]
+    rows = [f"{name}: {mine.get(name)} -> {theirs.get(name)}" for name in sorted(mine.keys() | theirs.keys())
+            if mine.get(name) != theirs.get(name)]
+    return rows + [f"{name}: others" for name in ("images", "labels") if a.get(name) != b.get(name)]
 
 
-def main(argv=None) -> dict:
+def main(argv: list[str] | None = None) -> Paired | None:
     """Prints the paired difference of two runs, and in what they differ."""
-    argv = sys.argv[1:] if argv is None else argv
-    if argv and argv[0] in ("-h", "--help") or len(argv) != 2:
-        if argv and argv[0] in ("-h", "--help"):
-            print(__doc__)
-            return {}
-        raise ValueError(f"expected two folders of students, got {len(argv)}: python -m validate.results A B")
-    runs = [read_results(Path(folder)) for folder in argv]
-    for folder, found in zip(argv, runs, strict=True):
-        if not found:
-            raise ValueError(f"{folder}: no finished students there (seed*/result.json); run validate first")
+    folders = sys.argv[1:] if argv is None else argv
+    if folders and folders[0] in ("-h", "--help"):
+        print(__doc__)
+        return None
+    require(len(folders) == 2,
+            f"expected two folders of students, got {len(folders)}: python -m validate.results A B")
+    runs = [read_results(Path(folder)) for folder in folders]
+    for folder, results in zip(folders, runs, strict=True):
+        require(results, f"{folder}: no finished students there (seed*/result.json); run validate first")
     found = paired_difference(*runs)
-    for name, folder, results in zip("AB", argv, runs, strict=True):
+    for name, folder, results in zip("AB", folders, runs, strict=True):
         mean, std = mean_and_std(100 * result["last"]["top1"] for result in results)
         print(f"{name}  {figure(mean, std)}  (n = {len(results)})  {folder}, protocol "
               f"{results[0]['protocol']['name']}")
-    low, high = found["interval"]
+    low, high = found.interval
     verdict = "decided" if low > 0 or high < 0 else "not decided: the interval holds 0"
-    print(f"B - A  {found['mean']:+.2f} points, standard error {found['standard_error']:.2f}, 95 % interval "
-          f"{low:+.2f} to {high:+.2f} over {found['n']} common seeds: {verdict}")
+    print(f"B - A  {found.mean:+.2f} points, standard error {found.standard_error:.2f}, 95 % interval "
+          f"{low:+.2f} to {high:+.2f} over {found.n} common seeds: {verdict}")
     print("they differ in  " + ("; ".join(config_differences(runs[0][0], runs[1][0])) or "nothing recorded"))
     print("Seeds are students on given images and labels: the spread over image sets is not in this interval "
           "(scripts/reproduce.sh --draws redraws them).")

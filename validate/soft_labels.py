@@ -5,28 +5,19 @@ ones do without.  N views of an epoch, B views of a batch, C channels, H W pixel
 """
 import dataclasses
 from collections.abc import Callable
-from typing import Protocol
 
 import torch
 
 from models.ensemble import ENSEMBLES, ensemble_logits
 from models.registry import load_teachers
+from utils.flags import WeightFlags
 from utils.formats import LabelManifest
 from utils.pieces import build_piece, require
 from utils.runtime import generator
 from utils.views import EpochViews, Views
 
+# f(batch, its rendered views (B, C, H, W)) -> labels (B, K) float32 on their device, or None.
 Teach = Callable[[int, torch.Tensor], torch.Tensor | None]
-
-
-class Teaching(Protocol):
-    """An epoch of a student: its views, and their labels by the batch."""
-
-    def epoch(self, epoch: int) -> tuple[EpochViews, Teach]:
-        """The views of one epoch, and f(batch, rendered views (B, C, H, W)) -> (B, K) float32 labels, or None.
-
-        Labels are on the views' device.
-        """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +29,6 @@ class HardLabels:
     seed: int
 
     def epoch(self, epoch: int) -> tuple[EpochViews, Teach]:
-        """As `Teaching.epoch`."""
         return self.views.draw(self.num_images, generator(self.seed, "student", epoch)), lambda *_: None
 
 
@@ -49,7 +39,7 @@ class StoredLabels:
     labels: LabelManifest
 
     def epoch(self, epoch: int) -> tuple[EpochViews, Teach]:
-        """As `Teaching.epoch`."""
+        """As `HardLabels.epoch`."""
         drawn, stored = self.labels.load(epoch)
         moved: dict[torch.device, dict[str, torch.Tensor]] = {}  # one copy an epoch
 
@@ -64,30 +54,41 @@ class StoredLabels:
 class OnlineLabels:
     """The views that relabel would have stored, their labels computed by its teachers at every batch."""
 
-    def __init__(self, labels: LabelManifest, teachers: list[torch.nn.Module], *, batch_size: int):
+    def __init__(self, labels: LabelManifest, teachers: list[torch.nn.Module], batch_size: int):
         """Args: teachers: of `open_label_teachers`;  batch_size: views a batch, of the student."""
         self._labels, self._teachers = labels, teachers
         self._views = dataclasses.replace(labels.views, batch_size=batch_size)
         self._ensemble = build_piece(ENSEMBLES, labels.config["ensemble"], labels.config)
 
     def epoch(self, epoch: int) -> tuple[EpochViews, Teach]:
-        """As `Teaching.epoch`."""
         drawn = self._views.draw_labelled(self._labels.num_images, seed=self._labels.seed,
                                           epoch=epoch % self._labels.label_epochs)
         return drawn, lambda _, views: ensemble_logits(views, self._teachers, ensemble=self._ensemble,
                                                        precision=self._labels.precision)
 
 
-def open_label_teachers(labels: LabelManifest, *, weights: tuple[str, ...], weights_dir: str,
+Teaching = HardLabels | StoredLabels | OnlineLabels
+
+
+def open_label_teachers(labels: LabelManifest, flags: WeightFlags,
                         device: torch.device) -> list[torch.nn.Module]:
     """The networks of online labels, the primary first: those that relabel checked, by their hashes.
 
     Raises: ValueError when the weights found here are others.
     """
-    teachers = load_teachers(labels.teachers, weights=weights, weights_dir=weights_dir, stem=labels.stem,
-                             dataset=labels.dataset, num_classes=labels.num_classes, device=device)
+    teachers = load_teachers(labels.teachers, weights=flags.weights, weights_dir=flags.weights_dir,
+                             dataset=labels.dataset, num_classes=labels.num_classes, stem=labels.stem,
+                             device=device)
     for name, teacher in teachers.items():
         require(teacher.sha256 == labels.weights[name],
                 f"the weights of {name} are not those that the labels were made for; name them "
                 f"with --weights-dir or --weights {name}=PATH, or rerun relabel")
     return [teacher.channels_last() for teacher in teachers.values()]
+
+
+def open_teaching(labels: LabelManifest | None, flags: WeightFlags, device: torch.device,
+                  batch_size: int) -> StoredLabels | OnlineLabels | None:
+    """What teaches every student alike: stored labels, or online ones and their teachers; None: hard ones."""
+    if labels and not labels.label_format.stored:
+        return OnlineLabels(labels, open_label_teachers(labels, flags, device), batch_size)
+    return StoredLabels(labels) if labels else None

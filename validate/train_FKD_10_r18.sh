@@ -6,11 +6,10 @@
 set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 . "$here/../scripts/env.sh"
-if [ "$IPC" -le 10 ]; then BATCH=50; else BATCH=100; fi
 RUN="$OUT/full_resnet18"
 run validate.train_FKD \
     --train-dir "$RUN" --fkd-path "$RUN/fkd/$IPC" --val-dir "$IMAGENET" \
     --output-dir "$RUN/validate/resnet18_ipc$IPC" --ipc "$IPC" --model resnet18 \
-    --epochs 300 --batch-size "$BATCH" --gradient-accumulation-steps 2 --mix-type cutmix --min-scale-crops 0.25 \
+    --epochs 300 --gradient-accumulation-steps 2 --mix-type cutmix --min-scale-crops 0.25 \
     --loss-type mse_gt --ce-weight 0.1 --adamw-lr 0.001 --adamw-weight-decay 0.01 --schedule ssrs --zeta 2.5 \
     --seeds 0 1 2 "$@"

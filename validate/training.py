@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from utils.distributed import rank_and_world
+from utils.distributed import rank_and_world, sum_over_ranks
 from utils.files import save_weights, write_atomically, write_json
 from utils.loading import Images
 from utils.metrics import Batches, evaluate
@@ -27,10 +27,7 @@ from validate.soft_labels import Teach, Teaching
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How a batch becomes a step.
-
-    loss: of `LOSSES`;  micro_batches: of a batch;  mean, std: pixel statistics;  rate(epoch): learning rate.
-    """
+    """How a batch becomes a step.   mean, std: pixel statistics;  rate(epoch): learning rate."""
 
     loss: CE
     micro_batches: int
@@ -44,7 +41,8 @@ class Recipe:
 class Learner:
     """A student with its optimiser, and the scale of its loss that keeps float16 gradients from vanishing."""
 
-    def __init__(self, student: nn.Module, optimizer: torch.optim.Optimizer, *, precision: str, device):
+    def __init__(self, student: nn.Module, optimizer: torch.optim.Optimizer, *, precision: str,
+                 device: torch.device):
         """Args: precision: of PRECISIONS; all but fp16 leave the loss unscaled."""
         self.student, self.optimizer = student, optimizer
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
@@ -55,12 +53,12 @@ class Learner:
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
 
-    def state(self) -> dict:
+    def state(self) -> Values:
         """All that training changes."""
         return {"student": self.student.state_dict(), "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict()}
 
-    def load(self, state: dict) -> None:
+    def load(self, state: Values) -> None:
         """Goes on from a `state`."""
         self.student.load_state_dict(state["student"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -74,8 +72,8 @@ def micro_parts(num: int, micro_batches: int) -> list[slice]:
     return [slice(a, b) for a, b in zip(edges, edges[1:], strict=False)]
 
 
-def train_batch(learner: Learner, views: torch.Tensor, soft_labels, targets: torch.Tensor,
-                recipe: Recipe) -> torch.Tensor:
+def train_batch(learner: Learner, views: torch.Tensor, soft_labels: torch.Tensor | None,
+                targets: torch.Tensor, recipe: Recipe) -> torch.Tensor:
     """Accumulates the gradient of one batch over its micro-batches, of which each rank takes its share.
 
     BatchNorm sees one micro-batch at a time, on one process or on several; the gradient is that of the
@@ -97,23 +95,13 @@ def train_batch(learner: Learner, views: torch.Tensor, soft_labels, targets: tor
     return total
 
 
-def sum_over_ranks(model: nn.Module) -> None:
-    """Adds up the ranks' gradients in one message; a rank without a micro-batch adds zeros."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
-    dist.all_reduce(flat)
-    for p, grad in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-        p.grad = grad.view_as(p)
-
-
 def train_epoch(learner: Learner, images: Images, targets: torch.Tensor, drawn: EpochViews, teach: Teach,
                 recipe: Recipe, *, losses: list[torch.Tensor],
                 after_batch: Callable[[], None] = lambda: None) -> torch.Tensor:
     """One epoch over drawn or stored views.
 
-    Args:    images: M distilled images, and targets: (M,), where the student is;  drawn, teach: of
-             `Teaching.epoch`;  losses: of the batches that are trained already, to which the others' are
-             added;  after_batch(): called after each.
+    Args:    images: M, and targets: (M,), where the student is;  drawn, teach: of `HardLabels.epoch`;
+             losses: of the batches that are trained already, others are added;  after_batch(): after each.
     Returns: () mean loss over the epoch's batches.
     """
     learner.student.train()
@@ -122,7 +110,8 @@ def train_epoch(learner: Learner, images: Images, targets: torch.Tensor, drawn: 
     chosen = images.batches(index[drawn.rows(first).start:], drawn.laws.batch_size)
     for batch, pixels in zip(range(first, len(drawn)), chosen, strict=False):
         views = drawn.render(pixels, batch, mean=recipe.mean, std=recipe.std)
-        losses.append(train_batch(learner, views, teach(batch, views), targets[index[drawn.rows(batch)]], recipe))
+        losses.append(train_batch(learner, views, teach(batch, views), targets[index[drawn.rows(batch)]],
+                                  recipe))
         learner.step()
         after_batch()
     return torch.stack(losses).mean()
@@ -133,30 +122,31 @@ class Journal:
 
     def __init__(self, folder: Path, batches: Batches, *, seed: int, eval_every: int, recipe: Recipe,
                  about: Values):
-        """Args: batches: of real images, to evaluate on;  eval_every: epochs between evaluations;
-        about: what the result says of the run beside its accuracies."""
+        """Args: batches: of real images;  eval_every: epochs;  about: what the result says beside those."""
         self._folder, self._batches, self._seed, self._recipe = folder, batches, seed, recipe
         self._every, self._about, self._started = eval_every, about, time.perf_counter()
-        self._first, self._state, self._earlier = 0, {"best": {"top1": -1.0}, "last": {}}, 0.0
+        self._first, self._earlier = 0, 0.0
+        self._last: Values = {}
+        self._best: Values = {"top1": -1.0}
         self._bar = progress(total=recipe.epochs, text=f"student, seed {seed}")
 
-    def begin(self, epoch: int, state: dict | None) -> None:
+    def begin(self, epoch: int, state: Values | None) -> None:
         """Goes on from `state`, if there is one, at an epoch: the log keeps the rows before it."""
         path = self._folder / "log.jsonl"
         rows = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         write_atomically(path, lambda file: file.write("".join(f"{row}\n" for row in rows[:epoch]).encode()))
         self._log, self._first = Log(path), epoch
         if state:
-            self._state, self._earlier = state["accuracies"], state["seconds"]
+            self._last, self._best, self._earlier = state["last"], state["best"], state["seconds"]
         self._bar.update(epoch)
 
     def _seconds(self) -> float:
         """Seconds spent on this student, those of interrupted runs included."""
         return self._earlier + time.perf_counter() - self._started
 
-    def state(self) -> dict:
+    def state(self) -> Values:
         """What `begin` goes on from."""
-        return {"accuracies": self._state, "seconds": self._seconds()}
+        return {"last": self._last, "best": self._best, "seconds": self._seconds()}
 
     def after_epoch(self, student: nn.Module, epoch: int, loss: torch.Tensor, lr: float) -> None:
         """Logs one epoch; evaluates every so many and at the last, and keeps the best student."""
@@ -165,11 +155,10 @@ class Journal:
         if epoch % self._every == 0 or epoch == self._recipe.epochs - 1:
             seen = evaluate(student, self._batches, mean=self._recipe.mean, std=self._recipe.std,
                             device=loss.device)
-            last = {"epoch": epoch, **seen}
-            row |= {"top1": seen["top1"], "top5": seen["top5"]}
-            better = seen["top1"] > self._state["best"]["top1"]
-            self._state = {"last": last, "best": last if better else self._state["best"]}
-            if better:
+            self._last = {"epoch": epoch, **seen}
+            row |= {name: seen[name] for name in ("top1", "top5")}
+            if seen["top1"] > self._best["top1"]:
+                self._best = self._last
                 save_weights(self._folder / "student_best.pt", student)
         spent = time.perf_counter() - self._started
         self._log.write(**row, seconds_per_epoch=spent / (epoch + 1 - self._first))
@@ -181,7 +170,8 @@ class Journal:
         self._log.close()
         save_weights(self._folder / "student_last.pt", student)
         cuda = device.type == "cuda"
-        result = {"seed": self._seed, **self._state, "device": device.type, **self._about}
+        result = {"seed": self._seed, "last": self._last, "best": self._best, "device": device.type,
+                  **self._about}
         with Log(self._folder.parent / "results.jsonl") as log:
             log.write(**result, wall_s=self._seconds(), world=rank_and_world()[1],
                       device_name=torch.cuda.get_device_name(device) if cuda else platform.machine(),

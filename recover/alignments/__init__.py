@@ -16,7 +16,7 @@ ENGINES: dict[str, type[BNAlignment]] = {"fused": FusedBNAlignment, "reference":
 class BatchNorm(Alignment):
     """R_BN: mean and variance of the inputs of BatchNorm layers.   Source: paper eq. 3."""
 
-    first_bn_multiplier: float = option(10.0, "weight of each teacher's first BatchNorm layer", source="SRe2L")
+    first_bn_multiplier: float = option(10.0, "weight of a teacher's first BatchNorm layer", source="SRe2L")
     engine: Literal["fused", "reference"] = option(
         "fused", "a network at a time, rewritten; or hooks and every graph at once: equal to rounding")
     compile: bool = option(False, "compile the fused engine's networks (a minute or so a network, once)")
@@ -27,7 +27,6 @@ class BatchNorm(Alignment):
 
     @property
     def keeps_graphs(self) -> bool:
-        """As `Alignment.keeps_graphs`."""
         return self.engine == "reference"
 
     def prepare(self, inputs: Inputs, names: tuple[str, ...]) -> dict[str, Aligned]:
@@ -35,10 +34,9 @@ class BatchNorm(Alignment):
         aligned: dict[str, Aligned] = {
             name: ENGINES[self.engine](inputs.networks[name], first_multiplier=self.first_bn_multiplier,
                                        precision=inputs.precision, compiled=self.compile) for name in names}
-        silent = [name for name in names if not len(aligned[name])]
-        if silent:
-            warn_once(f"{', '.join(silent)} has no BatchNorm: drawn as a BN teacher its term is 0, and it counts in "
-                      f"the mean of --bn-reduce (the published behaviour)")
+        if silent := [name for name in names if not len(aligned[name])]:
+            warn_once(f"{', '.join(silent)} has no BatchNorm: drawn as a BN teacher its term is 0, and it "
+                      f"counts in the mean of --bn-reduce (the published behaviour)")
         return aligned
 
 

@@ -29,8 +29,7 @@ class Aligned:
         raise NotImplementedError
 
     def state(self) -> Any:
-        """What changes from step to step within a unit, as tensors and numbers that later steps leave alone."""
-        return None
+        """What changes from step to step of a unit: tensors and numbers that later steps leave alone."""
 
     def load(self, state: Any) -> None:
         """Goes on from a `state`; every unit starts from that of a fresh alignment."""
@@ -38,13 +37,12 @@ class Aligned:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Alignment(Options):
-    """Base of all alignments."""
+    """Base of all alignments.   keeps_graphs: every network's graph is alive until one backward."""
 
     r_bn: float = option(0.01, "lambda, weight of the alignment", source="supplement table 1b", range=">= 0")
 
     @property
     def keeps_graphs(self) -> bool:
-        """Whether a step keeps every network's graph until one backward: the readable reference."""
         return False
 
     def prepare(self, inputs: Inputs, names: tuple[str, ...]) -> dict[str, Aligned]:

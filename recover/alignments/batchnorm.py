@@ -3,10 +3,14 @@
 The only hooks of the stages live here.
 S slices (batches side by side), N images of one slice, C channels, H W pixels.
 """
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import nn
 
 from recover.alignments.alignment import Aligned
+from utils.pieces import require
 from utils.precision import lowered
 
 
@@ -25,18 +29,16 @@ class BNAlignment(Aligned):
 
     def __init__(self, model: nn.Module, *, first_multiplier: float, precision: str = "fp32",
                  compiled: bool = False):
-        """Args: model: in eval mode, frozen;  precision: of PRECISIONS;  compiled: by torch.compile.
-
-        Raises: ValueError if a layer keeps no running statistics.
-        """
+        """Raises: ValueError if a layer keeps no running statistics."""
         layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-        if any(layer.running_mean is None for layer in layers):
-            raise ValueError("a teacher's BatchNorm layer has track_running_stats=False: "
-                             "nothing to align with")
-        self.terms, self.aligned, self.per_slice = [], 0, 0
+        require(all(layer.running_mean is not None for layer in layers),
+                "a teacher's BatchNorm layer has track_running_stats=False: nothing to align with")
+        self.terms: list[torch.Tensor] = []
+        self.aligned, self.per_slice = 0, 0
         self._num_layers = len(layers)
-        multipliers = dict.fromkeys(layers, 1.0) | dict.fromkeys(layers[:1], first_multiplier)
-        self._precision, self._model = precision, self._prepare(model, multipliers)
+        weights: dict[nn.Module, float] = {m: 1.0 if i else first_multiplier for i, m in enumerate(layers)}
+        self._precision = precision
+        self._model: Callable[[torch.Tensor], torch.Tensor] = self._prepare(model, weights)
         if compiled:  # after the hooks: those that come later would be ignored
             self._model = torch.compile(self._model, dynamic=False)
 
@@ -50,13 +52,13 @@ class BNAlignment(Aligned):
         """The number of aligned layers."""
         return self._num_layers
 
-    def _hook(self, weight: float):
-        def measure(layer, inputs):
+    def _hook(self, weight: float) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
+        def measure(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
             if self.aligned:
                 self.terms.append(weight * self._distance(layer, inputs[0]))
         return measure
 
-    def _distance(self, layer: nn.BatchNorm2d, x: torch.Tensor) -> torch.Tensor:
+    def _distance(self, layer: Any, x: torch.Tensor) -> torch.Tensor:
         """(S * N, C, H, W), the aligned slices first, to (S,): the distance of each slice's statistics."""
         own = at_least_float32(x[:self.aligned * self.per_slice]).unflatten(0, (self.aligned, self.per_slice))
         var, mean = torch.var_mean(own, dim=(1, 3, 4), correction=0)

@@ -7,11 +7,14 @@ keeps.  Networks are rewritten with torch.fx; what is not recognised stays, and 
 
 G aligned slices, N images of one slice, C channels, H W pixels.
 """
+from typing import Any
+
 import torch
 import torch.fx
 import torch.nn.functional as F
 from torch import nn
 
+from models.frozen import convolve, freeze_convolutions, input_gradient, is_plain, replace_module
 from recover.alignments.batchnorm import BNAlignment
 from utils.runtime import warn_once
 
@@ -25,50 +28,12 @@ ACTIVATIONS = {
 }
 
 
-def _convolve(x, weight, bias, conv: nn.Conv2d):
-    return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
-
-
-def _input_gradient(grad, shape, weight, conv: nn.Conv2d):
-    """The gradient of a convolution's input, from its output's gradient and constants alone."""
-    unread = torch.empty(shape, dtype=grad.dtype, device=grad.device,  # tells shape and layout only
-                         memory_format=torch.channels_last)
-    return torch.ops.aten.convolution_backward(grad, unread, weight.to(grad.dtype), None, conv.stride,
-                                               conv.padding, conv.dilation, False, [0, 0], conv.groups,
-                                               [True, False, False])[0]
-
-
-class _FrozenConv(torch.autograd.Function):
-    """A convolution with constant weights: linear in its input, so nothing of the input is kept."""
-
-    @staticmethod
-    def forward(ctx, x, weight, bias, conv):
-        ctx.conv, ctx.weight, ctx.shape = conv, weight, x.shape
-        return _convolve(x, weight, bias, conv)
-
-    @staticmethod
-    def backward(ctx, grad):
-        return _input_gradient(grad, ctx.shape, ctx.weight, ctx.conv), None, None, None
-
-
-class FrozenConv2d(nn.Module):
-    """An nn.Conv2d whose weights are constants."""
-
-    def __init__(self, conv: nn.Conv2d):
-        super().__init__()
-        self.conv = conv
-
-    def forward(self, x):
-        run = _convolve if torch.compiler.is_compiling() else _FrozenConv.apply
-        return run(x, self.conv.weight, self.conv.bias, self.conv)
-
-
 class _ConvNormAct(torch.autograd.Function):
     """act(gamma u + beta) and R_BN of u = conv(x), keeping u."""
 
     @staticmethod
     def forward(ctx, x, layer, aligned, per_slice):
-        u = _convolve(x, layer.weight, layer.bias, layer.conv)
+        u = convolve(x, layer.weight, layer.bias, layer.conv)
         ctx.layer, ctx.shape, ctx.aligned = layer, x.shape, aligned
         slope = offset = None
         r_bn = u.new_zeros(0)
@@ -90,14 +55,19 @@ class _ConvNormAct(torch.autograd.Function):
             slices = (ctx.aligned, ctx.per_slice)
             slope, offset = (weight * ctx.slope).to(u.dtype), (weight * ctx.offset).to(u.dtype)
             grad[own].unflatten(0, slices).addcmul_(u[own].unflatten(0, slices), slope).add_(offset)
-        return _input_gradient(grad, ctx.shape, layer.weight, layer.conv), None, None, None
+        return input_gradient(grad, ctx.shape, layer.weight, layer.conv), None, None, None
 
 
 class ConvNormAct(nn.Module):
     """A frozen convolution, its BatchNorm in eval mode and an activation, with the layer's R_BN."""
 
-    def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d, activation: nn.Module, *, multiplier: float,
-                 tape):
+    gamma: torch.Tensor
+    beta: torch.Tensor
+    scale: torch.Tensor
+    running_var: torch.Tensor
+
+    def __init__(self, conv: nn.Conv2d, norm: Any, activation: nn.Module, *, multiplier: float,
+                 tape: BNAlignment):
         """Args: multiplier: w_l of the layer;  tape: where the layers of one forward put their R_BN."""
         super().__init__()
         self.conv, self._multiplier, self._tape = conv, multiplier, tape
@@ -117,7 +87,7 @@ class ConvNormAct(nn.Module):
         """gamma u + beta, in the precision of u."""
         return torch.addcmul(self.beta.to(u.dtype), u, self.gamma.to(u.dtype))
 
-    def alignment(self, u: torch.Tensor):
+    def alignment(self, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """R_BN of each slice, and its gradient as an affine function of u.
 
         In terms of u, the mean's distance is s mean(u) and the variance's s^2 var(u) - running_var; u is
@@ -146,14 +116,14 @@ class ConvNormAct(nn.Module):
         return y
 
     @staticmethod
-    def _traceable(x, layer, aligned: int, per_slice: int):
+    def _traceable(x, layer, aligned, per_slice):
         """The same in plain operations: a compiler finds by itself that u is all that need be kept."""
-        u = _convolve(x, layer.weight, layer.bias, layer.conv)
+        u = convolve(x, layer.weight, layer.bias, layer.conv)
         own = u[:aligned * per_slice].unflatten(0, (aligned, per_slice)) if aligned else None
         return layer.activate(layer.affine(u)), layer.alignment(own)[0] if aligned else None
 
 
-def rewrite(model: nn.Module, *, multipliers: dict[nn.Module, float], tape) -> nn.Module:
+def rewrite(model: nn.Module, *, multipliers: dict[nn.Module, float], tape: BNAlignment) -> nn.Module:
     """The network with frozen convolutions, and convolution, BatchNorm, activation in a row as one module.
 
     Args:    multipliers: BatchNorm layer -> w_l; a fused layer leaves the dict, the others stay to be hooked.
@@ -164,39 +134,27 @@ def rewrite(model: nn.Module, *, multipliers: dict[nn.Module, float], tape) -> n
     except Exception as error:  # fx fails in many ways on data-dependent code; the plain network serves then
         warn_once(f"{type(model).__name__} cannot be traced ({type(error).__name__}): it runs unfused")
         return model
-    modules = dict(traced.named_modules())
+    modules: dict[Any, Any] = dict(traced.named_modules())
+
+    def module_of(node: Any) -> Any:
+        return modules.get(node.target) if node is not None and node.op == "call_module" else None
+    node: Any
     for node in list(traced.graph.nodes):
-        norm = modules.get(node.target) if node.op == "call_module" else None
-        source = node.args[0] if norm in multipliers and node.args else None
-        conv = modules.get(source.target) if source is not None and source.op == "call_module" else None
-        if not _is_plain(conv) or len(source.users) > 1:
+        norm = module_of(node)
+        source: Any = node.args[0] if norm in multipliers and node.args else None
+        conv = module_of(source)
+        if not is_plain(conv) or len(source.users) > 1:
             continue
-        after = next(iter(node.users)) if len(node.users) == 1 else None
-        activation = modules.get(after.target) if after is not None and after.op == "call_module" else None
+        after: Any = next(iter(node.users)) if len(node.users) == 1 else None
+        activation = module_of(after)
         fuses = type(activation) in ACTIVATIONS
         fused = ConvNormAct(conv, norm, activation if fuses else nn.Identity(), tape=tape,
                             multiplier=multipliers.pop(norm))
-        _replace(traced, source, fused)
+        replace_module(traced, source, fused)
         for gone in (node, after) if fuses else (node,):
             gone.replace_all_uses_with(source)
             traced.graph.erase_node(gone)
-    for node in traced.graph.nodes:
-        conv = traced.get_submodule(node.target) if node.op == "call_module" else None
-        if _is_plain(conv):
-            _replace(traced, node, FrozenConv2d(conv))
-    traced.graph.lint()
-    traced.recompile()
-    return traced.eval()
-
-
-def _is_plain(module) -> bool:
-    """Whether a module is a convolution whose padding is zeros of a given width."""
-    return type(module) is nn.Conv2d and module.padding_mode == "zeros" and isinstance(module.padding, tuple)
-
-
-def _replace(traced, node, module: nn.Module) -> None:
-    owner, _, name = node.target.rpartition(".")
-    setattr(traced.get_submodule(owner), name, module)
+    return freeze_convolutions(traced)
 
 
 class FusedBNAlignment(BNAlignment):
@@ -208,6 +166,5 @@ class FusedBNAlignment(BNAlignment):
         return rewritten
 
     def __call__(self, images, targets, *, slices, aligned):
-        """As `BNAlignment`."""
         return super().__call__(images.contiguous(memory_format=torch.channels_last), targets, slices=slices,
                                 aligned=aligned)

@@ -1,4 +1,4 @@
-"""Real training images."""
+"""Real training images, and noise."""
 import dataclasses
 from collections.abc import Callable, Iterable
 
@@ -7,6 +7,7 @@ import torch
 from recover.starts.start import Start
 from recover.units import Inputs, Unit
 from utils.augment import normalize
+from utils.data import RealSet
 from utils.runtime import generator
 
 
@@ -15,7 +16,6 @@ class RealImage(Start):
     """Each class's i-th real training image, in file order.   Source: paper 4.1; published recipe."""
 
     def prepare(self, inputs: Inputs) -> Callable[[Unit], torch.Tensor]:
-        """As `Start.prepare`."""
         return lambda unit: load(inputs, (inputs.real.by_class[k][i] for i, k in unit.members))
 
 
@@ -24,11 +24,24 @@ class RandomImage(Start):
     """A random real training image of each class, none twice: a shuffle by (seed, class).   Source: ours."""
 
     def prepare(self, inputs: Inputs) -> Callable[[Unit], torch.Tensor]:
-        """As `Start.prepare`."""
         def position(i: int, k: int) -> int:
             own = inputs.real.by_class[k]
             return own[int(torch.randperm(len(own), generator=generator(inputs.seed, "real image", k))[i])]
         return lambda unit: load(inputs, (position(i, k) for i, k in unit.members))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Noise(Start):
+    """Standard normal pixels in normalised space, from (seed, index, class).   Source: SRe2L."""
+
+    def available(self, real: RealSet, k: int) -> float:
+        """As `Start.available`: no end."""
+        return float("inf")
+
+    def prepare(self, inputs: Inputs) -> Callable[[Unit], torch.Tensor]:
+        return lambda unit: torch.stack([
+            torch.randn(3, inputs.size, inputs.size, generator=generator(inputs.seed, "noise", i, k))
+            for i, k in unit.members])
 
 
 def load(inputs: Inputs, positions: Iterable[int]) -> torch.Tensor:

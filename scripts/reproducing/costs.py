@@ -5,15 +5,14 @@ multiply-add, convolutions and matrix products only.
 """
 import dataclasses
 import functools
-from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.registry import build_skeleton
-from recover.images import predicted_bytes
 from relabel.generate_soft_label import plan_labels
 from scripts.reproducing.plans import Plan
+from utils.data import predicted_bytes
 from utils.files import readable
 from utils.loading import planned_images
 from utils.runtime import readable_time
@@ -81,7 +80,7 @@ def count_cost(plan: Plan, dataset: str) -> Cost:
     if plan.relabel:
         per_view = sum(network_flops(name, kind="forward", **about) for name in plan.relabel.teacher_names)
         label_views = images * plan.num_label_files()
-        planned = plan_labels(plan.relabel, planned_images(dataset, plan.ipc), Path())
+        planned = plan_labels(plan.relabel, planned_images(dataset, plan.ipc))
         label_bytes = plan.num_label_files() * planned.epoch_bytes
     model, seeds = plan.validate.model, len(plan.validate.seeds)
     online = seeds * views * per_view if plan.relabel and not label_views else 0
@@ -93,7 +92,8 @@ def count_cost(plan: Plan, dataset: str) -> Cost:
         recover_flops=flops / seen * groups * plan.num_classes if seen else 0.0,
         relabel_flops=label_views * per_view, validate_flops=seeds * student + online,
         image_bytes=predicted_bytes(images, size=config.size, **config.encoding), label_bytes=label_bytes,
-        student_bytes=student_bytes(model, num_classes=plan.num_classes, stem=config.stem, num_students=seeds))
+        student_bytes=student_bytes(model, num_classes=plan.num_classes, stem=config.stem,
+                                    num_students=seeds))
 
 
 def describe_cost(cost: Cost, *, tflops: float) -> str:

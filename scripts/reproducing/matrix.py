@@ -1,12 +1,13 @@
 """The paper's tables as data: every row that PRISM's own system produces, its settings, the paper's figure.
 
-How a row is read (plans.py beside this file does that; table 1 is made of utils/methods).  Its settings are those of its ancestors
-along `inherits`, the oldest first, then its own.  `protocol` goes to all three stages as --protocol, unless a
-stage's settings hold a "protocol" of their own.  What neither says is the stage's for that protocol and IPC.
-Tables 3a to 3f (paper 4.4) are a cumulative chain from start/vanilla, SRe2L's settings, to final/ssrs, the
-published recipe; supplement tables 3 and 4 hang off 3d/aligned.  Each of these tables states what it varies
-on its first row too, so `--from final` is well defined: the published recipe (protocol prism, no settings)
-with the settings of the row and of its ancestors in its own table.  Figures are the paper's, never ours.
+How a row is read (plans.py beside this file does that; table 1 is made of utils/methods).  Its settings are
+those of its ancestors along `inherits`, the oldest first, then its own.  `protocol` goes to all three stages
+as --protocol, unless a stage's settings hold a "protocol" of their own.  What neither says is the stage's for
+that protocol and IPC.  Tables 3a to 3f (paper 4.4) are a cumulative chain from start/vanilla, SRe2L's
+settings, to final/ssrs, the published recipe; supplement tables 3 and 4 hang off 3d/aligned.  Each of these
+tables states what it varies on its first row too, so `--from final` is well defined: the published recipe
+(protocol prism, no settings) with the settings of the row and of its ancestors in its own table.  Figures are
+the paper's, never ours.
 """
 import dataclasses
 from collections.abc import Iterator
@@ -86,8 +87,8 @@ def _table_1(name: str, label: str, method: Method, *, unknown: dict[str, tuple[
     """A method's rows, its figures and its settings by student; the first row is the others' ancestor."""
     for short, student in STUDENTS.items():
         for ipc, (top1, std) in method.figures[student].items():
-            first, own = ipc == 10, {"model": student} if student != "resnet18" else {"seeds": THREE_SEEDS}
-            heir = f"1/{name}-{short}-10" if not first else f"1/{name}-r18-10" if student != "resnet18" else ""
+            first, own = ipc == 10, {"model": student} if short != "r18" else {"seeds": THREE_SEEDS}
+            heir = f"1/{name}-{short}-10" if not first else f"1/{name}-r18-10" if short != "r18" else ""
             yield Row(key=f"1/{name}-{short}-{ipc}", label=label, paper=top1, std=std, protocol=method.name,
                       ipc=ipc, inherits=heir, recover=recover if not heir else {},
                       relabel=dict(method.students.get(student, {}).get("relabel", {})) if first else {},

@@ -17,7 +17,7 @@ from utils.files import sha256_json
 from utils.flags import build_config, flags_of
 from utils.formats import label_path, unit_path
 from utils.methods import method_named, protocol_settings
-from utils.pieces import Values, identity, merge
+from utils.pieces import identity, merge
 from validate import train_FKD
 
 BY_KEY = {row.key: row for row in ROWS}

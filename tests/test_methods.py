@@ -1,0 +1,289 @@
+"""Methods: what each sets, how results say it, and DELT's evaluation end to end."""
+import dataclasses
+import json
+
+import pytest
+import torch
+from helpers import POOL
+
+from recover import data_synthesis
+from recover.data_synthesis import RecoverConfig
+from relabel import generate_soft_label
+from relabel.generate_soft_label import RelabelConfig
+from utils.data import dataset_preset
+from utils.files import read_json
+from utils.flags import build_config
+from utils.formats import open_labels
+from utils.methods import (
+    METHODS,
+    MethodFlags,
+    method_named,
+    method_preset,
+    protocol_record,
+    protocol_settings,
+)
+from utils.methods import STAGES as STAGE_NAMES
+from utils.methods.delt import batch_size as delt_batch_size
+from utils.methods.method import published_batch
+from utils.pieces import flatten, known_names, merge
+from utils.randaugment import RANDAUGMENT_DTYPES, RandAugment, apply_randaugment
+from utils.views import NoMix, Views
+from validate import train_FKD
+from validate.soft_labels import OnlineLabels
+from validate.train_FKD import ValidateConfig
+
+pytest_plugins = ["stage_fixtures"]
+STAGES = {"recover": (RecoverConfig, data_synthesis.presets),
+          "relabel": (RelabelConfig, generate_soft_label.presets),
+          "validate": (ValidateConfig, train_FKD.presets)}
+SOFT = {"fkd_path": "x"}
+HAVE = [(name, stage) for name, method in METHODS.items() for stage in STAGE_NAMES
+        if getattr(method, stage) is not None]
+
+
+def of(stage: str, protocol: str, **values):
+    config, presets = STAGES[stage]
+    soft = SOFT if stage == "validate" and protocol != "recovery-only" else {}
+    return build_config(config, {"protocol": protocol, **soft, **values}, presets=presets)
+
+
+def jsonable(values):
+    """Flat values as JSON says them: what a preset, a file and a config agree on."""
+    return json.loads(json.dumps(dict(values)))
+
+
+# ---------------------------------------------------------------- the table of methods
+
+def test_every_method_goes_by_its_name_and_says_where_it_comes_from():
+    assert list(METHODS) == ["prism", "delt", "recovery-only", "sre2l"]
+    assert tuple(STAGES) == STAGE_NAMES
+    for name, method in METHODS.items():
+        assert method.name == name == method_named(name).name
+        assert method.source.strip() and method.code.strip()
+        assert all(getattr(method, stage) is not None for stage in STAGE_NAMES) or method.absent.strip()
+    with pytest.raises(ValueError, match="--protocol prsm: expected one of prism, delt, recovery-only, sre2"):
+        method_named("prsm")
+
+
+def test_every_preset_names_fields_of_its_stage_and_of_the_pieces_that_it_chooses():
+    for name, stage in HAVE:
+        settings = METHODS[name].settings(stage)
+        assert set(settings) <= known_names(STAGES[stage][0], settings), (name, stage)
+
+
+@pytest.mark.parametrize("protocol, stage", HAVE)
+def test_a_methods_settings_build_a_config_that_has_them(protocol, stage):
+    cls = STAGES[stage][0]
+    config = of(stage, protocol)
+    values, settings = jsonable(flatten(config)), jsonable(METHODS[protocol].settings(stage))
+    assert {name: values[name] for name in settings} == settings
+    assert config == build_config(cls, {**METHODS[protocol].settings(stage), "protocol": protocol,
+                                        **(SOFT if stage == "validate" and config.loss_type.soft else {})})
+    assert protocol_record(stage, config) == {"name": protocol, "changed": []}
+
+
+@pytest.mark.parametrize("protocol", METHODS)
+def test_the_settings_of_a_student_build_a_config_that_has_them(protocol):
+    for student, stages in METHODS[protocol].students.items():
+        assert set(stages) <= set(STAGE_NAMES)
+        for stage, settings in stages.items():
+            values = jsonable(flatten(of(stage, protocol, **settings)))
+            assert {name: values[name] for name in settings} == jsonable(settings), student
+
+
+def test_a_bigger_student_has_its_own_primary_and_rule():
+    own = METHODS["prism"].students
+    assert set(own) == {"resnet50", "resnet101"}
+    for student, stages in own.items():
+        relabel = of("relabel", "prism", **stages["relabel"])
+        assert relabel.teacher_names == (student, "mobilenet_v2", "alexnet", "shufflenet_v2_x0_5")
+        assert flatten(relabel)["ensemble"] == "primary-half"
+
+
+@pytest.mark.parametrize("protocol", METHODS)
+def test_published_figures_are_of_the_papers_students_in_percent(protocol):
+    for student, cells in METHODS[protocol].figures.items():
+        assert student in ("resnet18", "resnet50", "resnet101") and list(cells) == [10, 50, 100]
+        assert all(20 < top1 < 80 and 0 < std < 5 for top1, std in cells.values())
+
+
+# ---------------------------------------------------------------- each method
+
+def test_prism_is_the_defaults():
+    for stage in STAGES:
+        config = of(stage, "prism")
+        for field in dataclasses.fields(config):
+            value, registry = getattr(config, field.name), field.metadata.get("registry")
+            if field.name in SOFT:
+                continue
+            if registry is None:
+                assert value == field.default, field.name
+            elif isinstance(field.metadata["chosen"], str):
+                assert value == registry[field.metadata["chosen"]]()
+            else:
+                assert value == tuple(registry[name]() for name in field.metadata["chosen"])
+        assert protocol_settings(stage, "prism") == {} == method_preset(stage)({})
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_prisms_settings_are_the_stages_defaults_key_by_key(stage):
+    settings = METHODS["prism"].settings(stage)
+    defaults = flatten(build_config(STAGES[stage][0], SOFT if stage == "validate" else {}))
+    assert len(settings) > 7
+    for name, value in settings.items():
+        assert (name, jsonable({name: value})) == (name, jsonable({name: defaults[name]}))
+
+
+def test_prisms_defaults_on_imagenet_are_the_recipe_whatever_the_data_set_presets():
+    assert build_config(RecoverConfig, {}, presets=dataset_preset) == of("recover", "prism")
+
+
+def test_sre2l():
+    recover, relabel, validate = (flatten(of(stage, "sre2l")) for stage in STAGES)
+    assert (recover["teachers"], recover["init"]) == ("single", "noise")
+    assert (recover["lr"], recover["iteration_step"]) == (0.25, 0)
+    assert (recover["iteration"], recover["r_bn"], recover["batch_size"]) == (4000, 0.01, 100)
+    assert (relabel["batch_size"], relabel["min_scale_crops"], relabel["ensemble"]) == (1024, 0.08, "primary")
+    assert of("relabel", "sre2l").teacher_names == ("resnet18",)
+    assert (validate["loss_type"], validate["temperature"], validate["schedule"]) == ("kl", 20, "cosine")
+    assert validate["gradient_accumulation_steps"] == 2
+
+
+def test_delt():
+    relabel, validate = flatten(of("relabel", "delt")), flatten(of("validate", "delt"))
+    assert (relabel["label_format"], relabel["augment"], relabel["ensemble"]) \
+        == ("online", "randaugment", "primary")
+    assert (relabel["min_scale_crops"], relabel["mix_type"], relabel["epochs"]) == (0.25, "cutmix", 300)
+    assert (validate["loss_type"], validate["temperature"], validate["schedule"]) == ("kl", 20, "half-cosine")
+    assert (validate["adamw_lr"], validate["adamw_weight_decay"]) == (1e-3, 0.01)
+    assert validate["gradient_accumulation_steps"] == 1
+    with pytest.raises(ValueError, match="recover them with --protocol prism"):
+        of("recover", "delt")
+
+
+def test_recovery_only():
+    recover, validate = flatten(of("recover", "recovery-only")), flatten(of("validate", "recovery-only"))
+    assert (recover["lr"], recover["iteration"], recover["iteration_step"], recover["init"]) \
+        == (0.25, 4000, 0, "real")
+    assert (validate["loss_type"], validate["epochs"], validate["batch_size"]) == ("ce", 90, 256)
+    assert validate["schedule"] == "linear"
+    assert (validate["optimizer"], validate["adamw_lr"]) == ("sgd", 0.1)
+    assert (validate["momentum"], validate["adamw_weight_decay"]) == (0.9, 1e-4)
+    with pytest.raises(ValueError, match="has no soft labels"):
+        of("relabel", "recovery-only")
+
+
+# ---------------------------------------------------------------- batches and epochs
+
+@pytest.mark.parametrize("ipc, expected", [(1, 50), (9, 50), (10, 50), (11, 100), (50, 100), (100, 100)])
+def test_a_label_batch_is_50_up_to_ipc_10_and_100_above(ipc, expected):
+    for name in ("prism", "sre2l", "recovery-only"):
+        assert METHODS[name].label_batch is published_batch and METHODS[name].student_batch is None
+    assert {published_batch(ipc, classes) for classes in (10, 100, 1000)} == {expected}
+
+
+@pytest.mark.parametrize("classes, ipc, student, expected", [
+    (1000, 1, "resnet18", 20), (1000, 10, "resnet18", 100), (1000, 50, "resnet50", 200),
+    (1000, 100, "resnet18", 200), (1000, 1, "resnet101", 10), (1000, 10, "resnet101", 50),
+    (1000, 50, "resnet101", 100), (10, 1, "resnet18", 10), (10, 10, "resnet18", 50),
+    (10, 50, "resnet101", 100),
+    (100, 1, "resnet18", 20), (100, 10, "resnet18", 100), (100, 100, "resnet18", 200),
+    (200, 1, "resnet18", 100), (200, 50, "resnet101", 100), (4, 2, "resnet18", 8)])
+def test_delts_batches(classes, ipc, student, expected):
+    assert delt_batch_size(ipc, classes, student=student) == expected
+    assert METHODS["delt"].student_batch(ipc, classes, student) == expected
+    if student != "resnet101":  # labels are of any student's
+        assert METHODS["delt"].label_batch(ipc, classes) == expected
+
+
+def test_students_with_soft_labels_have_300_epochs():
+    assert {name: method.label_epochs for name, method in METHODS.items()} == dict.fromkeys(METHODS, 300)
+    longer = dataclasses.replace(METHODS["sre2l"], relabel={"epochs": 400})
+    assert longer.label_epochs == 400
+
+
+# ---------------------------------------------------------------- what a result says of itself
+
+def test_flags_win_over_a_protocol_and_are_said():
+    config = of("recover", "sre2l", lr=0.1, ipc_end=50)
+    assert config.lr == 0.1 and flatten(config)["init"] == "noise"
+    assert protocol_record("recover", config) == {"name": "sre2l", "changed": ["lr"]}
+    assert protocol_record("recover", of("recover", "sre2l", lr=0.25)) == {"name": "sre2l", "changed": []}
+    changed = of("validate", "prism", loss_type="kl", model="resnet50", seeds=(3, 4), epochs=300)
+    assert protocol_record("validate", changed) == {"name": "prism", "changed": ["loss_type"]}
+    assert issubclass(ValidateConfig, MethodFlags)
+
+
+@pytest.mark.parametrize("stage, protocol, values, changed", [
+    ("recover", "prism", {"teachers": "single"}, ["teachers"]),
+    ("recover", "prism", {"teachers": "single", "selection": "intra"}, ["teachers", "selection"]),
+    ("recover", "prism", {"max_bn_teachers": 2, "priors": ("l2",)}, ["max_bn_teachers", "priors"]),
+    ("recover", "prism", {"tv_l2": 0.1, "r_bn": 0.5, "ipc_end": 50, "seed": 3}, ["r_bn", "tv_l2"]),
+    ("recover", "sre2l", {"init": "real", "teachers": "multi"}, ["teachers", "init"]),
+    ("relabel", "prism", {"mix_type": "mixup"}, ["mix_type"]),
+    ("relabel", "prism", {"mix_type": "mixup", "mix_alpha": 0.8}, ["mix_type"]),
+    ("relabel", "prism", {"mix_type": "none", "ipc": 50}, ["mix_type"]),
+    ("relabel", "prism", {"label_format": "topk:50"}, ["label_format"]),
+    ("relabel", "sre2l", {"batch_size": 50}, ["batch_size"]),
+    ("validate", "sre2l", {"loss_type": "mse_gt", "ce_weight": 0.3}, ["loss_type", "ce_weight"]),
+    ("validate", "sre2l", {"temperature": 4.0, "schedule": "ssrs"}, ["temperature", "schedule"]),
+    ("validate", "recovery-only", {"optimizer": "adamw"}, ["optimizer"]),
+    ("validate", "recovery-only", {"momentum": 0.5}, ["momentum"])])
+def test_what_was_changed_of_a_protocol(stage, protocol, values, changed):
+    """The pieces and those options of theirs that are neither the protocol's nor their defaults."""
+    assert protocol_record(stage, of(stage, protocol, **values)) == {"name": protocol, "changed": changed}
+
+
+def test_a_protocols_options_go_with_its_piece():
+    settings = METHODS["sre2l"].settings("validate")
+    merged = merge(ValidateConfig, settings, {"loss_type": "mse_gt"})
+    assert merged == {"loss_type": "mse_gt", "schedule": "cosine"}
+    assert flatten(of("validate", "sre2l", loss_type="kl_gt"))["temperature"] == 20.0
+
+
+# ---------------------------------------------------------------- DELT's evaluation
+
+def test_randaugmented_views_are_augmented_before_the_crop(gen):
+    pixels = torch.randint(0, 256, (9, 3, 16, 16), generator=gen, dtype=torch.uint8)
+    laws = Views(size=16, batch_size=4, min_scale=0.5, flip=True, mix_type=NoMix())
+    drawn = dataclasses.replace(laws, augment=RandAugment()).draw(9, torch.Generator().manual_seed(3))
+    plain = laws.draw(9, torch.Generator().manual_seed(3))
+    assert all(torch.equal(drawn.tensors()[name], rows) for name, rows in plain.tensors().items())  # stay
+    assert {name: drawn.operations[name].dtype for name in RANDAUGMENT_DTYPES} == RANDAUGMENT_DTYPES
+    assert plain.operations == {}
+    mean, std = (0.5, 0.4, 0.3), (0.2,) * 3
+    for batch in range(3):
+        part = slice(4 * batch, 4 * batch + 4)
+        chosen = pixels[drawn.index[part].long()]
+        rows = {name: drawn.operations[name][part] for name in RANDAUGMENT_DTYPES}
+        augmented = apply_randaugment(chosen, **rows, fill=(128, 102, 76))
+        expected = plain.render(augmented, batch, mean=mean, std=std)
+        assert torch.equal(drawn.render(chosen, batch, mean=mean, std=std), expected)
+    assert (drawn.operations["ops"] >= 0).any()
+
+
+def test_delts_evaluation_runs_and_is_named(made, tiny, tmp_path):
+    folder = generate_soft_label.main([
+        "--protocol", "delt", "--data", str(made), "--fkd-path", str(tmp_path), "--arch-name", POOL[0],
+        "--pool", *POOL[:2], "--weights-dir", str(tiny.teachers), "--epochs", "2", "--threads", "1"])
+    labels = open_labels(str(folder), 0)
+    assert not list(folder.glob("*.pt")) and labels.teachers == (POOL[0],)
+    assert read_json(folder / "manifest.json")["teachers"] == [POOL[0]]
+    assert labels.views.batch_size == METHODS["delt"].student_batch(2, 4, POOL[0]) == 8
+    planned, _ = OnlineLabels(labels, [], batch_size=labels.views.batch_size).epoch(0)
+    assert set(RANDAUGMENT_DTYPES) < set(planned.tensors()) and len(planned) == 1  # a batch of all eight
+    out = tmp_path / "out"
+    train_FKD.main(["--protocol", "delt", "--train-dir", str(made), "--fkd-path", str(folder),
+                    "--model", POOL[0], "--weights-dir", str(tiny.teachers), "--output-dir", str(out),
+                    "--threads", "1", "--row", "1/x"])
+    result = read_json(out / "seed0" / "result.json")
+    assert result["protocol"] == {"name": "delt", "changed": []} and result["row"] == "1/x"
+    assert result["labels_protocol"]["name"] == "delt" and result["config"]["batch_size"] == 8
+    rows = [json.loads(line) for line in (out / "seed0" / "log.jsonl").read_text().splitlines()]
+    assert [row["lr"] for row in rows] == pytest.approx([1e-3, 1e-3 * (1 + 0.5 ** 0.5) / 2])
+
+
+def test_randaugmented_labels_can_be_stored(made, tiny, tmp_path):
+    labels = tiny.relabel(made, "--fkd-path", tmp_path, "--augment", "randaugment", "--label-format", "int8")
+    summary = tiny.validate(made, "--fkd-path", labels, "--output-dir", tmp_path / "out")
+    assert summary["n"] == 2

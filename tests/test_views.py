@@ -1,0 +1,219 @@
+"""Views: the laws of epochs and mixes, and their replay bit for bit."""
+import dataclasses
+import io
+
+import numpy as np
+import pytest
+import torch
+
+from utils.augment import resample, sample_positions
+from utils.pieces import build, flatten
+from utils.randaugment import apply_randaugment
+from utils.runtime import generator
+from utils.views import MIXES, OPERATIONS, VIEW_DTYPES, EpochViews, NoMix, Views, _sample_mix_boxes
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def laws(mix_type="cutmix", *, size=16, batch_size=4, **more) -> Views:
+    return build(Views, {"size": size, "batch_size": batch_size, "mix_type": mix_type, **more})
+
+
+def plan(num=10, *, seed=0, **settings) -> EpochViews:
+    return laws(**settings).draw(num, seeded(seed))
+
+
+def unmixed(views: EpochViews) -> EpochViews:
+    """The same views before they are mixed."""
+    return dataclasses.replace(views, laws=dataclasses.replace(views.laws, mix_type=NoMix()))
+
+
+def render(images, views, batch=0):
+    chosen = images[views.index[views.rows(batch)].long()]
+    return views.render(chosen, batch, mean=MEAN, std=STD)
+
+
+@pytest.fixture
+def images(gen):
+    return torch.randint(0, 256, (10, 3, 16, 16), generator=gen, dtype=torch.uint8)
+
+
+# ---------------------------------------------------------------- replay
+
+@pytest.mark.parametrize("augment", OPERATIONS)
+@pytest.mark.parametrize("mix_type", MIXES)
+def test_a_plan_is_a_function_of_its_seed(mix_type, augment):
+    first, again, other = (plan(40, seed=seed, mix_type=mix_type, augment=augment).tensors()
+                           for seed in (0, 0, 1))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    for name in ("index", "crop", "flip", *OPERATIONS[augment].dtypes):
+        assert not torch.equal(first[name], other[name])
+
+
+@pytest.mark.parametrize("augment", OPERATIONS)
+@pytest.mark.parametrize("mix_type", MIXES)
+def test_stored_views_are_rendered_again_bit_for_bit(images, mix_type, augment):
+    views, file = plan(mix_type=mix_type, augment=augment), io.BytesIO()
+    torch.save(views.tensors(), file)
+    file.seek(0)
+    stored = EpochViews.of(views.laws, torch.load(file, weights_only=True))
+    for batch in range(len(views)):
+        assert torch.equal(render(images, views, batch), render(images, stored, batch))
+
+
+def test_other_tensors_of_a_file_are_left():
+    views = plan(augment="randaugment")
+    again = EpochViews.of(views.laws, {**views.tensors(), "logits": torch.zeros(10, 7)})
+    assert again.laws == views.laws and set(again.tensors()) == set(views.tensors()) \
+        == {*VIEW_DTYPES, "ops", "levels", "bicubic"}
+    assert set(EpochViews.of(laws(), views.tensors()).tensors()) == set(VIEW_DTYPES)
+
+
+def test_the_views_of_labels_are_a_function_of_seed_and_epoch():
+    def drawn(seed, epoch):
+        return laws().draw_labelled(40, seed=seed, epoch=epoch).tensors()
+    expected = laws().draw(40, generator(3, "labels", 5)).tensors()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in drawn(3, 5).items())
+    for other in ((3, 4), (2, 5), (5, 3)):
+        assert not torch.equal(drawn(*other)["index"], expected["index"])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_what_is_read_by_the_image_goes_along_and_what_is_read_by_the_batch_stays(images):
+    views = plan(augment="randaugment")
+    there = views.to(torch.device("cuda"))
+    assert {name for name, tensor in there.tensors().items() if tensor.is_cuda} \
+        == {"index", "crop", "flip", "mix_index"}
+    for batch in range(len(views)):
+        ours, theirs = render(images, views, batch), render(images.cuda(), there, batch)
+        assert (ours - theirs.cpu()).abs().max() < 0.05
+
+
+# ---------------------------------------------------------------- mixes
+
+@pytest.mark.parametrize("size", [16, 224])
+def test_mix_lam_is_the_share_outside_the_box(size):
+    views = plan(4000, size=size, batch_size=2)
+    top, left, bottom, right = views.mix_box.numpy().astype(np.int64).T
+    assert top.min() >= 0 and left.min() >= 0 and bottom.max() <= size and right.max() <= size
+    np.testing.assert_allclose(views.mix_lam, 1 - (bottom - top) * (right - left) / size**2, atol=1e-6)
+
+
+def test_a_mix_box_has_the_side_of_its_lambda_and_is_clipped():
+    lam, size = torch.rand(3000, generator=seeded(3), dtype=torch.float64), 32
+    boxes = _sample_mix_boxes(lam, size, seeded()).numpy().astype(int)
+    for low, high in (boxes[:, [0, 2]].T, boxes[:, [1, 3]].T):
+        side = 2 * (np.floor(size * np.sqrt(1 - lam.numpy())).astype(int) // 2)
+        unclipped = (low > 0) & (high < size)
+        assert unclipped.sum() > 300 and (high - low)[unclipped].tolist() == side[unclipped].tolist()
+        clipped = (high - low)[~unclipped]
+        assert (clipped >= side[~unclipped] // 2).all() and (clipped <= side[~unclipped]).all()
+
+
+@pytest.mark.parametrize("alpha, spread", [(1.0, 1 / 12), (0.8, 1 / 10.4)])
+def test_mixup_lambda_is_a_beta_variable(alpha, spread):
+    lam = plan(6000, batch_size=2, mix_type="mixup", mix_alpha=alpha).mix_lam
+    assert lam.dtype == torch.float32 and lam.mean().item() == pytest.approx(0.5, abs=0.02)
+    assert lam.var().item() == pytest.approx(spread, rel=0.06)  # 1 / (4 (2 alpha + 1))
+
+
+def test_every_mix_has_its_own_alpha_or_none():
+    assert flatten(laws("cutmix"))["mix_alpha"] == 1.0 and flatten(laws("mixup"))["mix_alpha"] == 0.8
+    assert "mix_alpha" not in flatten(laws("none"))
+    same, narrow = plan(4000, batch_size=2, mix_alpha=1.0), plan(4000, batch_size=2, mix_alpha=20.0)
+    assert torch.equal(plan(4000, batch_size=2).mix_box, same.mix_box)
+    assert (same.mix_lam == 1).double().mean().item() == pytest.approx(1 / 64, abs=0.01)  # too small
+    assert not (narrow.mix_lam == 1).any()
+    with pytest.raises(ValueError, match="--mix-alpha must be > 0, got 0.0"):
+        laws("mixup", mix_alpha=0.0)
+
+
+def test_cutmix_pastes_the_partners_box(images):
+    views = plan(seed=3)
+    for batch in range(3):
+        own, mixed = (render(images, drawn, batch) for drawn in (unmixed(views), views))
+        top, left, bottom, right = views.mix_box[batch].tolist()
+        for i, partner in enumerate(views.mix_index[4 * batch:4 * batch + 4].tolist()):
+            expected = own[i].numpy().copy()
+            expected[:, top:bottom, left:right] = own[partner].numpy()[:, top:bottom, left:right]
+            np.testing.assert_array_equal(mixed[i], expected)
+    assert (views.mix_lam < 1).any()
+
+
+def test_mixup_blends_with_the_partner(images):
+    views = plan(mix_type="mixup")
+    own, mixed = (render(images, drawn).numpy() for drawn in (unmixed(views), views))
+    lam = views.mix_lam[0].item()
+    assert 0 < lam < 1
+    expected = lam * own + (1 - lam) * own[views.mix_index[:4]]
+    np.testing.assert_allclose(mixed, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_no_mix_leaves_every_image_whole(images):
+    views = plan(mix_type="none")
+    assert views.mix_lam.tolist() == [1, 1, 1] and not views.mix_box.any()
+    assert views.mix_index.tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
+
+
+def test_a_view_is_the_indexed_image_cropped_and_normalised(images):
+    views = plan(mix_type="none")
+    for i, view in zip(views.index.tolist()[4:8], render(images, views, 1), strict=True):
+        position = views.index.tolist().index(i)
+        positions = sample_positions(views.crop[position:position + 1], views.flip[position:position + 1],
+                                     size=16, side=16)
+        expected = resample(images[i:i + 1].float(), positions)[0].numpy()
+        expected = (expected / 255 - np.reshape(MEAN, (3, 1, 1))) / np.reshape(STD, (3, 1, 1))
+        np.testing.assert_allclose(view, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_operations_come_before_the_crop_and_bring_in_the_mean(images):
+    views = plan(mix_type="none", augment="randaugment", seed=2)
+    changed = apply_randaugment(images[views.index.long()], **views.operations, fill=(124, 116, 104))
+    assert not torch.equal(changed, images[views.index.long()])
+    plain = dataclasses.replace(views, laws=laws("none"), operations={})
+    for batch in range(3):
+        expected = plain.render(changed[plain.rows(batch)], batch, mean=MEAN, std=STD)
+        assert torch.equal(render(images, views, batch), expected)
+
+
+# ---------------------------------------------------------------- epochs
+
+def test_an_epoch_is_a_shuffle_whose_last_partial_batch_is_kept(images):
+    views = plan(10)
+    assert sorted(views.index.tolist()) == list(range(10)) != views.index.tolist()
+    assert len(views) == len(views.mix_box) == len(views.mix_lam) == 3 and len(render(images, views, 2)) == 2
+    partners = [sorted(part.tolist()) for part in views.mix_index.split(4)]
+    assert partners == [[0, 1, 2, 3], [0, 1, 2, 3], [0, 1]]
+    assert [views.index[views.rows(batch)].tolist() for batch in range(3)] \
+        == [views.index.tolist()[:4], views.index.tolist()[4:8], views.index.tolist()[8:]]
+    dtypes = {name: tensor.dtype for name, tensor in views.tensors().items()}
+    assert dtypes == VIEW_DTYPES == {
+        "index": torch.int32, "crop": torch.int16, "flip": torch.bool, "mix_index": torch.int16,
+        "mix_box": torch.int16, "mix_lam": torch.float32}
+
+
+def test_num_batches_takes_the_start_of_the_shuffle():
+    short, whole = plan(10, num_batches=2), plan(10)
+    assert short.index.tolist() == whole.index.tolist()[:8]
+    assert {len(short.tensors()[name]) for name in ("crop", "flip", "mix_index")} == {8}
+    assert len(short) == len(short.mix_box) == 2
+    assert plan(10, num_batches=9).index.tolist() == whole.index.tolist()
+
+
+def test_flips_can_be_left_out():
+    assert plan(2000).flip.double().mean().item() == pytest.approx(0.5, abs=0.05)
+    assert not plan(200, flip=False).flip.any()
+
+
+@pytest.mark.parametrize("name, value, message", [
+    ("size", 0, "--size must be > 0, got 0"), ("batch_size", 0, "--batch-size must be > 0, got 0"),
+    ("min_scale", 1.5, r"--min-scale must be in \(0, 1\], got 1.5"),
+    ("mix_type", "mosaic", "--mix-type mosaic: expected one of cutmix, mixup, none"),
+    ("augment", "auto", "--augment auto: expected one of none, randaugment")])
+def test_laws_that_cannot_be_are_refused(name, value, message):
+    with pytest.raises(ValueError, match=message):
+        laws(**{name: value})

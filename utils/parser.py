@@ -1,0 +1,163 @@
+"""The argparse parser of settings, saved configs as flat values, and tables of flags."""
+import argparse
+import dataclasses
+import json
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from utils.pieces import (
+    Options,
+    Values,
+    chosen_pieces,
+    expand,
+    find_piece,
+    flag_of,
+    known_names,
+    owners,
+    require,
+    slots,
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse whose errors are ValueErrors, so that a command line shows one line and exits with 2."""
+
+    def error(self, message: str) -> typing.NoReturn:
+        raise ValueError(f"{message} (see --help)")
+
+
+def _add_field(parser: Any, field: "dataclasses.Field[Any]", kind: Any) -> None:
+    names = [flag_of(field)] + ([field.metadata["flag"]] if field.metadata["flag"] else [])
+    text = f"{field.metadata['help']} (default: {shown_default(field)}; {field.metadata['source']})"
+    common = {"dest": field.name, "default": argparse.SUPPRESS, "help": text.replace("%", "%%")}
+    if registry := field.metadata.get("registry"):
+        several = not isinstance(field.metadata["chosen"], str)
+        parser.add_argument(*names, type=_name_in(registry), metavar="{" + ",".join(registry) + "}",
+                            nargs="*" if several else None, **common)
+        return
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        kind = next(a for a in typing.get_args(kind) if a is not type(None))
+    if typing.get_origin(kind) is typing.Literal:
+        parser.add_argument(*names, choices=typing.get_args(kind), **common)
+    elif kind is bool:
+        parser.add_argument(*names, action=argparse.BooleanOptionalAction, **common)
+    elif typing.get_origin(kind) is tuple:
+        parser.add_argument(*names, nargs="+", type=typing.get_args(kind)[0],
+                            metavar=field.name.upper(), **common)
+    else:
+        parser.add_argument(*names, type=kind, metavar=kind.__name__.upper(), **common)
+
+
+def _name_in(registry: Mapping[str, Any]) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        if text.partition(":")[0] not in registry:
+            raise argparse.ArgumentTypeError(f"expected one of {', '.join(registry)}, got {text!r}")
+        return text
+    return check
+
+
+def shown_default(field: "dataclasses.Field[Any]") -> str:
+    """A default as people read it."""
+    default = field.metadata["chosen"] if "registry" in field.metadata else field.default
+    text = " ".join(map(str, default)) if isinstance(default, tuple) else default
+    return "none" if text in ("", None) else str(text)
+
+
+def fields_of(cls: Any) -> list["dataclasses.Field[Any]"]:
+    """A config's fields as people read them: its own first, then the flags that it shares with others."""
+    return sorted(dataclasses.fields(cls), key=lambda field: field.name not in cls.__annotations__)
+
+
+def build_parser(cls: type[Options], values: Mapping[str, Any], description: str = "", *,
+                 groups: bool = True) -> argparse.ArgumentParser:
+    """The argparse parser of a config class: unset flags leave no trace, abbreviations are refused.
+
+    Args: values: flat, that choose the pieces whose flags are listed under them;  groups: False: only the
+          class's own flags, and no --help.
+    """
+    module = getattr(sys.modules[cls.__module__], "__spec__", None)
+    parser = _Parser(prog=f"python -m {module.name}" if module else None, usage="%(prog)s [flags]",
+                     description=description, allow_abbrev=False, add_help=groups,
+                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default=argparse.SUPPRESS, metavar="FILE",
+                        help="JSON of a saved config (a run's config.json): its values become defaults")
+    kinds = typing.get_type_hints(cls)
+    known: set[str] = set()
+    for field in fields_of(cls):
+        _add_field(parser, field, kinds[field.name])
+    for flag, name, piece in chosen_pieces(cls, values) if groups else ():
+        own = [field for field in dataclasses.fields(piece) if field.name not in known]
+        group = parser.add_argument_group(f"with {flag} {name}", (piece.__doc__ or "").split("\n")[0])
+        kinds, known = typing.get_type_hints(piece), known | {field.name for field in own}
+        for field in own:
+            _add_field(group, field, kinds[field.name])
+    return parser
+
+
+def read_config_file(path: str, cls: type[Options]) -> Values:
+    """Flat values of a saved config, those of pieces that it does not choose left out."""
+    require(Path(path).is_file(), f"--config {path}: no such file")
+    try:
+        saved = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"--config {path}: not JSON ({error})") from error
+    saved = saved.get("config", saved) if isinstance(saved, dict) else saved
+    require(isinstance(saved, dict), f"--config {path}: expected fields of {cls.__name__}, got "
+            f"{type(saved).__name__}")
+    own = {field.name for field in dataclasses.fields(cls)}
+    unknown = sorted(name for name in saved if name not in own and not owners(cls, name))
+    require(not unknown, f"--config {path}: expected fields of {cls.__name__}, got {', '.join(unknown)}")
+    saved = expand(cls, saved)
+    return _check_kinds({name: saved[name] for name in saved if name in known_names(cls, saved)}, cls)
+
+
+def _check_kinds(values: Values, cls: type[Options]) -> Values:
+    """Values of a saved config with lists as tuples; ValueError on a value that its flag would not take."""
+    for field in slots(cls):
+        for name in values.get(field.name, ()) if isinstance(values.get(field.name), list) else ():
+            find_piece(field.metadata["registry"], name, flag_of(field))
+    checked: Values = {}
+    parser, kinds = build_parser(cls, values), typing.get_type_hints(cls)
+    for *_, piece in chosen_pieces(cls, values):
+        kinds = typing.get_type_hints(piece) | kinds
+    for name, value in values.items():
+        kind = kinds[name]
+        if value is None or isinstance(value, bool):
+            fits = (type(None) if value is None else bool) in (kind, *typing.get_args(kind))
+            require(fits, f"--config: {name} is {json.dumps(value)}, which its flag would not take")
+            checked[name] = value
+            continue
+        words = [str(v) for v in value] if isinstance(value, list) else [str(value)]
+        if words and (words != [""] or kind is not str):
+            value = getattr(parser.parse_args(["--" + name.replace("_", "-"), *words]), name)
+        checked[name] = tuple(value) if isinstance(value, list) else value
+    return checked
+
+
+def flag_table(cls: type[Options]) -> str:
+    """Markdown table of a config's flags: flag, default, meaning, source; pieces' below what chooses them."""
+    rows = ["| flag | default | meaning | source |", "|---|---|---|---|"]
+    kinds = typing.get_type_hints(cls)
+    for field in fields_of(cls):
+        registry, kind = field.metadata.get("registry", {}), kinds[field.name]
+        literal = typing.get_origin(kind) is typing.Literal
+        choices = tuple(registry) or (typing.get_args(kind) if literal else ())
+        rows.append(_row(field, "", f" ({', '.join(map(str, choices))})" if choices else ""))
+        options: dict[str, tuple[dataclasses.Field[Any], list[str]]] = {}
+        for name, piece in registry.items():
+            for own in dataclasses.fields(piece):
+                options.setdefault(f"{own.name} {shown_default(own)}", (own, []))[1].append(name)
+        rows += [_row(own, f"with `{'`, `'.join(names)}`: ", "") for own, names in options.values()]
+    return "\n".join(rows)
+
+
+def _row(field: "dataclasses.Field[Any]", before: str, after: str) -> str:
+    shown = shown_default(field)
+    spelt = f"`{flag_of(field)}`" + (f", `{field.metadata['flag']}`" if field.metadata["flag"] else "")
+    meaning = before + (field.metadata["help"] + after).replace("<", "&lt;")
+    shown = shown if shown == "none" else f"`{shown}`"
+    return f"| {spelt} | {shown} | {meaning} | {field.metadata['source']} |"
