@@ -5,7 +5,8 @@
     scripts/reproduce.sh 3a --dataset digits         a table, same code, on handwritten digits
     scripts/reproduce.sh 1 --dry-run                 what it would cost
 
-Rows that share images or labels share the work; a rerun goes on where it stopped.  Rows: scripts/matrix.py.
+Rows that share images or labels share the work; a rerun goes on where it stopped.  The rows are in
+scripts/reproducing/matrix.py.
 """
 import dataclasses
 import sys

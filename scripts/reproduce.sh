@@ -2,7 +2,7 @@
 # Any row of the paper's tables: runs what is missing of it, then prints the paper's figure beside it.
 #   sh scripts/reproduce.sh --list | TABLE [ROW ...] [--dry-run] [--dataset cifar10|digits] [--from final] [--ipc N]
 #   IMAGENET=/data/imagenet OUT=out sh scripts/reproduce.sh 1 prism-r18-10
-# Hardware and cost: --dry-run counts them; scripts/matrix.py holds the rows.
+# Hardware and cost: --dry-run counts them; scripts/reproducing/matrix.py holds the rows.
 set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 . "$here/env.sh"

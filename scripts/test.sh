@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Set-up, the linter, the syntax of every script, and the test suite.   --slow adds the tests that take minutes.
+# Set-up, the linter, the types, the syntax of every script, and the test suite.   --slow adds the tests that take minutes.
 set -eu
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 bash scripts/setup.sh extra dev
 python=${VIRTUAL_ENV:-$root/.venv}/bin/python
-for script in */*.sh; do bash -n "$script"; done
+for script in */*.sh scripts/*/*.sh; do bash -n "$script"; done
 "$python" -m ruff check .
+"$python" -m mypy
 if [ "${1:-}" = --slow ]; then shift; exec "$python" -m pytest "$@"; fi
 exec "$python" -m pytest -m "not slow" "$@"

@@ -21,11 +21,13 @@ from models.ensemble import ENSEMBLES
 from models.registry import build_model, load_teachers
 from recover import data_synthesis
 from relabel import generate_soft_label
-from utils.augment import render_batch
 from utils.files import sha256_file
-from utils.formats import VIEW_DTYPES, select_images
+from utils.flags import WeightFlags
+from utils.formats import assemble_manifest, open_labels
 from utils.loading import load_distilled
+from utils.pieces import build_piece
 from utils.schedule import SCHEDULES
+from utils.views import VIEW_DTYPES
 from validate import diversity, train_FKD
 from validate.losses import LOSSES
 from validate.soft_labels import OnlineLabels, StoredLabels, open_label_teachers
@@ -106,17 +108,16 @@ def test_labels_have_the_documented_tensors_and_name_their_images(made):
 
 
 def test_stored_logits_are_the_ensembles_on_the_stored_views(made, tiny):
-    manifest = read_json(made / "manifest.json")
-    pixels, targets = load_distilled(made, select_images(manifest, 2), size=16)
+    manifest = assemble_manifest(made, write=False)
+    pixels, targets = load_distilled(made, manifest.select(2), size=16)
     assert targets.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
-    labels = torch.load(made / "fkd" / "2" / "epoch_001.pt", weights_only=True)
+    drawn, stored = open_labels(str(made / "fkd" / "2"), 0, write=False).load(1)
     teachers = load_teachers((POOL[0], POOL[1], POOL[3]), weights=(), weights_dir=tiny.teachers, dataset="x",
                              num_classes=4, stem="small", device=torch.device("cpu"))
-    views = render_batch(pixels[labels["index"][5:].long()], labels, 1, batch_size=5, size=16,
-                         mix_type="cutmix", mean=manifest["mean"], std=manifest["std"])
+    views = drawn.render(pixels[drawn.index[5:].long()], 1, mean=manifest.mean, std=manifest.std)
     with torch.no_grad():
         logits = torch.stack([teacher.model(views) for teacher in teachers.values()])
-    assert torch.equal(labels["logits"][5:], ENSEMBLES["equal-norm"](logits).half())
+    assert torch.equal(stored["logits"][5:], ENSEMBLES["equal-norm"]()(logits).half())
 
 
 def test_results_are_mean_and_spread_over_the_seeds(made):
@@ -211,7 +212,7 @@ def test_one_shard_alone_leaves_no_manifest(tiny, tmp_path):
 
 def test_interrupted_recover_goes_on_to_the_same_bytes(made, tiny, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        interrupt(patch, "recover.units.write_json", call=3)  # images there, their record not
+        interrupt(patch, "recover.images.write_json", call=3)  # images there, their record not
         tiny.recover(tmp_path)
     run = tmp_path / "run"
     before = modification_times(run)
@@ -497,8 +498,10 @@ def test_every_loss(made, tiny, tmp_path):
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_every_schedule_sets_the_rate_of_every_epoch(name, made, tiny, tmp_path):
-    rows = student_rows(made, tiny, tmp_path, "--schedule", name, "--adamw-lr", 0.004, "--zeta", 2)
-    assert [row["lr"] for row in rows] == pytest.approx([0.004 * SCHEDULES[name](t, 3, 2) for t in range(3)])
+    own = ("--zeta", 2) if name == "ssrs" else ()
+    rows = student_rows(made, tiny, tmp_path, "--schedule", name, "--adamw-lr", 0.004, *own)
+    factor = build_piece(SCHEDULES, name, {"zeta": 2.0})
+    assert [row["lr"] for row in rows] == pytest.approx([0.004 * factor(t, 3) for t in range(3)])
 
 
 def test_micro_batches_change_batchnorm_and_sgd_the_step(made, tiny, tmp_path):
@@ -551,21 +554,19 @@ def test_label_formats_store_less_and_teach(name, made, tiny, tmp_path):
 
 
 def test_online_labels_are_the_stored_ones_but_for_rounding(made, tiny, tmp_path):
-    manifest = read_json(relabelled(tiny, made, tmp_path, "--label-format", "online") / "manifest.json")
-    teachers = open_label_teachers(manifest, weights=(), weights_dir=tiny.teachers, stem="small",
-                                   device=torch.device("cpu"))
-    online = OnlineLabels(manifest, teachers)
-    pixels, _ = load_distilled(made, select_images(read_json(made / "manifest.json"), 2), size=16)
+    folder = relabelled(tiny, made, tmp_path, "--label-format", "online")
+    labels, stored = (open_labels(str(place), 0, write=False) for place in (folder, made / "fkd" / "2"))
+    teachers = open_label_teachers(labels, WeightFlags(weights_dir=str(tiny.teachers)), torch.device("cpu"))
+    manifest = assemble_manifest(made, write=False)
+    pixels, _ = load_distilled(made, manifest.select(2), size=16)
     for epoch in range(3):
-        stored = torch.load(made / "fkd" / "2" / f"epoch_{epoch:03d}.pt", weights_only=True)
-        planned = online.epoch(epoch)
-        assert all(torch.equal(planned[name], stored[name]) for name in VIEW_DTYPES)
+        expected, rows = stored.load(epoch)
+        drawn, teach = OnlineLabels(labels, teachers, batch_size=5).epoch(epoch)
+        assert all(torch.equal(drawn.tensors()[name], expected.tensors()[name]) for name in VIEW_DTYPES)
         for batch in range(2):
             part = slice(5 * batch, 5 * batch + 5)
-            views = render_batch(pixels[planned["index"][part].long()], planned, batch, batch_size=5, size=16,
-                                 mix_type="cutmix", mean=manifest["mean"], std=manifest["std"])
-            logits = online.logits(planned, batch, views)
-            assert torch.equal(logits.half(), stored["logits"][part])
+            views = drawn.render(pixels[drawn.index[part].long()], batch, mean=manifest.mean, std=manifest.std)
+            assert torch.equal(teach(batch, views).half(), rows["logits"][part])
 
 
 def test_online_labels_need_the_weights_that_relabel_checked(made, tiny, tmp_path, refused):
@@ -580,15 +581,17 @@ def test_a_pool_of_label_epochs_is_gone_through_in_turn(made, tiny, tmp_path):
     folder = relabelled(tiny, made, tmp_path, "--label-epochs", 2)
     assert contents(folder)["epoch_001.pt"] == contents(made / "fkd" / "2")["epoch_001.pt"]
     assert not (folder / "epoch_002.pt").exists()
-    labels = StoredLabels(folder, read_json(folder / "manifest.json"))
     first = torch.load(folder / "epoch_000.pt", weights_only=True)
-    assert all(torch.equal(labels.epoch(2)[name], first[name]) for name in first)
+    drawn, teach = StoredLabels(open_labels(str(folder), 0, write=False)).epoch(2)
+    assert all(torch.equal(tensor, first[name]) for name, tensor in drawn.tensors().items())
+    assert torch.equal(teach(1, torch.zeros(3, 3, 16, 16)), first["logits"][5:].float())
     pooled = student_rows(made, tiny, tmp_path / "out", "--fkd-path", folder)
     whole = student_rows(made, tiny, tmp_path / "whole")
     assert [row["loss"] for row in pooled[:2]] == [row["loss"] for row in whole[:2]]
     assert pooled[2]["loss"] != whole[2]["loss"] and len(pooled) == 3
     online = relabelled(tiny, made, tmp_path / "online", "--label-epochs", 2, "--label-format", "online")
-    assert torch.equal(OnlineLabels(read_json(online / "manifest.json"), []).epoch(2)["crop"], first["crop"])
+    labels = open_labels(str(online), 0, write=False)
+    assert torch.equal(OnlineLabels(labels, [], batch_size=5).epoch(2)[0].crop, first["crop"])
 
 
 def test_images_above_the_budget_are_streamed_to_the_same_bytes(made, tiny, copied):

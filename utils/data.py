@@ -201,7 +201,7 @@ def _digits(root: str, split: str) -> Split:
         lambda i: Image.fromarray(grey[i]).convert("RGB")
 
 
-# Pixel statistics: of the real training images; CIFAR's and Tiny-ImageNet's as baselines.md 13 lists them.
+# Pixel statistics: of the real training images; CIFAR's and Tiny-ImageNet's as docs/sources.md lists them.
 DATASETS = {
     "imagenet-1k": DatasetSpec(num_classes=1000),
     "imagenette": DatasetSpec(num_classes=10),

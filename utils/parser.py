@@ -143,21 +143,26 @@ def flag_table(cls: type[Options]) -> str:
     rows = ["| flag | default | meaning | source |", "|---|---|---|---|"]
     kinds = typing.get_type_hints(cls)
     for field in fields_of(cls):
-        registry, kind = field.metadata.get("registry", {}), kinds[field.name]
-        literal = typing.get_origin(kind) is typing.Literal
-        choices = tuple(registry) or (typing.get_args(kind) if literal else ())
-        rows.append(_row(field, "", f" ({', '.join(map(str, choices))})" if choices else ""))
-        options: dict[str, tuple[dataclasses.Field[Any], list[str]]] = {}
+        registry = field.metadata.get("registry", {})
+        rows.append(_row(field, "", tuple(registry) or _literals(kinds[field.name])))
+        options: dict[str, tuple[dataclasses.Field[Any], list[str], Any]] = {}
         for name, piece in registry.items():
             for own in dataclasses.fields(piece):
-                options.setdefault(f"{own.name} {shown_default(own)}", (own, []))[1].append(name)
-        rows += [_row(own, f"with `{'`, `'.join(names)}`: ", "") for own, names in options.values()]
+                kind = typing.get_type_hints(piece)[own.name]
+                options.setdefault(f"{own.name} {shown_default(own)}", (own, [], kind))[1].append(name)
+        for own, names, kind in options.values():
+            before = f"with `{'`, `'.join(names)}`: " if len(names) < len(registry) else ""
+            rows.append(_row(own, before, _literals(kind)))
     return "\n".join(rows)
 
 
-def _row(field: "dataclasses.Field[Any]", before: str, after: str) -> str:
-    shown = shown_default(field)
+def _literals(kind: Any) -> tuple[Any, ...]:
+    return typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ()
+
+
+def _row(field: "dataclasses.Field[Any]", before: str, choices: tuple[Any, ...]) -> str:
+    shown, after = shown_default(field), f" ({', '.join(map(str, choices))})" if choices else ""
     spelt = f"`{flag_of(field)}`" + (f", `{field.metadata['flag']}`" if field.metadata["flag"] else "")
     meaning = before + (field.metadata["help"] + after).replace("<", "&lt;")
-    shown = shown if shown == "none" else f"`{shown}`"
+    shown = shown if shown == "none" and "registry" not in field.metadata else f"`{shown}`"
     return f"| {spelt} | {shown} | {meaning} | {field.metadata['source']} |"

@@ -1,4 +1,4 @@
-"""Base recipes by data set: the same rows of scripts/matrix.py at a size that fits.
+"""Base recipes by data set: the same rows of matrix.py at a size that fits.
 
 A recipe's settings lie below the protocol's and the row's, and what a row says in ImageNet-1K's units is
 scaled: iterations, epochs, classes a chunk, networks.  Sources: demo-sized budgets are ours.
@@ -42,7 +42,7 @@ RECIPES = {
         relabel={"min_scale_crops": 0.5},
         validate={"gradient_accumulation_steps": 1, "eval_every": 100, "seeds": THREE_SEEDS},
         teachers={"epochs": 8, "batch_size": 64, "optimizer": "adamw", "lr": 0.005, "min_scale_crops": 0.5}),
-    # Teachers and iterations as a 30-minute loan of a GPU allows; real starting points (prism.md 2).
+    # Teachers and iterations as a 30-minute loan of a GPU allows; real starting points (prism.md 1).
     "cifar10": Recipe(
         networks=NARROW, iterations=1000 / 4000, epochs=1.0, chunk=0.1, ipc={1300: 50},
         recover={"r_bn": 0.1, "log_every": 100}, validate={"seeds": THREE_SEEDS, "eval_every": 50},
