@@ -9,8 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from models import preflight, registry
 from recover import alignments, images, selection, starts, units
 from recover.objective import Objective
@@ -121,6 +119,11 @@ class RecoverConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, metho
         return tuple(dict.fromkeys((*self.supervisors, *self.init.networks(self.teacher_pool))))
 
     @property
+    def verifiers(self) -> tuple[str, ...]:
+        """The network that looks at finished images, if any."""
+        return (self.verifier_arch,) if self.verifier else ()
+
+    @property
     def encoding(self) -> Values:
         """How images are written, for `encode_image`."""
         return {"image_format": self.image_format, "jpeg_quality": self.jpeg_quality}
@@ -138,6 +141,18 @@ class RecoverConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, metho
             min_scale=self.min_scale_crops, flip=self.flip, jitter=self.jitter, crops=self.min_scale_schedule,
             selection=self.teachers, pool=self.teacher_pool)
 
+    def predicted_bytes(self, groups: units.Groups) -> int:
+        """Expected size of the images of these groups."""
+        return data.predicted_bytes(sum(len(unit.members) for group in groups for unit in group),
+                                    size=self.size, **self.encoding)
+
+    def objective(self, inputs: units.Inputs) -> Objective:
+        """The objective over a run's teachers."""
+        return Objective(self.alignment.prepare(inputs, self.supervisors), weight=self.alignment.r_bn,
+                         term=piece_name(alignments.ALIGNMENTS, self.alignment), priors=self.priors,
+                         keep_graphs=self.alignment.keeps_graphs,
+                         loss_scale=LOSS_SCALE.get(self.precision, 1.0))
+
     def iterations_of(self, ipc_id: int) -> int:
         """Iterations of one IPC index."""
         return schedule.num_iterations(ipc_id, iteration=self.iteration, iteration_step=self.iteration_step,
@@ -149,86 +164,59 @@ def presets(given: Values) -> Values:
     return {**data.dataset_preset(given), **methods.method_preset("recover")(given)}
 
 
-def open_inputs(config: RecoverConfig,
-                device: torch.device) -> tuple[units.Inputs, dict[str, registry.Teacher], preflight.Records]:
-    """The checked inputs: real images, teachers by name, and the teachers' preflight records.
-
-    Raises: ValueError on missing data or weights, other class names, teachers below floor, short classes.
-    """
-    real = data.RealSet(config.dataset, config.train_data_path, "train", size=config.size)
+def check_starts(real: data.RealSet, start: starts.Start, ipc_end: int) -> None:
+    """Raises: ValueError naming a class that has too few images to start from, count and need."""
     for k, name in enumerate(real.class_names):
-        there = config.init.available(real, k)
-        require(there >= config.ipc_end or config.allow_short_classes,
-                f"class {name!r} has {there} training images, --ipc-end needs {config.ipc_end}; lower it, or "
-                f"--allow-short-classes to write what exists")
-    wanted = dict.fromkeys((*config.networks, *((config.verifier_arch,) if config.verifier else ())))
-    teachers, checked = preflight.open_teachers(
-        wanted, config, dataset=config.dataset, class_names=real.class_names, stem=config.stem,
-        mean=config.mean, std=config.std, device=device, open_real=lambda: real,
-        known=None if config.overwrite else config.run / "preflight.json")  # else of other data, perhaps
-    networks = {name: teacher.model for name, teacher in teachers.items()}
-    return units.Inputs(real, config.teacher_pool, networks, config.seed, config.size, config.mean, config.std,
-                        device, config.precision), teachers, checked
-
-
-def build_objective(config: RecoverConfig, inputs: units.Inputs) -> Objective:
-    """The objective over a run's teachers."""
-    return Objective(config.alignment.prepare(inputs, config.supervisors), weight=config.alignment.r_bn,
-                     term=piece_name(alignments.ALIGNMENTS, config.alignment), priors=config.priors,
-                     keep_graphs=config.alignment.keeps_graphs,
-                     loss_scale=LOSS_SCALE.get(config.precision, 1.0))
-
-
-def plan_run(config: RecoverConfig) -> None:
-    """Prints the plan, which needs no data."""
-    num_classes = data.count_classes(config.dataset)
-    groups = config.groups(num_classes)
-    mine = distributed.my_units(groups, distributed.parse_shard(config.shard))
-    print(units.describe_plan(
-        groups, mine, run=config.run, num_classes=num_classes, laws=config.laws,
-        rate=files.last_logged(config.run, "seconds_per_iteration"),
-        needed=data.predicted_bytes((config.ipc_end - config.ipc_start) * num_classes, size=config.size,
-                                      **config.encoding)))
-
-
-def make_groups(config: RecoverConfig, inputs: units.Inputs, groups: units.Groups, log: Path) -> None:
-    """Makes these groups of units, one after another."""
-    total = sum(config.iterations_of(unit.ipc_id) for group in groups for unit in group)
-    with (runtime.progress(total=total, text="recover") as bar, StopSignals() as stop,
-          runtime.Log(log) as journal):
-        work = Synthesis(
-            run=config.run, inputs=inputs, laws=config.laws, start=config.init.prepare(inputs),
-            objective=build_objective(config, inputs) if total else None, betas=config.betas,
-            encoding=config.encoding, log_every=config.log_every, save_every=config.save_every, log=journal,
-            bar=bar, stop=stop, verifier=inputs.networks[config.verifier_arch] if config.verifier else None)
-        for group in groups:
-            work.make(group)
+        there = start.available(real, k)
+        require(there >= ipc_end, f"class {name!r} has {there} training images, --ipc-end needs {ipc_end}; "
+                f"lower it, or --allow-short-classes to write what exists")
 
 
 def run(config: RecoverConfig) -> Path:
     """Makes every unit of this shard that is not finished; returns the run's folder."""
+    folder, num_classes = config.run, data.count_classes(config.dataset)
     if config.dry_run:
-        plan_run(config)
+        planned = config.groups(num_classes)
+        mine = distributed.my_units(planned, distributed.parse_shard(config.shard))
+        print(units.describe_plan(
+            planned, mine, run=folder, num_classes=num_classes, laws=config.laws,
+            needed=config.predicted_bytes(planned),
+            rate=files.last_logged(folder, "seconds_per_iteration")))
     session = open_session(config)
-    inputs, teachers, checked = open_inputs(config, session.device)
-    names, folder = inputs.real.class_names, config.run
-    groups = config.groups(len(names), available=lambda k: config.init.available(inputs.real, k))
+    real = data.RealSet(config.dataset, config.train_data_path, "train", size=config.size)
+    if not config.allow_short_classes:
+        check_starts(real, config.init, config.ipc_end)
+    teachers, checked = preflight.open_teachers(
+        config.networks + config.verifiers, config, dataset=config.dataset, class_names=real.class_names,
+        stem=config.stem, mean=config.mean, std=config.std, device=session.device, open_real=lambda: real,
+        known=None if config.overwrite else folder / "preflight.json")  # else of other data, perhaps
     files.claim_folder(folder, settings=RecoverConfig, overwrite=config.overwrite, dry_run=config.dry_run,
                        contents=("syn", "units", "unfinished", "preflight.json", "log*.jsonl"), identity={
-        "format": "prism-images", "version": FORMAT_VERSION, "class_names": names,
+        "format": "prism-images", "version": FORMAT_VERSION, "class_names": real.class_names,
         "weights": {name: teachers[name].sha256 for name in config.networks},
         "config": {**identity(config), "threads": session.threads}})
+    groups = config.groups(num_classes, available=lambda k: config.init.available(real, k))
     mine = [group for group in distributed.my_units(groups, session.shard)
             if not all(unit.record(folder).is_file() for unit in group)]
-    files.check_free_disk(folder, data.predicted_bytes(
-        sum(len(unit.members) for group in mine for unit in group), size=config.size, **config.encoding))
+    files.check_free_disk(folder, config.predicted_bytes(mine))
     if config.dry_run:
         return files.say_ready(folder)
     files.write_json(folder / "preflight.json", checked)
-    if mine:
-        make_groups(config, inputs, mine, folder / files.log_name(session.shard))
-    images.say_finished(folder, len(mine))
-    return folder
+    if not mine:
+        return images.say_finished(folder, 0)
+    inputs = units.Inputs(real, config.teacher_pool, {name: own.model for name, own in teachers.items()},
+                          config.seed, config.size, config.mean, config.std, session.device, config.precision)
+    total = sum(config.iterations_of(unit.ipc_id) for group in mine for unit in group)
+    with (runtime.progress(total=total, text="recover") as bar, StopSignals() as stop,
+          runtime.Log(folder / files.log_name(session.shard)) as log):
+        work = Synthesis(
+            run=folder, inputs=inputs, laws=config.laws, start=config.init.prepare(inputs),
+            objective=config.objective(inputs) if total else None, betas=config.betas,
+            encoding=config.encoding, log_every=config.log_every, save_every=config.save_every, log=log,
+            bar=bar, stop=stop, verifier=teachers[config.verifier_arch].model if config.verifier else None)
+        for group in mine:
+            work.make(group)
+    return images.say_finished(folder, len(mine))
 
 
 def main(argv: list[str] | None = None) -> Path:

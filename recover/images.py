@@ -31,7 +31,7 @@ def save_unit(run: Path, plan: UnitPlan, pixels: torch.Tensor, *, class_names: l
         "device": device, "versions": versions()})
 
 
-def say_finished(run: Path, num_made: int) -> None:
+def say_finished(run: Path, num_made: int) -> Path:
     """Assembles the manifest, if the run has a complete index, and says what there is now."""
     try:
         manifest = assemble_manifest(run)
@@ -39,3 +39,4 @@ def say_finished(run: Path, num_made: int) -> None:
     except FileNotFoundError:
         now = "no IPC index is complete yet (other shards?)"
     say(f"{run}: {num_made} groups of units made now; {now}")
+    return run

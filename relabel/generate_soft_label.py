@@ -9,8 +9,6 @@ import functools
 import time
 from pathlib import Path
 
-from torch import nn
-
 from models import registry
 from models.ensemble import ENSEMBLES, Mean
 from models.preflight import open_teachers
@@ -20,9 +18,24 @@ from utils.augment import RESAMPLER
 from utils.distributed import my_units
 from utils.flags import RECIPE
 from utils.label_formats import FP16, LABEL_FORMATS
-from utils.pieces import Values, choice, identity, option, piece_name, require
+from utils.pieces import choice, identity, option, piece_name, require
 from utils.session import open_plan, open_session
 from utils.views import MIXES, OPERATIONS, ImageOperations, NoMix, Views
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelPlan:
+    """A config with all that images, protocol and IPC imply: which images, their views, where labels go.
+
+    epoch_bytes: of one epoch's file: logits and 15 bytes of view an image, and some 4 kB around them.
+    """
+
+    images: formats.ImageManifest
+    ipc: int
+    entries: list[formats.Entry]
+    views: Views
+    folder: Path
+    epoch_bytes: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,114 +99,85 @@ class RelabelConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, metho
     def num_files(self) -> int:
         return self.label_format.num_files(self.pool_epochs)
 
+    def plan(self, images: formats.ImageManifest) -> LabelPlan:
+        """The config resolved.   Raises: ValueError where it contradicts the images."""
+        require(self.dataset in ("", images.dataset),
+                f"--dataset {self.dataset} contradicts the images in {images.run}, of {images.dataset}")
+        entries, ipc = images.select(self.ipc), self.ipc or images.ipc
+        self.label_format.check(images.num_classes)
+        views = Views(
+            size=images.size, batch_size=self.batch_size or self.method.label_batch(ipc, images.num_classes),
+            min_scale=self.min_scale_crops, num_batches=self.steps_per_epoch, mix_type=self.mix_type,
+            augment=self.augment,
+            flip=data.dataset_spec(images.dataset).flip if self.flip is None else self.flip)
+        folder = Path(self.fkd_path) if self.fkd_path else images.run / "fkd"
+        num_views = min(len(entries), (views.num_batches or len(entries)) * views.batch_size)
+        return LabelPlan(images, ipc, entries, views, folder / str(ipc),
+                         num_views * (self.label_format.row_bytes(images.num_classes) + 15) + 4096)
+
 
 presets = methods.method_preset("relabel")
 
 
-@dataclasses.dataclass(frozen=True)
-class LabelPlan:
-    """A config with all that images, protocol and IPC imply: which images, their views, where labels go.
-
-    epoch_bytes: of one epoch's file: logits and 15 bytes of view an image, and some 4 kB around them.
-    """
-
-    images: formats.ImageManifest
-    ipc: int
-    entries: list[formats.Entry]
-    views: Views
-    folder: Path
-    epoch_bytes: int
-
-
-def plan_labels(config: RelabelConfig, images: formats.ImageManifest) -> LabelPlan:
-    """Resolves a config.   Raises: ValueError where it contradicts the images."""
-    require(config.dataset in ("", images.dataset),
-            f"--dataset {config.dataset} contradicts the images in {images.run}, made from {images.dataset}")
-    entries, ipc = images.select(config.ipc), config.ipc or images.ipc
-    config.label_format.check(images.num_classes)
-    views = Views(
-        size=images.size, batch_size=config.batch_size or config.method.label_batch(ipc, images.num_classes),
-        min_scale=config.min_scale_crops, num_batches=config.steps_per_epoch, mix_type=config.mix_type,
-        augment=config.augment,
-        flip=data.dataset_spec(images.dataset).flip if config.flip is None else config.flip)
-    folder = Path(config.fkd_path) if config.fkd_path else images.run / "fkd"
-    num_views = min(len(entries), (views.num_batches or len(entries)) * views.batch_size)
-    return LabelPlan(images, ipc, entries, views, folder / str(ipc),
-                     num_views * (config.label_format.row_bytes(images.num_classes) + 15) + 4096)
-
-
-def describe(config: RelabelConfig, plan: LabelPlan) -> str:
+def describe(plan: LabelPlan, *, epochs: int, num_files: int, teachers: str) -> str:
     """The text of --dry-run: epochs, batches, teachers, bytes, and time where a measured rate is known."""
-    num, rate = config.num_files, files.last_logged(plan.folder, "seconds_per_epoch")
-    todo = num - sum(formats.label_path(plan.folder, epoch).is_file() for epoch in range(num))
+    rate = files.last_logged(plan.folder, "seconds_per_epoch")
+    todo = num_files - sum(formats.label_path(plan.folder, epoch).is_file() for epoch in range(num_files))
     left = "unknown until an epoch has run here" if rate is None else \
         f"{runtime.readable_time(rate * todo)} at the {rate:.2f} s per epoch measured here"
     return (f"labels        {plan.folder}\n"
             f"images        {len(plan.entries)}, batches of {plan.views.batch_size}\n"
-            f"epochs        {config.epochs} of students, {num} stored, {todo} to do\n"
-            f"teachers      {' + '.join(config.teacher_names)}, {piece_name(ENSEMBLES, config.ensemble)}\n"
-            f"size          {files.readable(num * plan.epoch_bytes)} in {num} files\n"
-            f"time          {left if num else 'none: validate computes the labels'}")
-
-
-def labels_identity(config: RelabelConfig, plan: LabelPlan, teachers: dict[str, registry.Teacher],
-                    threads: int) -> Values:
-    """What config.json of the labels holds: all that a stored label depends on."""
-    images = plan.images
-    return {"format": "prism-labels", "version": formats.FORMAT_VERSION, "resampler": RESAMPLER,
-            "dataset": images.dataset, "class_names": images.class_names, "ipc": plan.ipc,
-            "mean": images.mean, "std": images.std, "num_images": len(plan.entries), "stem": images.stem,
-            "label_epochs": config.pool_epochs, "images": formats.image_set_digest(plan.entries),
-            "views": identity(plan.views),
-            "teachers": list(config.teacher_names), "protocol": methods.protocol_record("relabel", config),
-            "weights": {name: teacher.sha256 for name, teacher in teachers.items()},
-            "config": {**identity(config), "ipc": plan.ipc, "batch_size": plan.views.batch_size,
-                       "threads": threads}}
-
-
-def write_labels(config: RelabelConfig, plan: LabelPlan, images: loading.Images, models: list[nn.Module],
-                 epochs: list[int], log: runtime.Log) -> None:
-    """Makes the epochs, one file each."""
-    for epoch in runtime.progress(epochs, text="relabel"):
-        started = time.perf_counter()
-        files.save_tensors(formats.label_path(plan.folder, epoch), label_epoch(
-            images, models, epoch=epoch, seed=config.seed, views=plan.views, ensemble=config.ensemble,
-            precision=config.precision, label_format=config.label_format, mean=plan.images.mean,
-            std=plan.images.std))
-        log.write(epoch=epoch, seconds_per_epoch=time.perf_counter() - started)
+            f"epochs        {epochs} of students, {num_files} stored, {todo} to do\n"
+            f"teachers      {teachers}\n"
+            f"size          {files.readable(num_files * plan.epoch_bytes)} in {num_files} files\n"
+            f"time          {left if num_files else 'none: validate computes the labels'}")
 
 
 def run(config: RelabelConfig) -> Path:
     """Writes every epoch of this shard that is not there; returns the folder of the labels."""
+    teachers = f"{' + '.join(config.teacher_names)}, {piece_name(ENSEMBLES, config.ensemble)}"
     plan = open_plan(
-        lambda: plan_labels(config, formats.assemble_manifest(
+        lambda: config.plan(formats.assemble_manifest(
             formats.run_folder(config.data, flag="--data"), write=not config.dry_run)),
-        lambda: plan_labels(config, loading.planned_images(
-            config.dataset, config.ipc, run=Path(config.data))),
-        functools.partial(describe, config), dry_run=config.dry_run)
-    session = open_session(config)
-    about, source = plan.images, plan.images.run
-    teachers, _ = open_teachers(
+        lambda: config.plan(loading.planned_images(config.dataset, config.ipc, run=Path(config.data))),
+        functools.partial(describe, epochs=config.epochs, num_files=config.num_files, teachers=teachers),
+        dry_run=config.dry_run)
+    session, folder, about = open_session(config), plan.folder, plan.images
+    networks, _ = open_teachers(
         config.teacher_names, config, dataset=about.dataset, class_names=about.class_names, stem=about.stem,
-        mean=about.mean, std=about.std, device=session.device, known=source / "preflight.json",
+        mean=about.mean, std=about.std, device=session.device, known=about.run / "preflight.json",
         open_real=lambda: data.RealSet(about.dataset, config.val_dir, "val", size=about.size))
-    images = loading.open_distilled(source, plan.entries, size=about.size, device=session.device,
+    images = loading.open_distilled(about.run, plan.entries, size=about.size, device=session.device,
                                     workers=config.workers, resident_gb=config.resident_gb)
-    files.claim_folder(plan.folder, identity=labels_identity(config, plan, teachers, session.threads),
-                       settings=RelabelConfig, overwrite=config.overwrite, dry_run=config.dry_run,
-                       contents=("epoch_*.pt", "log*.jsonl"))
+    files.claim_folder(folder, settings=RelabelConfig, overwrite=config.overwrite, dry_run=config.dry_run,
+                       contents=("epoch_*.pt", "log*.jsonl"), identity={
+        "format": "prism-labels", "version": formats.FORMAT_VERSION, "resampler": RESAMPLER,
+        "dataset": about.dataset, "class_names": about.class_names, "ipc": plan.ipc, "mean": about.mean,
+        "std": about.std, "num_images": len(plan.entries), "stem": about.stem,
+        "label_epochs": config.pool_epochs, "images": formats.image_set_digest(plan.entries),
+        "views": identity(plan.views), "teachers": config.teacher_names,
+        "protocol": methods.protocol_record("relabel", config),
+        "weights": {name: teacher.sha256 for name, teacher in networks.items()},
+        "config": {**identity(config), "ipc": plan.ipc, "batch_size": plan.views.batch_size,
+                   "threads": session.threads}})
     mine = [epoch for epoch in my_units(range(config.num_files), session.shard)
-            if not formats.label_path(plan.folder, epoch).is_file()]
-    files.check_free_disk(plan.folder, plan.epoch_bytes * len(mine))
+            if not formats.label_path(folder, epoch).is_file()]
+    files.check_free_disk(folder, plan.epoch_bytes * len(mine))
     if config.dry_run:
-        return files.say_ready(plan.folder)
-    runtime.say(f"{plan.folder}: {len(mine)} epochs of labels to make; {config.num_files} epochs take "
+        return files.say_ready(folder)
+    runtime.say(f"{folder}: {len(mine)} epochs of labels to make; {config.num_files} epochs take "
                 f"{files.readable(plan.epoch_bytes * config.num_files)}")
-    with runtime.Log(plan.folder / files.log_name(session.shard)) as log:
-        write_labels(config, plan, images, [own.channels_last() for own in teachers.values()], mine, log)
-    if formats.assemble_label_manifest(plan.folder) is None:
-        runtime.say(f"{plan.folder}: {len(mine)} epochs made now; other shards are not finished yet")
-    return plan.folder
+    models = [teacher.channels_last() for teacher in networks.values()]
+    with runtime.Log(folder / files.log_name(session.shard)) as log:
+        for epoch in runtime.progress(mine, text="relabel"):
+            started = time.perf_counter()
+            files.save_tensors(formats.label_path(folder, epoch), label_epoch(
+                images, models, epoch=epoch, seed=config.seed, views=plan.views, ensemble=config.ensemble,
+                precision=config.precision, label_format=config.label_format, mean=about.mean, std=about.std))
+            log.write(epoch=epoch, seconds_per_epoch=time.perf_counter() - started)
+    if formats.assemble_label_manifest(folder) is None:
+        runtime.say(f"{folder}: {len(mine)} epochs made now; other shards are not finished yet")
+    return folder
 
 
 def main(argv: list[str] | None = None) -> Path:

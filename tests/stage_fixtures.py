@@ -44,3 +44,28 @@ def refused(monkeypatch, capfd):
         assert len(errors) == 1 and lines[-1] == errors[0], lines
         return errors[0]
     return run
+
+
+@pytest.fixture
+def dry_run(monkeypatch, capfd):
+    """f(main, argv): the plan that --dry-run prints, and the line with which it refuses; "" if it does not.
+
+    The plan comes first, the line last; without a refusal the last line says that every check passed.
+    """
+    def run(main, argv) -> tuple[str, str]:
+        monkeypatch.setattr(sys, "argv", ["stage", *words(*argv, "--dry-run")])
+        capfd.readouterr()
+        status = 0
+        try:
+            command_line(main)
+        except SystemExit as ended:
+            status = ended.code
+        shown = capfd.readouterr()
+        lines = shown.err.splitlines()
+        errors = [line for line in lines if line.startswith("error: ")]
+        if status == 0:
+            assert not errors and lines[-1].endswith("every check passed; without --dry-run it starts"), lines
+            return shown.out, ""
+        assert status == 2 and len(errors) == 1 and lines[-1] == errors[0], lines
+        return shown.out, errors[0]
+    return run

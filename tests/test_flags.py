@@ -480,7 +480,11 @@ def test_help_has_the_flags_of_the_chosen_pieces_and_the_table_those_of_all(cls,
             assert field.metadata["help"].strip() and field.metadata["source"].strip(), field.name
             assert flag in text and f"{field.metadata['help']} (default: {field.default};" in text, field.name
             row, = (line for line in table if line.startswith(f"| `{flag}`")
-                    and f"`{chosen}`" in line.split(":")[0] and field.metadata["help"] in line)
+                    and field.metadata["help"] in line
+                    and (f"`{chosen}`" in line.split(":")[0] or "| with `" not in line))
+            everywhere = all(field.name in {own.name for own in dataclasses.fields(other)}
+                             for other in registry.values())
+            assert everywhere or f"`{chosen}`" in row.split(":")[0]
             assert row.startswith((f"| `{flag}` | `{field.default}` |", f"| `{flag}`, `"))
             assert table.index(row) > next(i for i, line in enumerate(table) if line.startswith(
                 f"| `--{name.replace('_', '-')}`"))
@@ -538,6 +542,13 @@ def test_an_option_that_pieces_share_has_one_row():
     alphas = [line for line in flag_table(RelabelConfig).splitlines() if line.startswith("| `--mix-alpha`")]
     assert [line.split(":")[0] for line in alphas] == ["| `--mix-alpha` | `1.0` | with `cutmix`",
                                                        "| `--mix-alpha` | `0.8` | with `mixup`"]
+
+
+def test_an_option_of_every_piece_says_no_piece_and_choices_are_listed():
+    rows = flag_table(RecoverConfig).splitlines()
+    assert "| `--r-bn` | `0.01` | lambda, weight of the alignment | supplement table 1b |" in rows
+    subset, = (row for row in rows if row.startswith("| `--subset-law`"))
+    assert "| with `multi`: " in subset and "(bernoulli, uniform) |" in subset
 
 
 def attributes(tree: ast.AST, *owners: str) -> set[str]:

@@ -21,7 +21,7 @@ from models.ensemble import ENSEMBLES
 from models.registry import build_model, load_teachers
 from recover import data_synthesis
 from relabel import generate_soft_label
-from utils.files import sha256_file
+from utils.files import sha256_file, write_json
 from utils.flags import WeightFlags
 from utils.formats import assemble_manifest, open_labels
 from utils.loading import load_distilled
@@ -565,7 +565,8 @@ def test_online_labels_are_the_stored_ones_but_for_rounding(made, tiny, tmp_path
         assert all(torch.equal(drawn.tensors()[name], expected.tensors()[name]) for name in VIEW_DTYPES)
         for batch in range(2):
             part = slice(5 * batch, 5 * batch + 5)
-            views = drawn.render(pixels[drawn.index[part].long()], batch, mean=manifest.mean, std=manifest.std)
+            views = drawn.render(pixels[drawn.index[part].long()], batch, mean=manifest.mean,
+                                 std=manifest.std)
             assert torch.equal(teach(batch, views).half(), rows["logits"][part])
 
 
@@ -604,14 +605,15 @@ def test_images_above_the_budget_are_streamed_to_the_same_bytes(made, tiny, copi
 
 # ---------------------------------------------------------------- plans
 
-def test_dry_runs_of_a_finished_run_write_nothing(made, tiny, capsys):
+def test_dry_runs_of_a_finished_run_write_nothing(made, tiny, dry_run):
     before = modification_times(made)
     plans = []
     for main, flags in ((data_synthesis.main, tiny.recover_flags(made.parent, "--ipc-end", 4)),
                         (generate_soft_label.main, tiny.relabel_flags(made)),
                         (train_FKD.main, tiny.validate_flags(made, "--seeds", 0, 1, 2))):
-        main([*flags, "--dry-run"])
-        plans.append(capsys.readouterr().out)
+        plan, line = dry_run(main, flags)
+        assert line == ""
+        plans.append(plan)
     assert modification_times(made) == before
     assert "8 in all, 8 of this shard, 4 to do" in plans[0] and "12 to do" in plans[0]
     assert "3 of students, 3 stored, 0 to do" in plans[1]
@@ -620,18 +622,119 @@ def test_dry_runs_of_a_finished_run_write_nothing(made, tiny, capsys):
     assert all("measured here" in plan or "unknown until" not in plan for plan in plans)
 
 
-def test_dry_runs_before_there_is_anything(tiny, tmp_path, monkeypatch, capsys):
+def test_dry_runs_before_there_is_anything(tiny, tmp_path, monkeypatch, dry_run):
     monkeypatch.chdir(tmp_path)
-    for main, flags, told in (
+    for main, flags, told, missing in (
             (data_synthesis.main, ("--train-data-path", "nowhere", "--ipc-end", 10),
-             ("100 in all", "255000 to do", "resnet18 <- resnet18", "10000 (10 IPC indices x 1000 classes)")),
-            (generate_soft_label.main, ("--ipc", 10), ("300 to do", "batches of 50", "6.")),
+             ("100 in all", "255000 to do", "resnet18 <- resnet18", "10000 (10 IPC indices x 1000 classes)"),
+             "error: nowhere: expected a folder of class folders"),
+            (generate_soft_label.main, ("--ipc", 10), ("300 to do", "batches of 50", "6."),
+             "error: --data out/full_resnet18: no distilled images there"),
             (train_FKD.main, ("--ipc", 10, "--fkd-path", "out/fkd/10", "--epochs", 300, "--batch-size", 50),
-             ("60000 steps", "1 x resnet18", "10000, batches of 50 in 2 micro-batches"))):
-        main(words(*flags, "--dry-run"))
-        shown = capsys.readouterr().out
+             ("60000 steps", "1 x resnet18", "10000, batches of 50 in 2 micro-batches"),
+             "error: --train-dir out/full_resnet18: no distilled images there"),
+            (train_FKD.main, ("--ipc", 50, "--fkd-path", "out/fkd/50"),  # epochs and batch: the protocol's
+             ("150000 steps", "50000, batches of 100 in 2 micro-batches"), "error: --train-dir"),
+            (train_FKD.main, ("--ipc", 10, "--fkd-path", "out/fkd/10", "--protocol", "delt"),
+             ("kl, half-cosine", "micro-batches"), "error: --train-dir")):
+        shown, line = dry_run(main, flags)
         assert all(text in shown for text in told), shown
+        assert line.startswith(missing)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_dry_runs_need_an_ipc_where_no_run_says_it(tmp_path, monkeypatch, dry_run):
+    monkeypatch.chdir(tmp_path)
+    for main, flags in ((generate_soft_label.main, ()), (train_FKD.main, ("--fkd-path", "out/fkd"))):
+        assert dry_run(main, flags) == (
+            "", "error: there are no distilled images yet: a --dry-run then needs --ipc")
+
+
+def test_a_dry_run_of_new_folders_makes_none_and_the_run_then_starts(made, tiny, tmp_path, dry_run):
+    before = modification_times(made)
+    for main, argv in ((data_synthesis.main, tiny.recover_flags(tmp_path / "out")),
+                       (generate_soft_label.main, tiny.relabel_flags(made, "--fkd-path", tmp_path / "fkd")),
+                       (train_FKD.main, tiny.validate_flags(made, "--output-dir", tmp_path / "students"))):
+        plan, line = dry_run(main, argv)
+        assert line == "" and "to do" in plan and not list(tmp_path.iterdir())
+        dry_run(main, [*argv, "--overwrite"])
+    assert not list(tmp_path.iterdir()) and modification_times(made) == before
+
+
+def test_a_dry_run_plans_the_share_of_a_shard(tiny, tmp_path, dry_run):
+    plan, line = dry_run(data_synthesis.main, tiny.recover_flags(tmp_path / "out", "--shard", "1/4"))
+    assert line == "" and "4 in all, 1 of this shard, 1 to do" in plan and "3 to do" in plan
+
+
+# ---------------------------------------------------------------- folders of the version before
+
+DELETED = object()
+
+
+def rewrite(path: Path, **changes) -> None:
+    """Changes entries of the dicts in a JSON file; DELETED deletes one."""
+    saved = read_json(path)
+    for name, entries in changes.items():
+        saved[name] = {key: own for key, own in (saved[name] | entries).items() if own is not DELETED}
+    write_json(path, saved)
+
+
+def gone_on_with(tiny, folder: Path, stage) -> None:
+    """A stage that finds everything done: its folder's files stay as they are."""
+    before = {path: time for path, time in modification_times(folder).items()
+              if not path.endswith(("manifest.json", "results.json", "log.jsonl", "preflight.json"))}
+    stage()
+    assert before.items() <= modification_times(folder).items()
+
+
+def test_a_run_of_the_version_before_is_gone_on_with(tiny, copied):
+    rewrite(copied / "config.json", config={"priors": DELETED})  # which had no such choice: tv and l2 always
+    gone_on_with(tiny, copied, lambda: tiny.recover(copied.parent, "--exp-name", copied.name))
+
+
+def test_a_run_of_the_version_before_held_options_without_effect(tiny, tmp_path):
+    run = tiny.recover(tmp_path, "--teachers", "single", "--iteration", 1)
+    assert not {"subset_law", "max_bn_teachers"} & read_json(run / "config.json")["config"].keys()
+    rewrite(run / "config.json", config={"subset_law": "bernoulli", "max_bn_teachers": 4})
+    gone_on_with(tiny, run, lambda: tiny.recover(tmp_path, "--teachers", "single", "--iteration", 1))
+
+
+@pytest.mark.parametrize("flags, there", [
+    ((), {"config": {"mix_alpha": None}}),
+    (("--label-format", "int8"), {"config": {"mix_alpha": None}}),
+    (("--mix-type", "none"), {"config": {"mix_alpha": None}, "views": {"mix_alpha": 1.0}}),
+    (("--label-format", "topk:2"), {
+        "config": {"mix_alpha": None, "label_format": "topk:2", "topk": DELETED},
+        "protocol": {"changed": ["epochs", "arch_name", "pool", "label_format"]}}),
+], ids=["cutmix", "int8", "no mix", "topk"])
+def test_labels_of_the_version_before_are_gone_on_with(flags, there, made, tiny, tmp_path):
+    folder = tiny.relabel(made, "--fkd-path", tmp_path, *flags)
+    rewrite(folder / "config.json", **there)
+    (folder / "manifest.json").unlink()
+    students = ("--fkd-path", folder, "--output-dir", tmp_path / "students", "--seeds", 0)
+    tiny.validate(made, *students)
+    gone_on_with(tiny, folder, lambda: tiny.relabel(made, "--fkd-path", tmp_path, *flags))
+    assert tiny.validate(made, *students)["n"] == 1
+
+
+@pytest.mark.parametrize("flags, there", [
+    ((), {"momentum": 0.9, "temperature": 20.0}),
+    (("--loss-type", "kl", "--schedule", "cosine"), {"momentum": 0.9, "ce_weight": 0.1, "zeta": 2.5}),
+    (("--fkd-path", "", "--loss-type", "ce", "--epochs", 2, "--batch-size", 4),
+     {"momentum": 0.9, "temperature": 20.0, "ce_weight": 0.1})], ids=["mse_gt", "kl", "ce"])
+def test_students_of_the_version_before_are_gone_on_with(flags, there, made, tiny, tmp_path):
+    flags = ("--output-dir", tmp_path, "--seeds", 0, *flags)
+    tiny.validate(made, *flags)
+    assert not there.keys() & read_json(tmp_path / "config.json")["config"].keys()
+    rewrite(tmp_path / "config.json", config=there)
+    gone_on_with(tiny, tmp_path, lambda: tiny.validate(made, *flags))
+
+
+def test_teachers_of_the_version_before_are_gone_on_with(tiny, tmp_path):
+    folder = shutil.copytree(tiny.teachers, tmp_path / "teachers")
+    assert "momentum" not in read_json(folder / "config.json")["config"]
+    rewrite(folder / "config.json", config={"momentum": 0.9})
+    gone_on_with(tiny, folder, lambda: train_teachers.main(tiny.teacher_flags(folder)))
 
 
 # ---------------------------------------------------------------- processes

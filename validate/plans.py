@@ -9,7 +9,15 @@ from typing import Literal
 from utils.augment import RESAMPLER
 from utils.data import dataset_spec
 from utils.flags import RECIPE
-from utils.formats import Entry, ImageManifest, LabelManifest, image_set_digest
+from utils.formats import (
+    Entry,
+    ImageManifest,
+    LabelManifest,
+    assemble_manifest,
+    image_set_digest,
+    open_labels,
+    run_folder,
+)
 from utils.loading import planned_images
 from utils.methods import MethodFlags
 from utils.pieces import Values, option, piece_name, require
@@ -115,6 +123,13 @@ def plan_students(flags: StudyFlags, images: ImageManifest, labels: LabelManifes
         images=images, labels=labels, entries=entries, ipc=ipc, stem=flags.stem or images.stem, views=views,
         epochs=flags.epochs or (labels.epochs if labels else epochs),
         out=Path(flags.output_dir) if flags.output_dir else images.run / "validate" / flags.model)
+
+
+def plan_found(flags: StudyFlags, *, write: bool) -> StudentPlan:
+    """The plan over the images and labels that are there.   Raises: FileNotFoundError where they are not."""
+    images = assemble_manifest(run_folder(flags.train_dir, flag="--train-dir"), write=write)
+    labels = open_labels(flags.fkd_path, flags.ipc, write=write) if flags.fkd_path else None
+    return plan_students(flags, images, labels)
 
 
 def plan_early(flags: StudyFlags) -> StudentPlan:

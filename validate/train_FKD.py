@@ -6,10 +6,12 @@ Paper sections 4.2 and 4.4; every flag is in validate/README.md.  One student pe
 """
 import dataclasses
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from models import optimizers, registry
 from utils import distributed, files, flags, formats, loading, methods, runtime
@@ -18,9 +20,9 @@ from utils.flags import RECIPE
 from utils.pieces import Values, choice, identity, option, piece_name, require
 from utils.schedule import SCHEDULES, Cosine
 from utils.session import open_plan, open_session
-from utils.unfinished import StopSignals, Unfinished
+from utils.unfinished import StopSignals
 from validate import losses, plans, results, training
-from validate.soft_labels import HardLabels, Teaching, open_teaching
+from validate.soft_labels import HardLabels, open_teaching
 
 EVAL_BATCH = {"cuda": 2000, "cpu": 250}
 
@@ -66,32 +68,37 @@ class ValidateConfig(flags.ProcessFlags, flags.PlanFlags, flags.PrecisionFlags, 
                 f"or more micro-batches (BatchNorm then sees fewer images)")
         registry.model_spec(self.model)
 
+    def unfinished(self, out: Path) -> list[int]:
+        """The seeds without a result."""
+        return [seed for seed in self.seeds
+                if self.overwrite or not (out / f"seed{seed}" / "result.json").is_file()]
+
+    def recipe(self, plan: plans.StudentPlan) -> training.Recipe:
+        """How a student is trained."""
+        return training.Recipe(
+            loss=self.loss_type, micro_batches=self.gradient_accumulation_steps, mean=plan.images.mean,
+            std=plan.images.std, epochs=plan.epochs, precision=self.precision,
+            rate=lambda epoch: self.optimizer.adamw_lr * self.schedule(epoch, plan.epochs))
+
 
 presets = methods.method_preset("validate")
 
 
-def describe(config: ValidateConfig, plan: plans.StudentPlan) -> str:
+def describe(plan: plans.StudentPlan, *, model: str, seeds: tuple[int, ...], micro_batches: int, trained: str,
+             todo: Callable[[Path], list[int]]) -> str:
     """The text of --dry-run: students, epochs, steps, and time where a measured rate is known."""
-    num, batch = len(plan.entries), plan.views.batch_size
+    num, batch, left = len(plan.entries), plan.views.batch_size, len(todo(plan.out))
     steps = plan.epochs * (plan.views.num_batches or -(-num // batch))
-    rate = files.last_logged(plan.out / f"seed{config.seeds[0]}", "seconds_per_epoch")
-    todo = len(unfinished_seeds(config, plan.out))
-    size = student_bytes(config.model, num_classes=plan.images.num_classes, stem=plan.stem, num_students=todo)
-    left = "unknown until a student has run here" if rate is None else \
-        runtime.readable_time(rate * plan.epochs * todo)
-    loss, schedule = piece_name(losses.LOSSES, config.loss_type), piece_name(SCHEDULES, config.schedule)
-    return (f"students      {len(config.seeds)} x {config.model} ({plan.stem} stem), {todo} to do\n"
-            f"images        {num}, batches of {batch} in {config.gradient_accumulation_steps} micro-batches\n"
+    rate = files.last_logged(plan.out / f"seed{seeds[0]}", "seconds_per_epoch")
+    size = student_bytes(model, num_classes=plan.images.num_classes, stem=plan.stem, num_students=left)
+    time = "unknown until a student has run here" if rate is None else \
+        runtime.readable_time(rate * plan.epochs * left)
+    return (f"students      {len(seeds)} x {model} ({plan.stem} stem), {left} to do\n"
+            f"images        {num}, batches of {batch} in {micro_batches} micro-batches\n"
             f"epochs        {plan.epochs}, {steps} steps\n"
-            f"loss          {loss}, {schedule}\n"
+            f"loss          {trained}\n"
             f"results       {plan.out}, {files.readable(size)}\n"
-            f"time          {left}")
-
-
-def unfinished_seeds(config: ValidateConfig, out: Path) -> list[int]:
-    """The seeds without a result."""
-    return [seed for seed in config.seeds
-            if config.overwrite or not (out / f"seed{seed}" / "result.json").is_file()]
+            f"time          {time}")
 
 
 def student_bytes(model: str, *, num_classes: int, stem: str, num_students: int) -> int:
@@ -100,58 +107,31 @@ def student_bytes(model: str, *, num_classes: int, stem: str, num_students: int)
     return 2 * num_students * sum(value.numel() * value.element_size() for value in state.values())
 
 
-def plan_found(config: ValidateConfig) -> plans.StudentPlan:
-    """The plan over the images and labels that are there.   Raises: FileNotFoundError where they are not."""
-    run, write = formats.run_folder(config.train_dir, flag="--train-dir"), not config.dry_run
-    images = formats.assemble_manifest(run, write=write)
-    labels = formats.open_labels(config.fkd_path, config.ipc, write=write) if config.fkd_path else None
-    return plans.plan_students(config, images, labels)
-
-
-def build_learner(config: ValidateConfig, plan: plans.StudentPlan, seed: int,
-                  device: torch.device) -> training.Learner:
-    """A fresh student and its optimiser; every rank builds the same from the seed."""
-    runtime.seed_everything(seed, "student", config.model)
-    student = registry.build_model(config.model, num_classes=plan.images.num_classes, stem=plan.stem)
+def build_student(name: str, *, num_classes: int, stem: str, seed: int, device: torch.device,
+                  compiled: bool) -> nn.Module:
+    """A fresh student; every rank builds the same from the seed."""
+    runtime.seed_everything(seed, "student", name)
+    student = registry.build_model(name, num_classes=num_classes, stem=stem)
     student = student.to(device).to(memory_format=torch.channels_last)
-    if config.compile:
+    if compiled:
         student.compile(dynamic=False)
-    return training.Learner(student, config.optimizer(student), precision=config.precision, device=device)
-
-
-def train_students(config: ValidateConfig, plan: plans.StudentPlan, device: torch.device, *, todo: list[int],
-                   real: RealSet, soft_labels: Teaching | None, about: Values) -> None:
-    """Trains the students of these seeds, one after another.   Args: about: what results say of them."""
-    memory: Values = {"device": device, "workers": config.workers, "resident_gb": config.resident_gb}
-    images = loading.open_distilled(plan.images.run, plan.entries, size=plan.images.size, **memory)
-    batch_size = config.eval_batch_size or EVAL_BATCH[device.type]
-    batches = loading.EvaluationBatches(real, batch_size=batch_size, **memory) if distributed.leads() else ()
-    recipe = training.Recipe(loss=config.loss_type, micro_batches=config.gradient_accumulation_steps,
-                    mean=plan.images.mean, std=plan.images.std, epochs=plan.epochs,
-                    precision=config.precision,
-                    rate=lambda epoch: config.optimizer.adamw_lr * config.schedule(epoch, plan.epochs))
-    targets = torch.tensor([entry.label for entry in plan.entries], device=device)
-    with StopSignals() as stop:
-        for seed in todo:
-            folder = plan.out / f"seed{seed}"
-            learner = build_learner(config, plan, seed, device)
-            journal = training.Journal(folder, batches, seed=seed, recipe=recipe, about=about,
-                                       eval_every=config.eval_every) if distributed.leads() else None
-            training.train_student(learner, journal,
-                          Unfinished(folder / "unfinished.pt", minutes=config.save_every, stop=stop),
-                          images=images, targets=targets, recipe=recipe,
-                          teaching=soft_labels or HardLabels(len(plan.entries), plan.views, seed))
+    return student
 
 
 def run(config: ValidateConfig) -> dict[str, Any]:
     """Trains the students that are not finished; returns their summary, as written to results.json."""
-    plan = open_plan(lambda: plan_found(config), lambda: plans.plan_early(config),
-                     functools.partial(describe, config), dry_run=config.dry_run)
+    trained = f"{piece_name(losses.LOSSES, config.loss_type)}, {piece_name(SCHEDULES, config.schedule)}"
+    plan = open_plan(lambda: plans.plan_found(config, write=not config.dry_run),
+                     lambda: plans.plan_early(config), functools.partial(
+        describe, model=config.model, seeds=config.seeds, todo=config.unfinished,
+        micro_batches=config.gradient_accumulation_steps, trained=trained), dry_run=config.dry_run)
     session, images, labels = open_session(config), plan.images, plan.labels
+    memory: Values = {"device": session.device, "workers": config.workers, "resident_gb": config.resident_gb}
     real = RealSet(images.dataset, config.val_dir, "val", size=images.size)
     require(real.class_names == images.class_names,
             f"--val-dir {config.val_dir}: its class names are not those of the distilled images")
-    todo = unfinished_seeds(config, plan.out)
+    todo = config.unfinished(plan.out)
+    distilled = loading.open_distilled(images.run, plan.entries, size=images.size, **memory)
     soft_labels = open_teaching(labels, config, session.device, plan.views.batch_size) if todo else None
     made_of = {"images": formats.image_set_digest(plan.entries), "labels": labels and labels.digest,
                "config": {**identity(config), **plan.settings(), "threads": session.threads}}
@@ -164,12 +144,24 @@ def run(config: ValidateConfig) -> dict[str, Any]:
     if config.dry_run:
         files.say_ready(plan.out)
         return {}
+    batches = loading.EvaluationBatches(
+        real, batch_size=config.eval_batch_size or EVAL_BATCH[session.device.type],
+        **memory) if todo and distributed.leads() else ()
     distributed.start_process_group(session.device)
-    if todo:
-        train_students(config, plan, session.device, todo=todo, real=real, soft_labels=soft_labels, about={
-            "protocol": methods.protocol_record("validate", config), "row": config.row,
-            "labels_protocol": labels and labels.protocol, **made_of, "primary": images.primary,
-            "versions": runtime.versions()})
+    with StopSignals() as stop:
+        study = training.Study(
+            out=plan.out, images=distilled, targets=torch.tensor([entry.label for entry in plan.entries]),
+            batches=batches, recipe=config.recipe(plan), eval_every=config.eval_every,
+            save_every=config.save_every, stop=stop, about={
+                "protocol": methods.protocol_record("validate", config), "row": config.row, **made_of,
+                "labels_protocol": labels and labels.protocol, "primary": images.primary,
+                "versions": runtime.versions()})
+        for seed in todo:
+            student = build_student(config.model, num_classes=images.num_classes, stem=plan.stem, seed=seed,
+                                    device=session.device, compiled=config.compile)
+            learner = training.Learner(student, config.optimizer(student), precision=config.precision,
+                                       device=session.device)
+            study.train(seed, learner, soft_labels or HardLabels(len(plan.entries), plan.views, seed))
     distributed.stop_process_group()
     return results.report(plan.out) if distributed.leads() else {}
 

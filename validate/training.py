@@ -12,14 +12,14 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from utils.distributed import rank_and_world, sum_over_ranks
+from utils.distributed import leads, rank_and_world, sum_over_ranks
 from utils.files import save_weights, write_atomically, write_json
 from utils.loading import Images
 from utils.metrics import Batches, evaluate
 from utils.pieces import Values
 from utils.precision import lowered
 from utils.runtime import Log, finite_values, progress
-from utils.unfinished import Unfinished
+from utils.unfinished import StopSignals, Unfinished
 from utils.views import EpochViews
 from validate.losses import CE
 from validate.soft_labels import Teach, Teaching
@@ -177,6 +177,34 @@ class Journal:
                       device_name=torch.cuda.get_device_name(device) if cuda else platform.machine(),
                       peak_memory_gb=torch.cuda.max_memory_allocated(device) / 1e9 if cuda else None)
         write_json(self._folder / "result.json", result)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Study:
+    """What all students of a run share.
+
+    images: M distilled images;  targets: (M,);  batches: of real images, to evaluate on;
+    eval_every: epochs;  save_every: minutes;  about: what results say beside accuracies.
+    """
+
+    out: Path
+    images: Images
+    targets: torch.Tensor
+    batches: Batches
+    recipe: Recipe
+    eval_every: int
+    save_every: float
+    about: Values
+    stop: StopSignals
+
+    def train(self, seed: int, learner: Learner, teaching: Teaching) -> None:
+        """One student, from the start or from its last save."""
+        folder, targets = self.out / f"seed{seed}", self.targets.to(self.images.device)
+        journal = Journal(folder, self.batches, seed=seed, recipe=self.recipe, eval_every=self.eval_every,
+                          about=self.about) if leads() else None
+        unfinished = Unfinished(folder / "unfinished.pt", minutes=self.save_every, stop=self.stop)
+        train_student(learner, journal, unfinished, images=self.images, targets=targets, teaching=teaching,
+                      recipe=self.recipe)
 
 
 def train_student(learner: Learner, journal: Journal | None, unfinished: Unfinished, *, images: Images,

@@ -10,7 +10,6 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.registry import build_skeleton
-from relabel.generate_soft_label import plan_labels
 from scripts.reproducing.plans import Plan
 from utils.data import predicted_bytes
 from utils.files import readable
@@ -80,7 +79,7 @@ def count_cost(plan: Plan, dataset: str) -> Cost:
     if plan.relabel:
         per_view = sum(network_flops(name, kind="forward", **about) for name in plan.relabel.teacher_names)
         label_views = images * plan.num_label_files()
-        planned = plan_labels(plan.relabel, planned_images(dataset, plan.ipc))
+        planned = plan.relabel.plan(planned_images(dataset, plan.ipc))
         label_bytes = plan.num_label_files() * planned.epoch_bytes
     model, seeds = plan.validate.model, len(plan.validate.seeds)
     online = seeds * views * per_view if plan.relabel and not label_views else 0
