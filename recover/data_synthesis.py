@@ -39,7 +39,8 @@ class RecoverConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, metho
         source="paper 3.1, 3.2")
     alignment: alignments.Alignment = choice(
         alignments.ALIGNMENTS, "bn", "what aligns images with a teacher", source="paper eq. 3")
-    priors: tuple[Prior, ...] = choices(PRIORS, ("tv", "l2"), "priors on the images", source=RECIPE)
+    priors: tuple[Prior, ...] = choices(PRIORS, ("tv", "l2"), "priors on the images", source=RECIPE,
+                                        neutral=("tv", "l2"))
     lr: float = option(0.05, "Adam's learning rate, cosine to 0", source="supplement table 1b, table 3e",
                        range="> 0")
     betas: tuple[float, float] = option((0.5, 0.9), "Adam's betas", source="supplement table 1b",

@@ -150,7 +150,7 @@ def run(config: RelabelConfig) -> Path:
     images = loading.open_distilled(about.run, plan.entries, size=about.size, device=session.device,
                                     workers=config.workers, resident_gb=config.resident_gb)
     files.claim_folder(folder, settings=RelabelConfig, overwrite=config.overwrite, dry_run=config.dry_run,
-                       contents=("epoch_*.pt", "log*.jsonl"), identity={
+                       contents=("epoch_*.pt", "log*.jsonl"), others={"views": Views}, identity={
         "format": "prism-labels", "version": formats.FORMAT_VERSION, "resampler": RESAMPLER,
         "dataset": about.dataset, "class_names": about.class_names, "ipc": plan.ipc, "mean": about.mean,
         "std": about.std, "num_images": len(plan.entries), "stem": about.stem,

@@ -9,7 +9,16 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
-from helpers import CLASSES, POOL, contents, pixels_of, words, write_data, write_pictures
+from helpers import (
+    CLASSES,
+    POOL,
+    contents,
+    modification_times,
+    pixels_of,
+    words,
+    write_data,
+    write_pictures,
+)
 from PIL import Image
 
 from models import train_teachers
@@ -403,6 +412,13 @@ def test_damaged_records(refused, tiny, copied):
     (("--teachers", "many"), ("--teachers", "many", "single", "multi")),
     (("--lr", "fast"), ("--lr", "fast")),
     (("--threads", -1), ("--threads must be >= 0", "got -1")),
+    (("--batch-size", 0), ("--batch-size must be > 0", "got 0")),
+    (("--min-scale-crops", 1.5), ("--min-scale-crops must be in (0, 1]", "got 1.5")),
+    (("--r-bn", "nan"), ("--r-bn must be >= 0", "got nan")),
+    (("--teachers", "single", "--max-bn-teachers", 2),
+     ("--max-bn-teachers is of --teachers multi", "this run has --teachers single", "or leave")),
+    (("--priors", "tv", "--l2-scale", 0.1), ("--l2-scale is of --priors l2", "this run has --priors tv")),
+    (("--priors", "tv", "l3"), ("--priors", "l3", "tv, l2")),
 ])
 def test_flags_of_recover(flags, named, recover_refused):
     assert names(recover_refused(*flags), *named)
@@ -411,8 +427,16 @@ def test_flags_of_recover(flags, named, recover_refused):
 @pytest.mark.parametrize("flags, named", [
     (("--shard", "1/1"), ("--shard 1/1", "expected i/n")),
     (("--shard", "0/2", "--overwrite"), ("--overwrite",)),
-    (("--ensemble", "primary-half", "--candidate-number", 1), ("--ensemble primary-half", "two teachers")),
+    (("--ensemble", "primary-half", "--candidate-number", 1),
+     ("--ensemble", "needs 2 teachers or more", "got narrow_resnet", "--candidate-number")),
     (("--batch-size", 1), ("--batch-size", "got 1")),
+    (("--mix-type", "none", "--mix-alpha", 0.5),
+     ("--mix-alpha is of --mix-type cutmix or --mix-type mixup", "this run has --mix-type none")),
+    (("--topk", 3), ("--topk is of --label-format topk", "this run has --label-format fp16")),
+    (("--label-format", "topk:many"), ("--label-format topk:many", "expected topk:TOPK")),
+    (("--label-format", "int8:4"), ("--label-format int8:4", "int8 has no option to set")),
+    (("--label-format", "topk:4"), ("--label-format topk:4", "below the 4 classes")),
+    (("--label-format", "fp8"), ("--label-format", "fp8", "fp16, int8, topk, online")),
     (("--use-fp16",), ("--use-fp16 is not a flag", "fp16")),
     (("--mode", "fkd_save"), ("--mode is not a flag", "relabel writes labels")),
 ])
@@ -429,11 +453,29 @@ def test_flags_of_relabel(flags, named, stage_refused):
     (("--threads", -1), ("--threads must be >= 0", "got -1")),
     (("--eval-batch-size", 0), ("--eval-batch-size must be > 0", "got 0")),
     (("--adamw-lr", -1), ("--adamw-lr must be > 0", "got -1.0")),
-    (("--train-dir", "nowhere", "--dry-run", "--ipc", 1), ("--dry-run then needs --epochs",)),
+    (("--train-dir", "nowhere", "--dry-run"), ("--dry-run then needs --ipc",)),
+    (("--train-dir", "nowhere", "--dry-run", "--ipc", 1), ("--train-dir nowhere: no distilled images",)),
     (("--cos",), ("--cos is not a flag", "--schedule ssrs")),
+    (("--temperature", 4), ("--temperature is of --loss-type kl or --loss-type kl_gt", "--loss-type mse_gt")),
+    (("--schedule", "cosine", "--zeta", 3), ("--zeta is of --schedule ssrs", "has --schedule cosine")),
+    (("--momentum", 0.5), ("--momentum is of --optimizer sgd", "this run has --optimizer adamw")),
+    (("--loss-type", "kl", "--ce-weight", 1), ("--ce-weight is of --loss-type mse_gt", "has --loss-type kl")),
+    (("--mix-type", "mosaic"), ("--mix-type mosaic", "cutmix, mixup, none")),
 ])
 def test_flags_of_validate(flags, named, stage_refused):
     assert names(stage_refused(VALIDATE, *flags), *named)
+
+
+def test_a_later_choice_forgets_the_flags_of_an_earlier_one(made, tiny, tmp_path, refused):
+    """So that "$@" behind a script's flags wins; a flag that no choice of the line has is refused still."""
+    script = ("--loss-type", "mse_gt", "--ce-weight", 0.1, "--schedule", "ssrs", "--zeta", 2.5)
+    caller = ("--loss-type", "kl", "--schedule", "cosine", "--seeds", 0, "--output-dir", tmp_path)
+    tiny.validate(made, *script, *caller)
+    config = read_json(tmp_path / "config.json")["config"]
+    assert (config["loss_type"], config["temperature"], config["schedule"]) == ("kl", 20.0, "cosine")
+    assert not {"ce_weight", "zeta"} & config.keys()
+    line = refused(VALIDATE, tiny.validate_flags(made, *script, *caller, "--momentum", 0.5))
+    assert names(line, "--momentum is of --optimizer sgd")
 
 
 def test_more_processes_than_micro_batches(stage_refused, monkeypatch):
@@ -520,6 +562,122 @@ def test_teachers_of_another_configuration(refused, tiny, tmp_path):
     assert contents(folder) == contents(tiny.teachers)
     train_teachers.main([*argv, "--models", "narrow_alexnet", "--overwrite"])
     assert {path.name for path in folder.glob("*.pt")} == {"narrow_alexnet.pt"}
+
+
+# ---------------------------------------------------------------- dry runs
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:300])
+
+
+def nowhere(run: Path) -> Path:
+    """A folder below a file."""
+    (run / "file").write_text("")
+    return run / "file" / "out"
+
+
+# Case -> what is done to a copy of a finished run, flags, words of the line that both runs say.
+REFUSED = {
+    RECOVER: {
+        "data": (None, ("--dataset", "folder:/nowhere"), "folder:/nowhere"),
+        "too few images": (None, ("--ipc-end", 7), "--ipc-end needs 7"),
+        "weights": (None, ("--weights-dir", "/nowhere"), "no weights for narrow_resnet"),
+        "floor": (None, ("--min-teacher-accuracy", 1.01), "expected at least 101.0%"),
+        "another configuration": (None, ("--lr", 0.1), "config.lr is 0.05 there and 0.1 here"),
+        "no claim": (lambda run: (run / "config.json").unlink(), (), "but no config.json"),
+        "claim of another kind": (lambda run: shutil.copy(run / "fkd" / "2" / "config.json", run),
+                                  ("--overwrite",), "would delete a folder of prism-labels"),
+        "damaged claim": (lambda run: (run / "config.json").write_text(""), (), "damaged, not JSON"),
+        "device": (None, ("--device", "cuda:99"), "--device cuda:99"),
+        "shard": (None, ("--shard", "4/4"), "--shard 4/4"),
+        "file": (None, ("--syn-data-path", nowhere), "cannot be written"),
+    },
+    RELABEL: {
+        "images": (lambda run: shutil.rmtree(run / "units"), ("--ipc", 2), "IPC index 0 is not finished"),
+        "more images": (None, ("--ipc", 4), "2 complete IPC indices"),
+        "weights": (None, ("--weights-dir", "/nowhere"), "no weights for narrow_resnet"),
+        "floor": (None, ("--min-teacher-accuracy", 1.01), "expected at least 101.0%"),
+        "data set": (None, ("--dataset", "cifar10"), "--dataset cifar10 contradicts"),
+        "another configuration": (None, ("--epochs", 4), "config.epochs is 3 there and 4 here"),
+        "a truncated image": (lambda run: truncate(run / "syn/cat/cat_ipc0001.png"), (), "rerun recover"),
+        "too few classes": (None, ("--label-format", "topk:4"), "--label-format topk:4"),
+        "file": (None, ("--fkd-path", nowhere), "cannot be written"),
+    },
+    VALIDATE: {
+        "images": (lambda run: shutil.rmtree(run / "units"), ("--ipc", 2), "IPC index 0 is not finished"),
+        "labels": (lambda run: shutil.rmtree(run / "fkd"), ("--ipc", 2), "no soft labels there"),
+        "an epoch": (lambda run: (run / "fkd/2/epoch_001.pt").unlink(), ("--ipc", 2), "labels are missing"),
+        "a truncated epoch": (lambda run: truncate(run / "fkd/2/epoch_001.pt"), (), "damaged or truncated"),
+        "contradiction": (None, ("--batch-size", 4), "contradicts the labels, made with 5"),
+        "real data": (None, ("--val-dir", "/nowhere"), "/nowhere: expected a folder of class folders"),
+        "another configuration": (None, ("--adamw-lr", 0.01), "config.adamw_lr is 0.001 there and 0.01 here"),
+        "a truncated image": (lambda run: (truncate(run / "syn/cat/cat_ipc0001.png"),
+                                           shutil.rmtree(run / "validate")), (), "rerun recover"),
+        "file": (None, ("--output-dir", nowhere), "cannot be written"),
+    }}
+
+
+@pytest.mark.parametrize("main, case", [
+    pytest.param(main, case, id=f"{main.__module__.split('.')[0]}: {case}")
+    for main, cases in REFUSED.items() for case in cases])
+def test_a_dry_run_refuses_what_the_run_does_and_writes_nothing(main, case, tiny, copied, refused, dry_run):
+    damage, flags, named = REFUSED[main][case]
+    if damage:
+        damage(copied)
+    flags = [flag(copied) if callable(flag) else flag for flag in flags]
+    argv = tiny.recover_flags(copied.parent, "--exp-name", copied.name, *flags) if main is RECOVER else \
+        tiny.relabel_flags(copied, *flags) if main is RELABEL else tiny.validate_flags(copied, *flags)
+    before = modification_times(copied.parent)
+    _, line = dry_run(main, argv)
+    assert names(line, named) and modification_times(copied.parent) == before
+    assert refused(main, argv) == line
+
+
+def test_a_dry_run_before_there_are_labels_plans_the_images_that_are_there(tiny, copied, dry_run):
+    shutil.rmtree(copied / "fkd")
+    for flags in (("--ipc", 2), ()):
+        plan, line = dry_run(VALIDATE, tiny.validate_flags(copied, *flags))
+        assert names(line, f"--fkd-path {copied}", "no soft labels there", "relabel.generate_soft_label")
+        assert "images        8, batches of 50" in plan and "narrow_resnet (small stem)" in plan
+        assert str(copied / "validate" / "narrow_resnet") in plan
+
+
+def test_a_dry_run_refuses_labels_of_other_images(tiny, copied, dry_run):
+    tiny.recover(copied.parent, "--exp-name", copied.name, "--seed", 5, "--overwrite")
+    before = modification_times(copied)
+    plan, line = dry_run(VALIDATE, tiny.validate_flags(copied))
+    assert names(line, copied / "fkd" / "2", "made from other images", "--overwrite")
+    plan, line = dry_run(RELABEL, tiny.relabel_flags(copied))
+    assert names(line, "holds another configuration", "images is") and "0 to do" in plan
+    assert dry_run(RELABEL, tiny.relabel_flags(copied, "--overwrite"))[1] == ""
+    assert modification_times(copied) == before
+
+
+def test_a_dry_run_refuses_weights_that_online_labels_were_not_made_for(tiny, made, tmp_path, dry_run):
+    folder = tiny.relabel(made, "--fkd-path", tmp_path / "fkd", "--label-format", "online")
+    flags = ("--fkd-path", folder, "--output-dir", tmp_path / "out", "--weights-dir", tiny.teachers)
+    assert dry_run(VALIDATE, tiny.validate_flags(made, *flags))[1] == ""
+    other = f"narrow_resnet={made}/validate/narrow_resnet/seed0/student_last.pt"
+    plan, line = dry_run(VALIDATE, tiny.validate_flags(made, *flags, "--weights", other))
+    assert names(line, "weights of narrow_resnet are not those that the labels were made for")
+    assert "2 to do" in plan and not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_refuses_test_images_of_other_classes(tiny, made, tmp_path, dry_run):
+    data = shutil.copytree(tiny.data / "val", tmp_path / "val")
+    (data / "dog").rename(data / "eel")
+    plan, line = dry_run(VALIDATE, tiny.validate_flags(made, "--val-dir", data))
+    assert names(line, f"--val-dir {data}", "class names are not those") and "2 x narrow_resnet" in plan
+
+
+def test_a_dry_run_refuses_too_little_disk(tiny, made, tmp_path, monkeypatch, dry_run):
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10, 9, 1))
+    for main, argv in ((RECOVER, tiny.recover_flags(tmp_path / "out")),
+                       (RELABEL, tiny.relabel_flags(made, "--fkd-path", tmp_path / "out")),
+                       (VALIDATE, tiny.validate_flags(made, "--output-dir", tmp_path / "out"))):
+        plan, line = dry_run(main, argv)
+        assert names(line, tmp_path / "out", "are needed", "1 B are free") and "to do" in plan
+    assert not (tmp_path / "out").exists()
 
 
 # ---------------------------------------------------------------- whole processes

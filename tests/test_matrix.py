@@ -2,15 +2,16 @@
 import dataclasses
 import json
 import re
-import typing
 from collections import Counter
 
 import pytest
-from scripts.matrix import ROWS, TABLES, Row
-from utils.config import parse_config
 
 from recover.data_synthesis import RecoverConfig
 from relabel.generate_soft_label import RelabelConfig
+from scripts.reproducing.matrix import ROWS, TABLES, Row
+from utils.flags import parse_config
+from utils.methods import METHODS
+from utils.pieces import build, flatten, owners
 from validate.train_FKD import ValidateConfig
 
 CONFIGS = {"recover": RecoverConfig, "relabel": RelabelConfig, "validate": ValidateConfig}
@@ -18,6 +19,7 @@ ROW = {row.key: row for row in ROWS}
 RUNNABLE = [row for row in ROWS if not row.needs]
 CHAIN = [row for row in ROWS if row.table[0] == "3" or row.table in ("start", "final", "s3", "s4")]
 RECIPE = {"relabel": {"batch_size": 50}, "validate": {"seeds": (0, 1, 2)}}  # table 1, ResNet-18, IPC 10
+NEEDED = {"validate": {"fkd_path": "labels"}}
 
 # Typed a second time from the paper, in its order: rows of a table, "mean" or "mean+std".
 FIGURES = {
@@ -56,9 +58,9 @@ def settings(row: Row, *, from_final: bool = False) -> dict[str, dict]:
 
 def recipe(changes: dict[str, dict]) -> str:
     """Every setting of the three stages with the changes made, in a form to compare."""
-    base = {stage: {f.name: f.default for f in dataclasses.fields(cls)} | RECIPE.get(stage, {})
-            for stage, cls in CONFIGS.items()}
-    return json.dumps({stage: base[stage] | changes.get(stage, {}) for stage in CONFIGS}, sort_keys=True)
+    return json.dumps({stage: flatten(build(cls, NEEDED.get(stage, {}) | RECIPE.get(stage, {})
+                                            | changes.get(stage, {})))
+                       for stage, cls in CONFIGS.items()}, sort_keys=True)
 
 
 # ---------------------------------------------------------------- form
@@ -74,19 +76,20 @@ def test_parents_exist_and_share_the_protocol(row):
     rows = lineage(row)
     assert {r.protocol for r in rows} == {row.protocol}
     assert not any(r.needs for r in rows[:-1])
-    assert row.protocol in typing.get_args(typing.get_type_hints(Row)["protocol"])
+    assert row.protocol in METHODS
 
 
 @pytest.mark.parametrize("stage", CONFIGS)
 @pytest.mark.parametrize("row", RUNNABLE, ids=lambda row: row.key)
 def test_the_stages_take_the_settings(row, stage, tmp_path):
     values = settings(row)[stage]
-    assert set(values) <= {f.name for f in dataclasses.fields(CONFIGS[stage])}
+    own = {f.name for f in dataclasses.fields(CONFIGS[stage])}
+    assert all(name in own or owners(CONFIGS[stage], name) for name in values)
     needed = {"recover": {"ipc_end": row.ipc}, "relabel": {"ipc": row.ipc},
-              "validate": {"ipc": row.ipc, "fkd_path": "labels"}}[stage]
+              "validate": {"ipc": row.ipc, **NEEDED["validate"]}}[stage]
     (tmp_path / "config.json").write_text(json.dumps(values | needed))
     config = parse_config(CONFIGS[stage], ["--config", str(tmp_path / "config.json")])
-    assert {name: getattr(config, name) for name in values} == values
+    assert {name: flatten(config)[name] for name in values} == values
 
 
 def test_only_what_the_paper_leaves_out_cannot_run():

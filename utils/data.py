@@ -57,17 +57,19 @@ class DatasetSpec:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataFlags(Options):
-    """What the commands take that read real training images; `DATASETS` says what goes with a data set."""
+    """What the commands take that read real training images; the defaults shown are ImageNet-1K's."""
 
     dataset: str = option("imagenet-1k", "data set, or folder:PATH")
     train_data_path: str = option("", "folder of the real training data (holding train/, or the classes)",
                                   identity=False)
-    size: int = option(224, "side of the images [pixels]", source="data set", range=">= 8")
-    flip: bool = option(True, "random horizontal flips", source="data set")
-    mean: tuple[float, ...] = option(IMAGENET_MEAN, "pixel mean, in 0..1", source="data set")
-    std: tuple[float, ...] = option(IMAGENET_STD, "pixel standard deviation", source="data set", range="> 0")
+    size: int = option(224, "side of the images [pixels]", source="data set, here ImageNet-1K", range=">= 8")
+    flip: bool = option(True, "random horizontal flips", source="data set, here ImageNet-1K")
+    mean: tuple[float, ...] = option(IMAGENET_MEAN, "pixel mean, in 0..1",
+                                     source="data set, here ImageNet-1K")
+    std: tuple[float, ...] = option(IMAGENET_STD, "pixel standard deviation", range="> 0",
+                                    source="data set, here ImageNet-1K")
     stem: Literal["imagenet", "small"] = option(
-        "imagenet", "first layers: as published, or 3x3 without pooling", source="data set")
+        "imagenet", "first layers: as published, or 3x3 without pooling", source="data set, here ImageNet-1K")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -134,7 +134,8 @@ def sweep(folder: Path) -> None:
 
 
 def claim_folder(folder: Path, *, identity: dict[str, Any], settings: type[Options], overwrite: bool,
-                 contents: tuple[str, ...], dry_run: bool = False) -> None:
+                 contents: tuple[str, ...], dry_run: bool = False,
+                 others: Mapping[str, type[Options]] | None = None) -> None:
     """Makes `folder` this configuration's: writes config.json, or checks the one that is there.
 
     Args:
@@ -143,6 +144,7 @@ def claim_folder(folder: Path, *, identity: dict[str, Any], settings: type[Optio
         overwrite: delete an earlier configuration's files instead of refusing.
         contents: glob patterns, below the folder, of the files that belong to this kind of run.
         dry_run: check, and write nothing.
+        others: the classes of further settings in `identity`, by their key.
     Raises:
         ValueError: another configuration lives there (naming the differences), or it is unwritable.
     """
@@ -170,9 +172,14 @@ def claim_folder(folder: Path, *, identity: dict[str, Any], settings: type[Optio
         if dry_run:
             return
         write_json(path, identity)
-    there = read_json(path)
-    rows = _differences({**there, "config": restated(settings, there.get("config", {}))}, identity)
-    if rows:
+    classes = {"config": settings, **(others or {})}
+    there = {key: restated(classes[key], value) if key in classes else value
+             for key, value in read_json(path).items()}
+    if "weights" in identity:  # earlier versions named networks that a run did not use, too
+        there["weights"] = {name: there["weights"][name] for name in identity["weights"]
+                            if name in there.get("weights", {})}
+    rows = [row for row in _differences(there, identity) if not row.startswith("protocol.changed ")]
+    if rows:  # what was changed of a protocol only repeats the config
         more = f" (and {len(rows) - 3} more differences)" if len(rows) > 3 else ""
         raise ValueError(f"{folder} holds another configuration: {'; '.join(rows[:3])}{more}. "
                          f"Choose another folder, or --overwrite to delete what is there")

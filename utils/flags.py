@@ -7,7 +7,7 @@ import argparse
 import dataclasses
 import sys
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from utils.parser import build_parser, read_config_file
@@ -16,6 +16,7 @@ from utils.pieces import (
     S,
     Values,
     build,
+    chosen_names,
     chosen_pieces,
     expected_values,
     flag_of,
@@ -23,6 +24,7 @@ from utils.pieces import (
     merge,
     option,
     owners,
+    owners_of_flag,
     require,
     slots,
 )
@@ -55,24 +57,33 @@ def _parse(parser: argparse.ArgumentParser, argv: Sequence[str],
             if isinstance(value, list) else value for name, value in vars(found).items()}, rest
 
 
-def _earlier(cls: type[Options], argv: Sequence[str], values: Values) -> list[Values]:
-    """Pieces that the same words chose before they chose others: a caller's flag wins over a script's."""
+def _also_chosen(cls: type[Options], argv: Sequence[str], values: Values) -> Values:
+    """`values` with the pieces that the same words chose before others: a caller wins over a script."""
     words = [word for text in argv for word in text.split("=", 1)]
-    return [values | {field.name: word.partition(":")[0]} for field in slots(cls)
-            if isinstance(field.metadata["chosen"], str)
-            for flag, word in zip(words, words[1:], strict=False)
-            if flag == flag_of(field) and word.partition(":")[0] in field.metadata["registry"]]
+    chosen = {field.name: dict.fromkeys([*chosen_names(field, values), *(
+        word.partition(":")[0] for flag, word in zip(words, words[1:], strict=False)
+        if flag == flag_of(field) and word.partition(":")[0] in field.metadata["registry"])])
+        for field in slots(cls) if isinstance(field.metadata["chosen"], str)}
+    return values | {name: tuple(names) for name, names in chosen.items()}
+
+
+def _late(cls: type[Options], argv: Sequence[str], values: Values) -> Iterator[str]:
+    """Flags of pieces that the words before them have already replaced."""
+    for slot in map(flag_of, slots(cls)):
+        last = max((i for i, word in enumerate(argv) if word.split("=")[0] == slot), default=len(argv))
+        _, left = _parse(build_parser(cls, values), argv[last:], cls)
+        yield from (flag for flag in (word.split("=")[0] for word in left)
+                    if any(owner.startswith(f"{slot} ") for owner in owners_of_flag(cls, flag)))
 
 
 def _parse_strictly(cls: type[Options], argv: Sequence[str], values: Values, description: str) -> Values:
     """The flags that are given.   Raises: ValueError on an unknown flag, or one of a piece not chosen."""
     explicit, rest = _parse(build_parser(cls, values, description), argv, cls)
-    for earlier in _earlier(cls, argv, values) if rest else ():
-        _, left = _parse(build_parser(cls, earlier), argv, cls)
-        rest = [word for word in rest if word in left]
+    if rest:
+        _, rest = _parse(build_parser(cls, _also_chosen(cls, argv, values)), argv, cls)
     flags = [word.split("=")[0] for word in rest if word.startswith("-")]
-    for flag in flags:
-        if having := owners(cls, flag.removeprefix("--").removeprefix("no-").replace("-", "_")):
+    for flag in (*flags, *_late(cls, argv, values)):
+        if having := owners_of_flag(cls, flag):
             chosen = [name for slot, name, _ in chosen_pieces(cls, values) if slot == having[0].split()[0]]
             raise ValueError(f"{flag} is of {' or '.join(having)}, this run has {having[0].split()[0]} "
                              f"{' '.join(chosen) or 'none'}; choose that, or leave {flag} out")

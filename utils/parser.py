@@ -14,7 +14,6 @@ from utils.pieces import (
     Values,
     chosen_pieces,
     expand,
-    find_piece,
     flag_of,
     known_names,
     owners,
@@ -99,7 +98,7 @@ def build_parser(cls: type[Options], values: Mapping[str, Any], description: str
 
 
 def read_config_file(path: str, cls: type[Options]) -> Values:
-    """Flat values of a saved config, those of pieces that it does not choose left out."""
+    """Flat values of a saved config; options of pieces that others choose may be among them."""
     require(Path(path).is_file(), f"--config {path}: no such file")
     try:
         saved = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -111,19 +110,19 @@ def read_config_file(path: str, cls: type[Options]) -> Values:
     own = {field.name for field in dataclasses.fields(cls)}
     unknown = sorted(name for name in saved if name not in own and not owners(cls, name))
     require(not unknown, f"--config {path}: expected fields of {cls.__name__}, got {', '.join(unknown)}")
-    saved = expand(cls, saved)
-    return _check_kinds({name: saved[name] for name in saved if name in known_names(cls, saved)}, cls)
+    return _check_kinds({name: value for name, value in expand(cls, saved).items()
+                         if value is not None or name in own}, cls)  # an option's null once was its default
 
 
 def _check_kinds(values: Values, cls: type[Options]) -> Values:
     """Values of a saved config with lists as tuples; ValueError on a value that its flag would not take."""
-    for field in slots(cls):
-        for name in values.get(field.name, ()) if isinstance(values.get(field.name), list) else ():
-            find_piece(field.metadata["registry"], name, flag_of(field))
     checked: Values = {}
     parser, kinds = build_parser(cls, values), typing.get_type_hints(cls)
-    for *_, piece in chosen_pieces(cls, values):
-        kinds = typing.get_type_hints(piece) | kinds
+    every = build_parser(cls, {field.name: tuple(field.metadata["registry"]) for field in slots(cls)})
+    for field in slots(cls):
+        for piece in field.metadata["registry"].values():
+            kinds = typing.get_type_hints(piece) | kinds
+    known = known_names(cls, values)
     for name, value in values.items():
         kind = kinds[name]
         if value is None or isinstance(value, bool):
@@ -133,7 +132,8 @@ def _check_kinds(values: Values, cls: type[Options]) -> Values:
             continue
         words = [str(v) for v in value] if isinstance(value, list) else [str(value)]
         if words and (words != [""] or kind is not str):
-            value = getattr(parser.parse_args(["--" + name.replace("_", "-"), *words]), name)
+            value = getattr((parser if name in known else every).parse_args(
+                ["--" + name.replace("_", "-"), *words]), name)
         checked[name] = tuple(value) if isinstance(value, list) else value
     return checked
 

@@ -10,7 +10,7 @@ import math
 import operator
 import re
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 Values = dict[str, Any]
@@ -47,10 +47,11 @@ def choice(registry: Mapping[str, type["Options"]], default: str, text: str, *, 
 
 
 def choices(registry: Mapping[str, type["Options"]], default: tuple[str, ...], text: str, *,
-            source: str = "ours") -> Any:
+            source: str = "ours", neutral: Any = UNSET) -> Any:
     """A field whose value is a tuple of pieces, each chosen by its name in `registry`."""
     return dataclasses.field(default_factory=lambda: tuple(registry[name]() for name in default), metadata={
-        **option(default, text, source=source).metadata, "registry": registry, "chosen": default})
+        **option(default, text, source=source, neutral=neutral).metadata, "registry": registry,
+        "chosen": default})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,9 +114,16 @@ def piece_name(registry: Mapping[str, type[Any]], piece: Any) -> str:
 
 
 def chosen_names(field: "dataclasses.Field[Any]", values: Mapping[str, Any]) -> tuple[str, ...]:
-    """The names of the pieces that flat values choose for a slot, its default where they say nothing."""
+    """The names of the pieces that flat values choose for a slot, its default where they say nothing.
+
+    Raises: ValueError where a value names none, or one twice.
+    """
     names = values.get(field.name, field.metadata["chosen"])
-    return (names,) if isinstance(names, str) else tuple(names)
+    names = (names,) if isinstance(names, str) else names
+    require(isinstance(names, (tuple, list)) and all(isinstance(name, str) for name in names),
+            f"{flag_of(field)} is {json.dumps(names)}, expected of {', '.join(field.metadata['registry'])}")
+    require(len(set(names)) == len(names), f"{flag_of(field)} {' '.join(names)}: expected each once")
+    return tuple(names)
 
 
 def chosen_pieces(cls: Any, values: Mapping[str, Any]) -> Iterator[tuple[str, str, type[Options]]]:
@@ -123,6 +131,13 @@ def chosen_pieces(cls: Any, values: Mapping[str, Any]) -> Iterator[tuple[str, st
     for field in slots(cls):
         for name in chosen_names(field, values):
             yield flag_of(field), name, find_piece(field.metadata["registry"], name, flag_of(field))
+
+
+def owners_of_flag(cls: Any, flag: str) -> list[str]:
+    """As `owners`, by a flag in any spelling: --temperature, -T, --no-warm."""
+    return [f"{flag_of(field)} {piece}" for field in slots(cls)
+            for piece, own in field.metadata["registry"].items() for option in dataclasses.fields(own)
+            if flag in (flag_of(option), option.metadata["flag"], flag_of(option).replace("--", "--no-", 1))]
 
 
 def owners(cls: Any, name: str) -> list[str]:
@@ -144,13 +159,15 @@ def spell_out(registry: Mapping[str, type[Any]], text: str, flag: str) -> tuple[
     if not colon:
         return text, {}
     piece = find_piece(registry, name, flag)
-    for field in dataclasses.fields(piece):
-        try:
-            return name, {field.name: typing.get_type_hints(piece)[field.name](value)}
-        except (TypeError, ValueError):
-            raise ValueError(f"{flag} {text}: expected {name}:{field.name.upper()}, for example "
-                             f"{name}:{field.default}") from None
-    raise ValueError(f"{flag} {text}: {name} has no option to set; expected {name}")
+    first = next(iter(dataclasses.fields(piece)), None)
+    kind = typing.get_type_hints(piece)[first.name] if first else None
+    if first is None or kind not in (int, float):
+        raise ValueError(f"{flag} {text}: {name} has no option to set; expected {name}")
+    try:
+        return name, {first.name: kind(value)}
+    except ValueError:
+        raise ValueError(f"{flag} {text}: expected {name}:{first.name.upper()}, for example "
+                         f"{name}:{first.default}") from None
 
 
 def expand(cls: Any, values: Mapping[str, Any]) -> Values:
@@ -159,6 +176,9 @@ def expand(cls: Any, values: Mapping[str, Any]) -> Values:
     for field in slots(cls):
         if isinstance(given := values.get(field.name), str):
             name, own = spell_out(field.metadata["registry"], given, flag_of(field))
+            for option_name, value in own.items():
+                require(values.get(option_name, value) == value, f"{flag_of(field)} {given} contradicts "
+                        f"--{option_name.replace('_', '-')} {values.get(option_name)}; leave one out")
             spelt |= {field.name: name, **own}
     return spelt
 
@@ -224,8 +244,12 @@ def identity(settings: Options) -> Values:
 
     A run folder belongs to one such dict.  A field that joined later is left out at its neutral value.
     """
+    return _identity(_flat_fields(settings))
+
+
+def _identity(flat: Iterable[tuple["dataclasses.Field[Any]", Any]]) -> Values:
     return typing.cast(Values, json.loads(json.dumps({
-        field.name: value for field, value in _flat_fields(settings)
+        field.name: value for field, value in flat
         if field.metadata["identity"] and (field.metadata["neutral"] is UNSET
                                            or value != field.metadata["neutral"])})))
 
@@ -235,11 +259,15 @@ def restated(cls: type[Options], saved: Mapping[str, Any]) -> Values:
 
     What today's class does not know stays, so that a comparison names it.
     """
-    own = {field.name for field in dataclasses.fields(cls)}
+    own = {field.name: field for field in dataclasses.fields(cls)}
     known = {name: value for name, value in saved.items() if name in own or owners(cls, name)}
     try:
         spelt = expand(cls, known)
-        today = identity(build(cls, spelt))
+        flat = [(field, _frozen(spelt[name])) for name, field in own.items() if name in spelt]
+        for slot in slots(cls):  # not `cls` itself, whose checks want places too
+            for name in chosen_names(slot, spelt):
+                flat += _flat_fields(build_piece(slot.metadata["registry"], name, spelt, flag_of(slot)))
+        today = _identity(flat)
     except (ValueError, TypeError):
         return dict(saved)
     return {name: value for name, value in today.items() if name in spelt} | {
