@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from recover.alignments import ALIGNMENTS, ENGINES, BNAlignment
+from recover.selection import Pool
 from recover.units import Inputs
 
 N, SIZE, FIRST = 4, 9, 10.0
@@ -51,8 +52,8 @@ def images(gen):
 
 def inputs(**networks) -> Inputs:
     """What a run prepares an alignment with."""
-    return Inputs(real=None, networks=networks, seed=0, size=SIZE, mean=(0.5,) * 3, std=(0.2,) * 3,
-                  device=torch.device("cpu"))
+    return Inputs(real=None, pool=Pool(tuple(networks)), networks=networks, seed=0, size=SIZE,
+                  mean=(0.5,) * 3, std=(0.2,) * 3, device=torch.device("cpu"))
 
 
 def test_r_bn_is_the_closed_form(model, images):

@@ -9,7 +9,7 @@ from recover.alignments import ALIGNMENTS
 from recover.alignments.fused import ConvNormAct, rewrite
 from recover.objective import Objective
 from recover.priors import L2, TotalVariation
-from recover.selection import Draw
+from recover.selection import Draw, Pool
 from recover.units import Inputs
 
 N, SIZE = 3, 32
@@ -46,8 +46,8 @@ def step(engine: str, models: dict, draws: list[Draw], *, size: int = SIZE, prio
     torch.manual_seed(2)
     images = torch.randn(len(draws), N, 3, size, size, dtype=torch.float64).requires_grad_()
     alignment = ALIGNMENTS["bn"](engine=engine, first_bn_multiplier=10.0, r_bn=0.01)
-    inputs = Inputs(real=None, networks=models, seed=0, size=size, mean=(0.5,) * 3, std=(0.2,) * 3,
-                    device=torch.device("cpu"))
+    inputs = Inputs(real=None, pool=Pool(tuple(models)), networks=models, seed=0, size=size,
+                    mean=(0.5,) * 3, std=(0.2,) * 3, device=torch.device("cpu"))
     objective = Objective(alignment.prepare(inputs, tuple(models)), weight=alignment.r_bn, priors=priors,
                           keep_graphs=alignment.keeps_graphs)
     terms = objective.backward([slice_ * 1.5 for slice_ in images], torch.arange(N), draws)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from recover.alignments import ENGINES, Aligned, BNAlignment
-from recover.data_synthesis import RecoverConfig, build_objective
+from recover.data_synthesis import RecoverConfig
 from recover.objective import Objective
 from recover.priors import L2, PRIORS, Prior, TotalVariation
 from recover.selection import Draw
@@ -348,9 +348,10 @@ def test_a_run_builds_this_objective_and_warns_of_silent_teachers(models, refere
     config = build_config(RecoverConfig, {
         "pool": tuple(names.values()), "arch_name": names["a"], "engine": engine, "bn_reduce": reduce,
         "first_bn_multiplier": FIRST, "r_bn": R_BN})
-    inputs = Inputs(real=None, networks={names[name]: model for name, model in models.items()}, seed=0,
+    networks = {names[name]: model for name, model in models.items()}
+    inputs = Inputs(real=None, pool=config.teacher_pool, networks=networks, seed=0,
                     size=SIZE, mean=config.mean, std=config.std, device=torch.device("cpu"))
-    objective = build_objective(config, inputs)
+    objective = config.objective(inputs)
     warning = capsys.readouterr().err
     assert "warning: narrow_alexnet has no BatchNorm" in warning
     assert "it counts in the mean of --bn-reduce (the published behaviour)" in warning

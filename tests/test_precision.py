@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from helpers import POOL
 
 from models.registry import load_teachers
-from recover.data_synthesis import RecoverConfig, build_objective
-from recover.selection import Draw
+from recover.data_synthesis import RecoverConfig
+from recover.selection import Draw, Pool
 from recover.units import Inputs
 from utils.files import read_json
 from utils.flags import build_config
@@ -37,9 +37,9 @@ def step(tiny):
         config = build_config(RecoverConfig, {
             "pool": NAMES, "arch_name": NAMES[0], "engine": engine, "first_bn_multiplier": 10.0, "r_bn": 0.3,
             "precision": precision, **settings})
-        objective = build_objective(config, Inputs(
-            real=None, networks=models, seed=0, size=16, mean=config.mean, std=config.std, device=CPU,
-            precision=config.precision))
+        objective = config.objective(Inputs(
+            real=None, pool=Pool(tuple(models)), networks=models, seed=0, size=16, mean=config.mean,
+            std=config.std, device=CPU, precision=config.precision))
         terms = objective.backward([image * 1.5 for image in images], torch.arange(8) % 4,
                                    [Draw({NAMES[0]: 1.0}, dict.fromkeys(NAMES, 1 / 3)),
                                     Draw({NAMES[1]: 1.0}, dict.fromkeys(NAMES[:2], 1 / 2))])

@@ -7,17 +7,27 @@ from pathlib import Path
 
 import pytest
 from helpers import PROCESS, modification_times, words
-from scripts.costs import count_cost, describe_cost, network_flops
-from scripts.matrix import POOL_4_4, ROWS, TABLES
-from scripts.plans import BY_KEY, CONFIGS, STAGES, Plan, describe_state, plan_row, select_rows, words_of
-from scripts.small_recipes import RECIPES
-from utils.config import parse_config
 
 from models import train_teachers
 from models.registry import model_spec
-from recover.selection import plan_selection
 from scripts import reproduce
+from scripts.reproducing.costs import count_cost, describe_cost, network_flops
+from scripts.reproducing.matrix import POOL_4_4, ROWS, TABLES
+from scripts.reproducing.plans import (
+    BY_KEY,
+    CONFIGS,
+    STAGES,
+    Plan,
+    describe_state,
+    plan_row,
+    row_settings,
+    select_rows,
+    words_of,
+)
+from scripts.reproducing.small_recipes import RECIPES
 from utils.files import read_json, write_json
+from utils.flags import parse_config
+from utils.pieces import flatten, known_names
 
 pytest_plugins = ["stage_fixtures"]
 ROOT = Path(__file__).parents[1]
@@ -75,6 +85,15 @@ def test_every_row_gives_commands_that_make_its_configs_again(dataset):
                 assert parse_config(cls, words_of(stage, config), presets=presets) == config, (row.key, stage)
     needs = {row.key for row in ROWS if row.needs}
     assert could_not == (needs if dataset == "imagenet-1k" else needs | LARGE_ONLY)
+
+
+@pytest.mark.parametrize("origin", ["chain", "final"])
+def test_a_row_forgets_the_options_of_its_ancestors_other_choices(origin):
+    for row in ROWS:
+        for stage, settings in row_settings(row, origin=origin).items():
+            assert settings.keys() <= known_names(CONFIGS[stage][0], settings), (row.key, stage)
+    last = row_settings(BY_KEY["final/ssrs"], origin="chain")["validate"]
+    assert (last["loss_type"], last["ce_weight"], last["schedule"]) == ("mse_gt", 0.1, "ssrs")
 
 
 def test_places_reach_the_commands():
@@ -162,8 +181,8 @@ def test_the_chains_end_is_the_published_recipe_of_table_1():
     elsewhere = {"row": "", "fkd_path": "x", "output_dir": ""}
     assert dataclasses.replace(end.validate, **elsewhere) == dataclasses.replace(recipe.validate, **elsewhere)
     assert (recipe.recover.lr, recipe.recover.iteration, recipe.recover.iteration_step) == (0.05, 4000, 500)
-    assert (recipe.validate.schedule, recipe.validate.loss_type, recipe.validate.ce_weight) \
-        == ("ssrs", "mse_gt", 0.1)
+    student = flatten(recipe.validate)
+    assert (student["schedule"], student["loss_type"], student["ce_weight"]) == ("ssrs", "mse_gt", 0.1)
     assert recipe.validate.seeds == (0, 1, 2) and recipe.num_classes == 1000
 
 
@@ -184,8 +203,8 @@ def test_the_chains_end_is_the_published_recipe_of_table_1():
 ])
 def test_from_final_only_the_rows_own_table_counts(key, stage, chain, final):
     for origin, expected in (("chain", chain), ("final", final)):
-        config = getattr(plan(key, origin=origin), stage)
-        assert {name: getattr(config, name) for name in expected} == expected
+        config = flatten(getattr(plan(key, origin=origin), stage))
+        assert {name: config[name] for name in expected} == expected
 
 
 @pytest.mark.parametrize("dataset, key, stage, expected", [
@@ -216,8 +235,8 @@ def test_from_final_only_the_rows_own_table_counts(key, stage, chain, final):
     ("cifar10", "2/sre2l", "validate", {"epochs": 90}),
 ])
 def test_small_recipes_scale_what_is_in_imagenets_units(dataset, key, stage, expected):
-    config = getattr(plan(key, dataset=dataset), stage)
-    assert {name: getattr(config, name) for name in expected} == expected
+    config = flatten(getattr(plan(key, dataset=dataset), stage))
+    assert {name: config[name] for name in expected} == expected
 
 
 @pytest.mark.parametrize("dataset", RECIPES)
@@ -225,8 +244,8 @@ def test_students_contradict_no_labels(dataset):
     fixed = ("epochs", "batch_size", "min_scale_crops", "mix_type", "steps_per_epoch")
     for own in plans_that_run(dataset).values():
         if own.relabel:
-            said = {name: getattr(own.validate, name) for name in fixed}
-            assert all(value in (None, getattr(own.relabel, name)) for name, value in said.items()), own.row
+            said, labels = flatten(own.validate), flatten(own.relabel)
+            assert all(said[name] in (None, labels[name]) for name in fixed), own.row
             assert own.validate.fkd_path == str(own.labels)
 
 
@@ -236,9 +255,9 @@ def test_hard_labels_have_no_relabel_and_real_images_no_iterations(dataset):
         hard = own.row.table in ("2", "s5", "s6")
         assert (own.relabel is None) == (own.labels is None) == (own.validate.fkd_path == "") == hard
         assert (own.recover.iteration == 0) == own.row.key.endswith("/real")
-    real = plan("2/real", dataset=dataset).recover
-    assert (real.iteration, real.iteration_step, real.init) == (0, 0, "real")
-    assert plan("2/sre2l", dataset="digits").recover.init == "noise"  # the recipe's, elsewhere
+    real = flatten(plan("2/real", dataset=dataset).recover)
+    assert (real["iteration"], real["iteration_step"], real["init"]) == (0, 0, "real")
+    assert flatten(plan("2/sre2l", dataset="digits").recover)["init"] == "noise"  # the recipe's, elsewhere
 
 
 def test_ipc_replaces_the_rows():
@@ -311,9 +330,9 @@ def test_the_cost_of_table_1s_row():
     evaluated = 31 * 50000  # epochs 0, 10, ... 290 and 299
     student = views * flops("resnet18", "train") + evaluated * flops("resnet18", "forward")
     assert cost.validate_flops == 3 * student
-    draws = [plan_selection(0, i, 0, 1, **own.recover.unit_laws(i, [])["draw"])[0] for i in range(10)]
+    draws = [own.recover.teachers.plan(own.recover.teacher_pool, i, 0, 1, seed=0)[0] for i in range(10)]
     steps = [4000 - 500 * (i % 8) for i in range(10)]
-    expected = sum(1000 * n * sum(flops(name, "input") for name in {draw.primary, *draw.aligned})
+    expected = sum(1000 * n * sum(flops(name, "input") for name in {*draw.ce, *draw.align})
                    for n, draw in zip(steps, draws, strict=True))
     assert cost.recover_flops == pytest.approx(expected, rel=1e-9)
     assert cost.flops == cost.recover_flops + cost.relabel_flops + cost.validate_flops

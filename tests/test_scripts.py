@@ -8,13 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import PROCESS, contents, modification_times, words, write_data
-from utils.config import parse_config
 
 from models.registry import build_model
+from recover import data_synthesis
 from recover.data_synthesis import RecoverConfig
-from relabel.generate_soft_label import RelabelConfig, label_folder
-from utils.data import dataset_preset
+from relabel import generate_soft_label
+from relabel.generate_soft_label import RelabelConfig
 from utils.files import read_json
+from utils.flags import parse_config
+from utils.loading import planned_images
+from utils.methods import METHODS
+from utils.pieces import flatten
+from validate import train_FKD
 from validate.train_FKD import ValidateConfig
 
 pytest_plugins = ["stage_fixtures"]
@@ -24,13 +29,16 @@ SCRIPTS = sorted(path for depth in ("*/*.sh", "*/*/*.sh") for path in ROOT.glob(
 STAGES = {"recover": (RecoverConfig, "recover.data_synthesis", "recover/recover_{}.sh"),
           "relabel": (RelabelConfig, "relabel.generate_soft_label", "relabel/relabel_{}.sh"),
           "validate": (ValidateConfig, "validate.train_FKD", "validate/train_FKD_10_{}.sh")}
+PRESETS = {RecoverConfig: data_synthesis.presets, RelabelConfig: generate_soft_label.presets,
+           ValidateConfig: train_FKD.presets}
 STUDENTS = {"r18": "resnet18", "r50": "resnet50", "r101": "resnet101"}
 
 
 def run_script(path: Path, *flags, cwd: Path, **env) -> subprocess.CompletedProcess:
     """A script under sh, from another folder, with only these settings of its own."""
     kept = {name: value for name, value in os.environ.items()
-            if name not in ("OUT", "IMAGENET", "IPC", "NPROC", "PRIMARY", "PYTHONPATH", "PYTHON")}
+            if name not in ("OUT", "IMAGENET", "IPC", "NPROC", "PRIMARY", "PYTHONPATH", "PYTHON", "MODEL",
+                            "RECOVER", "RELABEL", "VALIDATE")}
     return subprocess.run(["sh", str(path), *words(*flags)], cwd=cwd, env={**kept, **env}, text=True,
                           capture_output=True, timeout=300)
 
@@ -52,16 +60,20 @@ def command_of(tmp_path):
 
 @pytest.fixture
 def configs_of(command_of):
-    """f(student, **env): the three stages' configs that its scripts give."""
+    """f(student, stage=further flags, **env): the three stages' configs that its scripts give."""
     def run(student: str, **env) -> list:
-        configs = []
-        for cls, module, script in STAGES.values():
-            _, _, command = command_of(ROOT / script.format(student), **env)
+        more, configs = {stage: env.pop(stage, ()) for stage in STAGES}, []
+        for stage, (cls, module, script) in STAGES.items():
+            _, _, command = command_of(ROOT / script.format(student), *more[stage], **env)
             assert command[:2] == ["-m", module]
-            presets = dataset_preset if cls is RecoverConfig else None
-            configs.append(parse_config(cls, command[2:], presets=presets))
+            configs.append(parse_config(cls, command[2:], presets=PRESETS[cls]))
         return configs
     return run
+
+
+def label_plan(relabel: RelabelConfig):
+    """What relabel makes of its flags on ImageNet-1K."""
+    return relabel.plan(planned_images("imagenet-1k", relabel.ipc, run=Path(relabel.data)))
 
 
 # ---------------------------------------------------------------- what they would run
@@ -86,22 +98,27 @@ def test_scripts_give_the_papers_numbers_and_find_each_other(student, ipc, batch
     recover, relabel, validate = configs_of(student, **env)
     ipc, model = ipc or 10, STUDENTS[student]
     assert recover == RecoverConfig(train_data_path="/data", syn_data_path="/o", ipc_end=ipc)  # the recipe's
-    assert (relabel.epochs, relabel.batch_size, relabel.ipc) == (300, batch_size, ipc)
-    assert relabel.mix_type == "cutmix" and relabel.min_scale_crops == 0.25
-    assert relabel.ensemble == ("equal-norm" if student == "r18" else "primary-half")
+    labels, student_of = flatten(relabel), flatten(validate)
+    assert (relabel.epochs, label_plan(relabel).views.batch_size, relabel.ipc) == (300, batch_size, ipc)
+    assert (labels["mix_type"], labels["mix_alpha"], relabel.min_scale_crops) == ("cutmix", 1.0, 0.25)
+    assert labels["ensemble"] == ("equal-norm" if student == "r18" else "primary-half")
     assert relabel.teacher_names == (model, "mobilenet_v2", "alexnet", "shufflenet_v2_x0_5")
-    assert (validate.epochs, validate.batch_size, validate.ipc) == (300, batch_size, ipc)
+    assert (validate.epochs, validate.batch_size, validate.ipc) == (300, None, ipc)  # the labels' batch
     assert validate.model == model and validate.seeds == (0, 1, 2)
     assert validate.gradient_accumulation_steps == 2
+    told = {"loss_type": "mse_gt", "ce_weight": 0.1, "optimizer": "adamw", "adamw_lr": 0.001,
+            "adamw_weight_decay": 0.01, "schedule": "ssrs", "zeta": 2.5, "mix_type": "cutmix",
+            "min_scale_crops": 0.25}
+    assert {name: student_of[name] for name in told} == told
     assert recover.run == Path(relabel.data) == Path(validate.train_dir)
-    assert label_folder(relabel, recover.run) == Path(validate.fkd_path)
+    assert label_plan(relabel).folder == Path(validate.fkd_path)
     assert relabel.val_dir == validate.val_dir == "/data"
 
 
 def test_students_share_images_but_no_labels_or_results(configs_of):
     of = {student: configs_of(student, OUT="/o") for student in STUDENTS}
     assert len({recover for recover, _, _ in of.values()}) == 1
-    assert len({label_folder(relabel, recover.run) for recover, relabel, _ in of.values()}) == 3
+    assert len({label_plan(relabel).folder for _, relabel, _ in of.values()}) == 3
     assert len({validate.output_dir for _, _, validate in of.values()}) == 3
 
 
@@ -111,7 +128,83 @@ def test_primary_makes_other_images_for_the_same_chain(student, configs_of):
     assert recover.arch_name == STUDENTS[student]
     assert recover.run == Path(f"/o/full_{STUDENTS[student]}")
     assert recover.run == Path(relabel.data) == Path(validate.train_dir)
-    assert label_folder(relabel, recover.run) == Path(validate.fkd_path)
+    assert label_plan(relabel).folder == Path(validate.fkd_path)
+
+
+def test_the_callers_choices_win_over_the_scripts_flags(configs_of):
+    """Also where another piece is chosen, which does not have the options that the script gives."""
+    recover, relabel, validate = configs_of(
+        "r50", recover=("--teachers", "single", "--init", "noise", "--lr", "0.25"),
+        relabel=("--ensemble", "primary", "--mix-type", "none", "--batch-size", "7"),
+        validate=("--loss-type", "kl", "--temperature", "4", "--schedule", "cosine"))
+    made = flatten(recover)
+    assert (made["teachers"], made["init"], made["lr"]) == ("single", "noise", 0.25)
+    assert not {"subset_law", "max_bn_teachers"} & made.keys()
+    assert relabel.teacher_names == ("resnet50",) and flatten(relabel)["mix_type"] == "none"
+    assert label_plan(relabel).views.batch_size == 7
+    student = flatten(validate)
+    assert (student["loss_type"], student["temperature"], student["schedule"]) == ("kl", 4.0, "cosine")
+    assert not {"ce_weight", "zeta"} & student.keys()
+
+
+# ---------------------------------------------------------------- a method's three stages
+
+def commands_of(done: subprocess.CompletedProcess) -> list[list[str]]:
+    """The words of every call of a stub, each with its folder and PYTHONPATH before them."""
+    assert done.returncode == 0, done.stderr
+    return [call.splitlines()[2:] for call in done.stdout.split("---\n")[1:]]
+
+
+@pytest.fixture
+def method_commands(tmp_path):
+    """f(script, *words, **env): the commands that a script of scripts/methods runs."""
+    stub = tmp_path / "python"
+    stub.write_text('#!/bin/sh\nprintf "%s\\n" "---" "$PWD" "$PYTHONPATH" "$@"\n')
+    stub.chmod(0o755)
+
+    def run(script: str, *flags, **env) -> list[list[str]]:
+        return commands_of(run_script(ROOT / "scripts" / "methods" / script, *flags, cwd=tmp_path,
+                                      PYTHON=str(stub), **env))
+    return run
+
+
+@pytest.mark.parametrize("script, own", [("prism.sh", ()), ("sre2l.sh", ()), ("method.sh", ("sre2l",))])
+@pytest.mark.parametrize("ipc", [10, 50])
+def test_a_methods_script_runs_its_three_stages_with_its_settings(script, own, ipc, method_commands):
+    calls = method_commands(script, *own, "--threads", 2, OUT="/o", IMAGENET="/data", IPC=str(ipc))
+    assert [call[:2] for call in calls] == [["-m", module] for _, module, _ in STAGES.values()]
+    recover, relabel, validate = (parse_config(cls, call[2:], presets=PRESETS[cls])
+                                  for (cls, _, _), call in zip(STAGES.values(), calls, strict=True))
+    name = own[0] if own else script.removesuffix(".sh")
+    assert {config.protocol for config in (recover, relabel, validate)} == {name}
+    assert {config.threads for config in (recover, relabel, validate)} == {2}
+    for stage, config in (("recover", recover), ("relabel", relabel), ("validate", validate)):
+        settings = METHODS[name].settings(stage)
+        assert {key: flatten(config)[key] for key in settings} == dict(settings)
+    assert recover.run == Path("/o", name) == Path(relabel.data) == Path(validate.train_dir)
+    assert label_plan(relabel).folder == Path(validate.fkd_path)
+    assert recover.train_data_path == relabel.val_dir == validate.val_dir == "/data"
+    assert recover.ipc_end == relabel.ipc == validate.ipc == ipc and validate.model == "resnet18"
+
+
+def test_a_methods_stages_take_flags_of_their_own(method_commands):
+    recover, relabel, validate = method_commands(
+        "sre2l.sh", OUT="/o", MODEL="resnet50", RECOVER="--iteration 7", RELABEL="--epochs 3",
+        VALIDATE="--epochs 3 --seeds 5")
+    assert recover[-2:] == ["--iteration", "7"] and relabel[-2:] == ["--epochs", "3"]
+    assert validate[-4:] == ["--epochs", "3", "--seeds", "5"]
+    assert validate[validate.index("--model") + 1] == "resnet50"
+    assert validate[validate.index("--output-dir") + 1] == "/o/sre2l/validate/resnet50_ipc10"
+
+
+def test_a_method_stops_where_a_stage_fails_and_asks_for_its_name(tmp_path):
+    stub = tmp_path / "python"
+    stub.write_text('#!/bin/sh\necho "$2"\nexit 2\n')
+    stub.chmod(0o755)
+    done = run_script(ROOT / "scripts/methods/prism.sh", cwd=tmp_path, PYTHON=str(stub))
+    assert done.returncode == 2 and done.stdout == "recover.data_synthesis\n"
+    done = run_script(ROOT / "scripts/methods/method.sh", cwd=tmp_path, PYTHON=str(stub))
+    assert done.returncode == 2 and done.stdout == "" and "which one?" in done.stderr
 
 
 @pytest.mark.parametrize("stage", STAGES)

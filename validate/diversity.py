@@ -10,13 +10,13 @@ from typing import Literal
 import torch
 from torch import nn
 
-from models.registry import find_weights, load_teacher, model_spec, parse_weights, penultimate
+from models.registry import load_teachers, model_spec, penultimate
 from utils.augment import normalize
 from utils.flags import ComputeFlags, WeightFlags, parse_config
 from utils.formats import assemble_manifest, run_folder
 from utils.loading import load_distilled
 from utils.metrics import intra_class_cosine, mean_and_std
-from utils.pieces import Values, option
+from utils.pieces import Values, option, require
 from utils.runtime import choose_device, command_line, say, set_threads
 
 
@@ -48,19 +48,16 @@ def main(argv: list[str] | None = None) -> Values:
     set_threads(config.threads)
     run = run_folder(config.data, flag="--data")
     manifest = assemble_manifest(run)
-    path = find_weights(config.arch_name, weights=parse_weights(config.weights),
-                        weights_dir=config.weights_dir, dataset=manifest.dataset)
-    teacher = load_teacher(config.arch_name, path, num_classes=manifest.num_classes, device=device,
-                           stem=config.stem or manifest.stem)
+    teacher, = load_teachers([config.arch_name], weights=config.weights, weights_dir=config.weights_dir,
+                             dataset=manifest.dataset, num_classes=manifest.num_classes, device=device,
+                             stem=config.stem or manifest.stem).values()
     pixels, labels = load_distilled(run, manifest.select(config.ipc), size=manifest.size)
     features = features_of(penultimate(teacher.model), pixels, mean=manifest.mean, std=manifest.std,
                            device=device)
     values = intra_class_cosine(features, labels)
-    if not values:
-        raise ValueError(f"{run}: one image a class has no pairs to compare; make IPC 2 or more")
+    require(values, f"{run}: one image a class has no pairs to compare; make IPC 2 or more")
     mean, std = mean_and_std(values)
-    say(f"{run}: intra-class cosine {mean:.4f} +- {std:.4f} over {len(values)} classes "
-          f"({config.arch_name})")
+    say(f"{run}: intra-class cosine {mean:.4f} +- {std:.4f} over {len(values)} classes ({config.arch_name})")
     return {"mean": mean, "std": std, "classes": values}
 
 
