@@ -642,6 +642,13 @@ def test_a_dry_run_before_there_are_labels_plans_the_images_that_are_there(tiny,
         assert str(copied / "validate" / "narrow_resnet") in plan
 
 
+def test_a_dry_run_of_an_unfinished_run_plans_its_own_data_set(tiny, copied, dry_run):
+    for path in (copied / "manifest.json", copied / "units" / "ipc0000_chunk00.json"):
+        path.unlink()
+    plan, line = dry_run(RELABEL, tiny.relabel_flags(copied, "--ipc", 2))
+    assert names(line, "IPC index 0 is not finished") and "images        8, batches of 5" in plan
+
+
 def test_a_dry_run_refuses_labels_of_other_images(tiny, copied, dry_run):
     tiny.recover(copied.parent, "--exp-name", copied.name, "--seed", 5, "--overwrite")
     before = modification_times(copied)

@@ -145,12 +145,12 @@ def test_paired_differences_by_hand(tmp_path):
     found = paired_difference(a, b)
     each = numpy.array([1.0, 3.0, 4.0])
     error = each.std(ddof=1) / 3**0.5
-    assert found["seeds"] == [0, 1, 2] and found["n"] == 3 and found["each"] == pytest.approx(each)
-    assert found["mean"] == pytest.approx(each.mean()) and found["standard_error"] == pytest.approx(error)
-    assert found["interval"] == pytest.approx((each.mean() - 4.303 * error, each.mean() + 4.303 * error))
+    assert found.n == 3 and found.each == pytest.approx(each)
+    assert found.mean == pytest.approx(each.mean()) and found.standard_error == pytest.approx(error)
+    assert found.interval == pytest.approx((each.mean() - 4.303 * error, each.mean() + 4.303 * error))
     back = paired_difference(b, a)
-    assert back["mean"] == pytest.approx(-found["mean"])
-    assert back["interval"] == pytest.approx([-edge for edge in reversed(found["interval"])])
+    assert back.mean == pytest.approx(-found.mean)
+    assert back.interval == pytest.approx([-edge for edge in reversed(found.interval)])
 
 
 @pytest.mark.parametrize("num, quantile", [(2, 12.706), (10, 2.262), (31, 2.042), (41, 1.96)])
@@ -159,7 +159,7 @@ def test_the_interval_follows_the_number_of_seeds(num, quantile):
         return [{"seed": seed, "last": {"top1": shift * (seed % 2)}} for seed in range(num)]
     found = paired_difference(students(0.0), students(0.02))
     error = numpy.std([2.0 * (seed % 2) for seed in range(num)], ddof=1) / num**0.5
-    assert (found["interval"][1] - found["mean"]) / error == pytest.approx(quantile)
+    assert (found.interval[1] - found.mean) / error == pytest.approx(quantile)
 
 
 @pytest.mark.parametrize("a, b", [({0: 0.5, 1: 0.5}, {2: 0.5, 3: 0.5}), ({0: 0.5, 1: 0.5}, {1: 0.5}),
@@ -188,7 +188,7 @@ def test_two_runs_are_compared_on_the_command_line(tmp_path, capsys):
     assert difference == ("B - A  +10.17 points, standard error 0.17, 95 % interval +9.45 to +10.88 over 3 "
                           "common seeds: decided")
     assert settings == "they differ in  temperature: None -> 4" and "--draws" in caveat
-    assert found["mean"] == pytest.approx(61 / 6)
+    assert found.mean == pytest.approx(61 / 6)
     results.main([str(a), str(a)])
     out = capsys.readouterr().out
     assert "common seeds: not decided: the interval holds 0\nthey differ in  nothing recorded\n" in out
@@ -205,7 +205,7 @@ def test_bad_words_are_refused(names, error, tmp_path, refused):
 
 
 def test_help_says_how_to_call_it(capsys):
-    assert results.main(["--help"]) == {}
+    assert results.main(["--help"]) is None
     assert "python -m validate.results A B" in capsys.readouterr().out
 
 
@@ -246,4 +246,4 @@ def test_a_later_student_adds_a_line_and_its_row(made, tiny, tmp_path):
              for line in (run / "validate" / POOL[0] / "results.jsonl").read_text().splitlines()]
     assert [(line["row"], line["seed"]) for line in lines] == [("", 0), ("", 1), ("2/x", 4)]
     found = results.main([str(run / "validate" / POOL[0])] * 2)
-    assert found["seeds"] == [0, 1, 4] and found["each"] == [0, 0, 0]
+    assert found.n == 3 and found.each == [0, 0, 0]

@@ -152,7 +152,7 @@ def claim_folder(folder: Path, *, identity: dict[str, Any], settings: type[Optio
     if not dry_run:
         check_writable(folder)
         sweep(folder)
-    elif not os.access(_existing(folder), os.W_OK):
+    elif not (_existing(folder).is_dir() and os.access(_existing(folder), os.W_OK)):
         raise ValueError(f"{folder}: cannot be written; choose another output folder or mend its permissions")
     if path.exists() and overwrite:
         kind = read_json(path).get("format")

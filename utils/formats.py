@@ -109,7 +109,8 @@ def run_folder(path: str, *, flag: str) -> Path:
 
 def _complete_units(run: Path, class_names: list[str]) -> tuple[int, list[Values]]:
     """How many indices from 0 on are whole (each class has its image, or is said to be short)."""
-    units = [read_json(path) for path in sorted(run.glob("units/*.json"))]
+    units = sorted((read_json(path) for path in run.glob("units/*.json")),
+                   key=lambda unit: (unit["ipc_id"], unit["chunk"]))
     covered: dict[int, set[str]] = {}
     for unit in units:
         covered.setdefault(unit["ipc_id"], set()).update(unit["short_classes"])
