@@ -150,7 +150,8 @@ class RecoverConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, metho
     def objective(self, inputs: units.Inputs) -> Objective:
         """The objective over a run's teachers."""
         return Objective(self.alignment.prepare(inputs, self.supervisors), weight=self.alignment.r_bn,
-                         term=piece_name(alignments.ALIGNMENTS, self.alignment), priors=self.priors,
+                         term=piece_name(alignments.ALIGNMENTS, self.alignment),
+                         priors={piece_name(PRIORS, prior): prior for prior in self.priors},
                          keep_graphs=self.alignment.keeps_graphs,
                          loss_scale=LOSS_SCALE.get(self.precision, 1.0))
 

@@ -23,11 +23,11 @@ class Objective:
     """
 
     def __init__(self, networks: dict[str, Aligned], *, weight: float, term: str = "bn",
-                 priors: tuple[Prior, ...] = (), keep_graphs: bool = False, loss_scale: float = 1.0):
+                 priors: dict[str, Prior] | None = None, keep_graphs: bool = False, loss_scale: float = 1.0):
         """Args: networks: name -> aligned network;  weight: lambda;  term: what an alignment is called;
         keep_graphs: every graph alive until one backward, the readable reference, instead of one network's
         at a time;  loss_scale: of the backward passes through networks."""
-        self._networks, self._weight, self._term, self._priors = networks, weight, term, priors
+        self._networks, self._weight, self._term, self._priors = networks, weight, term, priors or {}
         self._keep_graphs, self._scale, self._fresh = keep_graphs, loss_scale, self.state()
 
     def state(self) -> dict[str, Any]:
@@ -95,9 +95,9 @@ class Objective:
         """Every prior of every slice, in one backward."""
         losses = []
         for leaf, own in zip(leaves, terms, strict=True):
-            for prior in (prior for prior in self._priors if prior.weight):
+            for name, prior in ((name, prior) for name, prior in self._priors.items() if prior.weight):
                 value = prior(leaf, targets)
                 losses.append(prior.weight * value)
-                own |= {prior.name: value.detach(), "loss": own["loss"] + losses[-1].detach()}
+                own |= {name: value.detach(), "loss": own["loss"] + losses[-1].detach()}
         if losses:
             torch.stack(losses).sum().backward()

@@ -1,6 +1,5 @@
 """Priors on the views themselves.   PRIORS: name -> piece, each with a weight of its own."""
 import dataclasses
-from typing import ClassVar
 
 import torch
 
@@ -10,8 +9,6 @@ from utils.pieces import Options, option
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Prior(Options):
     """Base of all priors."""
-
-    name: ClassVar[str]
 
     @property
     def weight(self) -> float:
@@ -27,7 +24,6 @@ class Prior(Options):
 class TotalVariation(Prior):
     """Sum of the L2 norms of the four neighbour differences: right, down, both diagonals.   Source: SRe2L."""
 
-    name: ClassVar[str] = "tv"
     tv_l2: float = option(0.0, "weight of the total-variation prior", source="published recipe")
 
     def __call__(self, views: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -41,7 +37,6 @@ class TotalVariation(Prior):
 class L2(Prior):
     """Mean over images of the image's L2 norm.   Source: SRe2L."""
 
-    name: ClassVar[str] = "l2"
     l2_scale: float = option(0.0, "weight of the L2 prior", source="published recipe")
 
     def __call__(self, views: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

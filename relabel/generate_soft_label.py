@@ -81,8 +81,9 @@ class RelabelConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, metho
                 f"--label-epochs must be in 1..--epochs {self.epochs}, got {self.label_epochs}")
         registry.check_pool(self.pool)
         registry.model_spec(self.arch_name)
-        require(len(self.teacher_names) >= self.ensemble.least, f"--ensemble needs {self.ensemble.least} "
-                f"teachers or more, got {' '.join(self.teacher_names)}; raise --candidate-number or --pool")
+        require(len(self.teacher_names) >= self.ensemble.least, f"--ensemble "
+                f"{piece_name(ENSEMBLES, self.ensemble)} needs {self.ensemble.least} teachers or more, got "
+                f"{' '.join(self.teacher_names)}; raise --candidate-number or --pool")
 
     @property
     def teacher_names(self) -> tuple[str, ...]:
@@ -139,7 +140,7 @@ def run(config: RelabelConfig) -> Path:
     plan = open_plan(
         lambda: config.plan(formats.assemble_manifest(
             formats.run_folder(config.data, flag="--data"), write=not config.dry_run)),
-        lambda: config.plan(loading.planned_images(config.dataset, config.ipc, run=Path(config.data))),
+        lambda: config.plan(loading.planned_images(config.dataset, config.ipc, run_or_syn=config.data)),
         functools.partial(describe, epochs=config.epochs, num_files=config.num_files, teachers=teachers),
         dry_run=config.dry_run)
     session, folder, about = open_session(config), plan.folder, plan.images

@@ -2,7 +2,10 @@
 # The caller's folder stays, so that relative paths hold.
 # Before sourcing, the caller sets here=<its own folder>, which lies one below the root.
 ROOT=$(CDPATH='' cd -- "$here/.." && pwd)
-export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
+case "${PYTHONPATH:-}:" in
+    "$ROOT:"*) ;;
+    *) export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}" ;;
+esac
 if [ -z "${PYTHON:-}" ]; then
     if [ -n "${VIRTUAL_ENV:-}" ]; then PYTHON="$VIRTUAL_ENV/bin/python"
     elif [ -x "$ROOT/.venv/bin/python" ]; then PYTHON="$ROOT/.venv/bin/python"

@@ -630,7 +630,8 @@ def test_a_dry_run_refuses_what_the_run_does_and_writes_nothing(main, case, tiny
     before = modification_times(copied.parent)
     _, line = dry_run(main, argv)
     assert names(line, named) and modification_times(copied.parent) == before
-    assert refused(main, argv) == line
+    reason = " (Not a directory)"  # the system's, of which only who tries to write hears
+    assert refused(main, argv).replace(reason, "") == line
 
 
 def test_a_dry_run_before_there_are_labels_plans_the_images_that_are_there(tiny, copied, dry_run):

@@ -41,7 +41,7 @@ def draw(primary: str, *aligned: str, reduce: str = "mean") -> Draw:
     return Draw({primary: 1.0}, dict.fromkeys(aligned, 1 / len(aligned) if reduce == "mean" else 1.0))
 
 
-def step(engine: str, models: dict, draws: list[Draw], *, size: int = SIZE, priors=()):
+def step(engine: str, models: dict, draws: list[Draw], *, size: int = SIZE, priors=None):
     """The terms of every slice and the gradient on its images, (S, N, 3, H, W)."""
     torch.manual_seed(2)
     images = torch.randn(len(draws), N, 3, size, size, dtype=torch.float64).requires_grad_()
@@ -90,7 +90,7 @@ def test_slices_with_their_own_teachers_and_priors(reduce):
         ("narrow_mobilenet", "narrow_resnet", "narrow_alexnet"),
         ("narrow_alexnet", "narrow_mobilenet", "narrow_resnet", "narrow_alexnet"),
         ("narrow_resnet", "narrow_alexnet"))]
-    assert_equal_steps(models, draws, priors=(TotalVariation(tv_l2=1e-3), L2(l2_scale=1e-2)))
+    assert_equal_steps(models, draws, priors={"tv": TotalVariation(tv_l2=1e-3), "l2": L2(l2_scale=1e-2)})
 
 
 def test_several_cross_entropies_and_alignments_with_weights_of_their_own():

@@ -135,7 +135,7 @@ def test_a_teacher_without_batchnorm_halves_the_mean_and_not_the_sum(build, batc
 
 
 def test_keeping_all_graphs_and_one_at_a_time_give_the_same_step(build, batch):
-    settings = {"priors": (TotalVariation(tv_l2=0.02), L2(l2_scale=0.5))}
+    settings = {"priors": {"tv": TotalVariation(tv_l2=0.02), "l2": L2(l2_scale=0.5)}}
     (kept, gradients), (single, others) = (
         loss_and_gradient(build(keep_graphs=keep, **settings), *batch, [DRAWS[2], DRAWS[4], SEVERAL])
         for keep in (True, False))
@@ -147,7 +147,7 @@ def test_keeping_all_graphs_and_one_at_a_time_give_the_same_step(build, batch):
 
 @pytest.mark.parametrize("keep_graphs", [False, True])
 def test_a_scaled_backward_is_undone_to_the_bit(build, batch, keep_graphs):
-    settings = {"priors": (TotalVariation(tv_l2=0.02),), "keep_graphs": keep_graphs}
+    settings = {"priors": {"tv": TotalVariation(tv_l2=0.02)}, "keep_graphs": keep_graphs}
     (terms, plain), (same, scaled) = (
         loss_and_gradient(build(loss_scale=scale, **settings), *batch, DRAWS[4:7])
         for scale in (1.0, 2.0**14))
@@ -239,7 +239,7 @@ def test_priors_are_those_of_numpy(batch):
 @pytest.mark.parametrize("keep_graphs", [False, True])
 def test_weighted_priors_join_the_loss(build, batch, keep_graphs):
     views, targets = batch
-    priors = (TotalVariation(tv_l2=0.02), L2(l2_scale=0.5))
+    priors = {"tv": TotalVariation(tv_l2=0.02), "l2": L2(l2_scale=0.5)}
     (bare,), (without,) = loss_and_gradient(build(keep_graphs=keep_graphs), views[:1], targets, [DRAWS[1]])
     (own,), (gradient,) = loss_and_gradient(build(keep_graphs=keep_graphs, priors=priors), views[:1], targets,
                                             [DRAWS[1]])
@@ -248,13 +248,13 @@ def test_weighted_priors_join_the_loss(build, batch, keep_graphs):
     expected = 0.02 * tv_by_loops(x) + 0.5 * np.mean([np.sqrt((image ** 2).sum()) for image in x])
     assert (own["loss"] - bare["loss"]).item() == pytest.approx(expected, rel=1e-4)
     doubled = views[0].double().requires_grad_()
-    sum(prior.weight * prior(doubled, targets) for prior in priors).backward()
+    sum(prior.weight * prior(doubled, targets) for prior in priors.values()).backward()
     torch.testing.assert_close(gradient - without, doubled.grad.float(), rtol=1e-4, atol=1e-6)
 
 
 def test_priors_without_a_weight_are_not_computed(build, batch):
     assert all(PRIORS[name].name == name and PRIORS[name]().weight == 0 for name in PRIORS)
-    objective = build(priors=(TotalVariation(), L2(l2_scale=0.5)))
+    objective = build(priors={"tv": TotalVariation(), "l2": L2(l2_scale=0.5)})
     (terms,), _ = loss_and_gradient(objective, batch[0][:1], batch[1], [DRAWS[1]])
     assert set(terms) == {"loss", "ce", "bn/a", "l2"}
 
@@ -262,8 +262,6 @@ def test_priors_without_a_weight_are_not_computed(build, batch):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Brightness(Prior):
     """A prior of somebody's own, that asks for the classes."""
-
-    name = "brightness"
 
     @property
     def weight(self):
@@ -276,7 +274,7 @@ class Brightness(Prior):
 def test_a_prior_sees_each_slice_with_its_targets(build, batch):
     views, targets = batch
     draws = [Draw({"a": 0.0}, {})] * 3
-    terms, gradients = loss_and_gradient(build(priors=(Brightness(),)), views, targets, draws)
+    terms, gradients = loss_and_gradient(build(priors={"brightness": Brightness()}), views, targets, draws)
     for view, own, gradient in zip(views, terms, gradients, strict=True):
         classes = targets.numpy()[:, None, None, None]
         expected = (classes * view.double().numpy()).sum() / view.numel()

@@ -73,7 +73,7 @@ def configs_of(command_of):
 
 def label_plan(relabel: RelabelConfig):
     """What relabel makes of its flags on ImageNet-1K."""
-    return relabel.plan(planned_images("imagenet-1k", relabel.ipc, run=Path(relabel.data)))
+    return relabel.plan(planned_images("imagenet-1k", relabel.ipc, run_or_syn=relabel.data))
 
 
 # ---------------------------------------------------------------- what they would run
@@ -171,7 +171,8 @@ def method_commands(tmp_path):
 @pytest.mark.parametrize("script, own", [("prism.sh", ()), ("sre2l.sh", ()), ("method.sh", ("sre2l",))])
 @pytest.mark.parametrize("ipc", [10, 50])
 def test_a_methods_script_runs_its_three_stages_with_its_settings(script, own, ipc, method_commands):
-    calls = method_commands(script, *own, "--threads", 2, OUT="/o", IMAGENET="/data", IPC=str(ipc))
+    shown, *calls = method_commands(script, *own, "--threads", 2, OUT="/o", IMAGENET="/data", IPC=str(ipc))
+    assert shown == ["-m", "scripts.methods.settings", own[0] if own else script.removesuffix(".sh")]
     assert [call[:2] for call in calls] == [["-m", module] for _, module, _ in STAGES.values()]
     recover, relabel, validate = (parse_config(cls, call[2:], presets=PRESETS[cls])
                                   for (cls, _, _), call in zip(STAGES.values(), calls, strict=True))
@@ -188,7 +189,7 @@ def test_a_methods_script_runs_its_three_stages_with_its_settings(script, own, i
 
 
 def test_a_methods_stages_take_flags_of_their_own(method_commands):
-    recover, relabel, validate = method_commands(
+    _, recover, relabel, validate = method_commands(
         "sre2l.sh", OUT="/o", MODEL="resnet50", RECOVER="--iteration 7", RELABEL="--epochs 3",
         VALIDATE="--epochs 3 --seeds 5")
     assert recover[-2:] == ["--iteration", "7"] and relabel[-2:] == ["--epochs", "3"]
@@ -199,12 +200,20 @@ def test_a_methods_stages_take_flags_of_their_own(method_commands):
 
 def test_a_method_stops_where_a_stage_fails_and_asks_for_its_name(tmp_path):
     stub = tmp_path / "python"
-    stub.write_text('#!/bin/sh\necho "$2"\nexit 2\n')
+    stub.write_text('#!/bin/sh\necho "$2"\n[ "$2" = scripts.methods.settings ]\n')
     stub.chmod(0o755)
     done = run_script(ROOT / "scripts/methods/prism.sh", cwd=tmp_path, PYTHON=str(stub))
-    assert done.returncode == 2 and done.stdout == "recover.data_synthesis\n"
+    assert done.returncode == 1 and done.stdout == "scripts.methods.settings\nrecover.data_synthesis\n"
     done = run_script(ROOT / "scripts/methods/method.sh", cwd=tmp_path, PYTHON=str(stub))
     assert done.returncode == 2 and done.stdout == "" and "which one?" in done.stderr
+
+
+def test_a_method_that_lacks_a_stage_is_refused_before_anything_runs(tmp_path):
+    script = ROOT / "scripts/methods/method.sh"
+    done = run_script(script, "recovery-only", cwd=tmp_path, PYTHON=sys.executable)
+    assert done.returncode == 2 and "it has no soft labels" in done.stderr and not list(tmp_path.iterdir())
+    done = run_script(script, "no-such", cwd=tmp_path, PYTHON=sys.executable)
+    assert done.returncode == 2 and "expected one of prism, delt" in done.stderr
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -97,10 +97,15 @@ def unit_path(run: Path, ipc_id: int, chunk: int) -> Path:
     return run / "units" / f"ipc{ipc_id:04d}_chunk{chunk:02d}.json"
 
 
+def run_path(path: str) -> Path:
+    """The run that `<run>` or `<run>/syn` names, whether it is there or not."""
+    folder = Path(path)
+    return folder.parent if folder.name == "syn" else folder
+
+
 def run_folder(path: str, *, flag: str) -> Path:
     """The run that `<run>` or `<run>/syn` names.   Raises: FileNotFoundError naming flag and stage."""
-    folder = Path(path)
-    folder = folder.parent if folder.name == "syn" else folder
+    folder = run_path(path)
     if not path or not ((folder / "config.json").is_file() or (folder / "manifest.json").is_file()):
         raise FileNotFoundError(f"{flag} {path}: no distilled images there (no config.json or manifest.json);"
                                 f" make them with recover/recover_r18.sh or python -m recover.data_synthesis")

@@ -13,8 +13,8 @@ import torchvision.transforms.functional as TF
 from torch.utils.data import DataLoader, Dataset
 
 from utils.data import RealSet, count_classes, dataset_spec, decode_image
-from utils.files import sha256_bytes
-from utils.formats import Entry, ImageManifest, image_path
+from utils.files import read_json, sha256_bytes
+from utils.formats import Entry, ImageManifest, image_path, run_path
 from utils.runtime import progress, say
 
 # Sets below this are decoded in this process: starting workers would take longer.
@@ -162,18 +162,20 @@ def open_distilled(run: Path, entries: list[Entry], *, size: int, device: torch.
     return StreamedImages(run, entries, size=size, device=device, workers=workers)
 
 
-def planned_images(dataset: str, ipc: int, *, run: Path = Path()) -> ImageManifest:
-    """What recover would write, for a --dry-run before there are images.
+def planned_images(dataset: str, ipc: int, *, run_or_syn: str = "") -> ImageManifest:
+    """What recover would write into a run, for a --dry-run before it is finished.
 
     Raises: ValueError when --ipc is not given, since no run says how many images there are.
     """
+    run = run_path(run_or_syn)
     if ipc < 1:
-        raise ValueError("there are no distilled images yet: a --dry-run then needs --ipc")
-    dataset = dataset or "imagenet-1k"
+        raise ValueError(f"{run}: there are no distilled images yet: a --dry-run then needs --ipc")
+    saved = read_json(run / "config.json").get("config", {}) if (run / "config.json").is_file() else {}
+    dataset = dataset or saved.get("dataset", "imagenet-1k")
     spec, num_classes = dataset_spec(dataset), count_classes(dataset)
     names = [str(k) for k in range(num_classes)]
     return ImageManifest(
-        run=run, dataset=dataset, class_names=names, ipc=ipc, size=spec.size, mean=spec.mean, std=spec.std,
-        stem=spec.stem,
+        run=run, dataset=dataset, class_names=names, ipc=ipc, size=saved.get("size", spec.size),
+        mean=spec.mean, std=spec.std, stem=saved.get("stem", spec.stem),
         entries=tuple(Entry(image_path(name, i, "png"), "", k)
                       for k, name in enumerate(names) for i in range(ipc)))

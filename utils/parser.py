@@ -90,6 +90,8 @@ def build_parser(cls: type[Options], values: Mapping[str, Any], description: str
         _add_field(parser, field, kinds[field.name])
     for flag, name, piece in chosen_pieces(cls, values) if groups else ():
         own = [field for field in dataclasses.fields(piece) if field.name not in known]
+        if not own:
+            continue
         group = parser.add_argument_group(f"with {flag} {name}", (piece.__doc__ or "").split("\n")[0])
         kinds, known = typing.get_type_hints(piece), known | {field.name for field in own}
         for field in own:

@@ -133,7 +133,10 @@ def plan_found(flags: StudyFlags, *, write: bool) -> StudentPlan:
 
 
 def plan_early(flags: StudyFlags) -> StudentPlan:
-    """The plan before there are images or labels, from the flags and the protocol."""
-    images = planned_images(flags.dataset, flags.ipc)
+    """The plan before there are images or labels, from what there is, the flags and the protocol."""
+    try:
+        images = assemble_manifest(run_folder(flags.train_dir, flag="--train-dir"), write=False)
+    except FileNotFoundError:
+        images = planned_images(flags.dataset, flags.ipc, run_or_syn=flags.train_dir)
     return plan_students(flags, images, None, epochs=flags.method.label_epochs,
-                         batch_size=flags.method.label_batch(flags.ipc, images.num_classes))
+                         batch_size=flags.method.label_batch(flags.ipc or images.ipc, images.num_classes))

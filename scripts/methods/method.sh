@@ -9,6 +9,7 @@ here=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 [ $# -gt 0 ] || { echo "method: which one? a name of utils/methods, for example sre2l" >&2; exit 2; }
 name=$1; shift
 MODEL=${MODEL:-resnet18} RUN="$OUT/$name"
+"$PYTHON" -m scripts.methods.settings "$name"  # a method that lacks a stage ends here
 # shellcheck disable=SC2086  # the stages' own flags are words
 (run recover.data_synthesis --protocol "$name" --train-data-path "$IMAGENET" --syn-data-path "$OUT" --exp-name "$name" \
     --ipc-end "$IPC" ${RECOVER:-} "$@")
