@@ -60,9 +60,8 @@ class Objective:
                 losses.pop().backward()
         if losses:
             torch.stack(losses).sum().backward()
-        if self._scale != 1:
-            for leaf in leaves:
-                leaf.grad.div_(self._scale)  # type: ignore[union-attr]
+        for leaf in leaves:  # of a slice without any network there is none
+            leaf.grad = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad.div_(self._scale)
         self._add_priors(leaves, targets, terms)
         torch.autograd.backward(views, [leaf.grad for leaf in leaves])
         return terms

@@ -23,7 +23,7 @@ from utils.unfinished import StopSignals, Unfinished
 
 Bounds = tuple[torch.Tensor, torch.Tensor]
 Made = tuple[list[torch.Tensor], list[Terms]]
-Report = Callable[[int, list[UnitPlan], list[Terms]], None]
+Report = Callable[[int, int, list[UnitPlan], list[Terms]], None]
 
 
 def synthesize_batch(starts: list[torch.Tensor], targets: torch.Tensor, objective: Objective, *,
@@ -34,7 +34,7 @@ def synthesize_batch(starts: list[torch.Tensor], targets: torch.Tensor, objectiv
     Args:    starts: S tensors (N, 3, H, W), normalised;  targets: (N,);  plans: S, of equally many blocks,
              which slices end by themselves;  bounds: least and greatest normalised pixel;
              unfinished, saved: where work in progress is kept, and what it held;
-             report(step, active plans, terms): every so many iterations, the only host sync.
+             report(block, step, active plans, terms): every so many iterations, the only host sync.
     Returns: S tensors (N, 3, H, W), and S dicts of the terms at each slice's last iteration.
     """
     state = saved or {"block": 0, "step": 0, "images": starts, "optimizers": (), "objective": None,
@@ -58,7 +58,7 @@ def synthesize_batch(starts: list[torch.Tensor], targets: torch.Tensor, objectiv
                 images[s].data.clamp_(*bounds)
                 final[s] = own
             if step % log_every == 0:
-                report(step, [plans[s] for s in active], terms)
+                report(number, step, [plans[s] for s in active], terms)
             if unfinished.due():
                 unfinished.save({"block": number, "step": step + 1, "images": [x.detach() for x in images],
                                  "optimizers": [optimizer.state_dict() for optimizer in optimizers],
@@ -89,45 +89,39 @@ class Synthesis:
 
     def make(self, group: list[Unit]) -> None:
         """Start images, the hot loop, files and log of one group of units."""
-        started, first = time.perf_counter(), group[0]
-        seed_everything(self.inputs.seed, "unit", first.ipc_id, first.chunk)
+        started, first, inputs = time.perf_counter(), group[0], self.inputs
+        seed_everything(inputs.seed, "unit", first.ipc_id, first.chunk)
         plans = [self.laws.plan(unit) for unit in group]
         if any(not set(draw.align) & self.laws.pool.with_bn for plan in plans for draw in plan.draws):
             warn_once("a drawn subset has no BatchNorm at all: cross-entropy alone shapes its images")
+        starts = [self.start(unit).to(inputs.device) if unit.members
+                  else torch.zeros(0, 3, inputs.size, inputs.size) for unit in group]
         unfinished = Unfinished(first.unfinished(self.run), minutes=self.save_every, stop=self.stop)
-        saved = unfinished.load()
-        earlier = _iterations_until(plans, saved) if saved else 0
+        saved = unfinished.load()  # after the starts: it sets the random generators as they were
+        earlier = sum(plan.until(saved["block"], saved["step"]) for plan in plans) if saved else 0
         self.bar.update(earlier)
-        images, final = self._optimise(plans, unfinished, saved)
+        images, final = starts, list[Terms]({} for _ in group)
+        if self.objective and first.members:
+            low, high = pixel_bounds(inputs.mean, inputs.std)
+            images, final = synthesize_batch(
+                starts, torch.tensor(first.classes, device=inputs.device), self.objective, plans=plans,
+                betas=self.betas, bounds=(low.to(inputs.device), high.to(inputs.device)), saved=saved,
+                unfinished=unfinished, log_every=self.log_every, report=self._report)
         for plan, finished, terms in zip(plans, images, final, strict=True):
             values = finite_values(terms, where=f"the last iteration of {plan.unit}")
-            save_unit(self.run, plan, to_uint8(finished, mean=self.inputs.mean, std=self.inputs.std),
-                      class_names=self.inputs.real.class_names, terms=values,
-                      device=self.inputs.device.type, **self.encoding)
+            save_unit(self.run, plan, to_uint8(finished, mean=inputs.mean, std=inputs.std), terms=values,
+                      class_names=inputs.real.class_names, device=inputs.device.type, **self.encoding)
             seconds = (time.perf_counter() - started) / max(1, sum(p.iterations for p in plans) - earlier)
             self.log.write(ipc_id=plan.unit.ipc_id, chunk=plan.unit.chunk, step=plan.iterations, done=True,
                            **values, **self._verify(finished, plan.unit), seconds_per_iteration=seconds)
         unfinished.discard()
 
-    def _optimise(self, plans: list[UnitPlan], unfinished: Unfinished, saved: Values | None) -> Made:
-        """The images of every unit of a group, and their last terms."""
-        inputs, units = self.inputs, [plan.unit for plan in plans]
-        if not units[0].members:
-            return [torch.zeros(0, 3, inputs.size, inputs.size) for _ in units], [{} for _ in units]
-        starts = [self.start(unit).to(inputs.device) for unit in units]
-        if self.objective is None:
-            return starts, [{} for _ in units]
-        low, high = pixel_bounds(inputs.mean, inputs.std)
-        return synthesize_batch(
-            starts, torch.tensor(units[0].classes, device=inputs.device), self.objective, plans=plans,
-            betas=self.betas, bounds=(low.to(inputs.device), high.to(inputs.device)), saved=saved,
-            unfinished=unfinished, log_every=self.log_every, report=self._report)
-
-    def _report(self, step: int, active: list[UnitPlan], terms: list[Terms]) -> None:
+    def _report(self, block: int, step: int, active: list[UnitPlan], terms: list[Terms]) -> None:
         for plan, own in zip(active, terms, strict=True):
-            self.log.write(ipc_id=plan.unit.ipc_id, chunk=plan.unit.chunk, step=step,
-                           **finite_values(own, where=f"iteration {step} of {plan.unit}"))
-        self.bar.update(sum(min(self.log_every, plan.iterations - step) for plan in active))
+            at = plan.until(block, step)
+            self.log.write(ipc_id=plan.unit.ipc_id, chunk=plan.unit.chunk, step=at,
+                           **finite_values(own, where=f"iteration {at} of {plan.unit}"))
+            self.bar.update(plan.until(block, step + self.log_every) - at)
 
     def _verify(self, images: torch.Tensor, unit: Unit) -> dict[str, float]:
         """The verifier's accuracy on finished images, if there is one."""
@@ -136,9 +130,3 @@ class Synthesis:
         with torch.no_grad():
             hits = topk_hits(self.verifier(images), torch.tensor(unit.classes, device=images.device), 1)
         return {"verifier_top1": hits / len(images)}
-
-
-def _iterations_until(plans: list[UnitPlan], saved: Values) -> int:
-    """How many iterations a saved state stands for."""
-    lengths = [[len(block.rates) for block in plan.blocks] for plan in plans]
-    return sum(sum(own[:saved["block"]]) + min(own[saved["block"]], saved["step"]) for own in lengths)

@@ -100,6 +100,10 @@ class UnitPlan:
     def iterations(self) -> int:
         return sum(len(block.rates) for block in self.blocks)
 
+    def until(self, block: int, step: int) -> int:
+        """Iterations before step `step` of a block, or before its end."""
+        return sum(len(own.rates) for own in self.blocks[:block]) + min(step, len(self.blocks[block].rates))
+
     @property
     def draws(self) -> list[Draw]:
         return [draw for block in self.blocks for draw in block.draws]

@@ -252,14 +252,16 @@ def test_a_plan_counts_the_iterations_and_draws_of_all_blocks(plans):
 
 
 def test_reports_are_of_the_slices_that_still_run(make):
-    seen = []
+    seen, counted = [], []
 
-    def report(step, active, terms):
+    def report(block, step, active, terms):
         assert all({"loss", "ce"} <= own.keys() for own in terms) and len(terms) == len(active)
         seen.append([plan.unit.ipc_id for plan in active])
+        counted.append([plan.until(block, step) for plan in active])
 
     make(log_every=2, report=report)
     assert seen == [[0, 1], [0, 1], [0], [0, 1], [0, 1], [1], [1]]
+    assert counted == [[0, 0], [2, 2], [4], [5, 3], [7, 5], [7], [9]]  # through all blocks of a unit
 
 
 def test_a_memory_of_the_alignment_begins_with_every_unit(make):
