@@ -26,7 +26,7 @@ class StudentAdamW(Options):
     adamw_lr: float = option(1e-3, "base learning rate", source="supplement table 1a", flag="--lr",
                              range="> 0")
     adamw_weight_decay: float = option(0.01, "weight decay, on weight matrices only",
-                                       source="supplement table 1a", flag="--weight-decay")
+                                       source="supplement table 1a", flag="--weight-decay", range=">= 0")
 
     def __call__(self, model: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.AdamW(parameter_groups(model, self.adamw_weight_decay), lr=self.adamw_lr)
@@ -36,7 +36,8 @@ class StudentAdamW(Options):
 class StudentSGD(StudentAdamW):
     """SGD with momentum.   Source: recovery-only protocol, prism.md 3."""
 
-    momentum: float = option(0.9, "momentum of sgd", source="recovery-only protocol, prism.md 3")
+    momentum: float = option(0.9, "momentum of sgd", source="recovery-only protocol, prism.md 3",
+                             range="in [0, 1)")
 
     def __call__(self, model: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.SGD(parameter_groups(model, self.adamw_weight_decay), lr=self.adamw_lr,
@@ -50,8 +51,8 @@ OPTIMIZERS: dict[str, type[StudentAdamW]] = {"adamw": StudentAdamW, "sgd": Stude
 class TeacherAdamW(Options):
     """AdamW.   Source: ours, for narrow networks."""
 
-    lr: float = option(0.1, "base learning rate, cosine to 0", source=SQUEEZE)
-    weight_decay: float = option(5e-4, "weight decay", source=SQUEEZE)
+    lr: float = option(0.1, "base learning rate, cosine to 0", source=SQUEEZE, range="> 0")
+    weight_decay: float = option(5e-4, "weight decay", source=SQUEEZE, range=">= 0")
 
     def __call__(self, model: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.AdamW(model.parameters(), lr=self.lr, weight_decay=self.weight_decay)
@@ -61,7 +62,7 @@ class TeacherAdamW(Options):
 class TeacherSGD(TeacherAdamW):
     """SGD with momentum.   Source: SRe2L squeeze on CIFAR-100."""
 
-    momentum: float = option(0.9, "momentum of sgd", source=SQUEEZE)
+    momentum: float = option(0.9, "momentum of sgd", source=SQUEEZE, range="in [0, 1)")
 
     def __call__(self, model: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.SGD(model.parameters(), lr=self.lr, momentum=self.momentum,

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +39,8 @@ from utils.session import open_session
 from utils.unfinished import StopSignals, Unfinished
 from utils.views import EpochViews, NoMix, Views
 
+CIFAR = "data set, here CIFAR-10"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TeacherConfig(ProcessFlags, SaveFlags, DataFlags):
@@ -54,6 +56,12 @@ class TeacherConfig(ProcessFlags, SaveFlags, DataFlags):
     optimizer: TeacherAdamW = choice(SQUEEZERS, "sgd", "optimiser", source=SQUEEZE)
     min_scale_crops: float = option(
         0.25, "least area fraction of a random crop: relabel asks about such crops", range="in (0, 1]")
+    size: int = option(32, "side of the images [pixels]", source=CIFAR, range=">= 8")
+    mean: tuple[float, ...] = option((0.4914, 0.4822, 0.4465), "pixel mean, in 0..1", source=CIFAR)
+    std: tuple[float, ...] = option((0.2470, 0.2435, 0.2616), "pixel standard deviation", source=CIFAR,
+                                    range="> 0")
+    stem: Literal["imagenet", "small"] = option("small", "first layers: as published, or 3x3 without pooling",
+                                                source=CIFAR)
     memory_limit: float = option(8.0, "refuse a training set that is larger, decoded [GB]", identity=False)
     seed: int = option(0, "seed of everything")
 

@@ -182,7 +182,7 @@ def run(config: RecoverConfig) -> Path:
         mine = distributed.my_units(planned, distributed.parse_shard(config.shard))
         print(units.describe_plan(
             planned, mine, run=folder, num_classes=num_classes, laws=config.laws,
-            needed=config.predicted_bytes(planned),
+            needed=config.predicted_bytes(planned), anew=config.overwrite,
             rate=files.last_logged(folder, "seconds_per_iteration")))
     session = open_session(config)
     real = data.RealSet(config.dataset, config.train_data_path, "train", size=config.size)
@@ -199,7 +199,7 @@ def run(config: RecoverConfig) -> Path:
         "config": {**identity(config), "threads": session.threads}})
     groups = config.groups(num_classes, available=lambda k: config.init.available(real, k))
     mine = [group for group in distributed.my_units(groups, session.shard)
-            if not all(unit.record(folder).is_file() for unit in group)]
+            if config.overwrite or not all(unit.record(folder).is_file() for unit in group)]
     files.check_free_disk(folder, config.predicted_bytes(mine))
     if config.dry_run:
         return files.say_ready(folder)

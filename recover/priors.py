@@ -24,7 +24,8 @@ class Prior(Options):
 class TotalVariation(Prior):
     """Sum of the L2 norms of the four neighbour differences: right, down, both diagonals.   Source: SRe2L."""
 
-    tv_l2: float = option(0.0, "weight of the total-variation prior", source="published recipe")
+    tv_l2: float = option(0.0, "weight of the total-variation prior", source="published recipe",
+                          range="in (-inf, inf)")
 
     def __call__(self, views: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         x = views
@@ -37,7 +38,7 @@ class TotalVariation(Prior):
 class L2(Prior):
     """Mean over images of the image's L2 norm.   Source: SRe2L."""
 
-    l2_scale: float = option(0.0, "weight of the L2 prior", source="published recipe")
+    l2_scale: float = option(0.0, "weight of the L2 prior", source="published recipe", range="in (-inf, inf)")
 
     def __call__(self, views: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return torch.linalg.vector_norm(views.flatten(1), dim=1).mean()

@@ -135,13 +135,14 @@ class UnitLaws:
 
 
 def describe_plan(groups: Groups, mine: Groups, *, run: Path, num_classes: int, laws: UnitLaws, needed: int,
-                  rate: float | None) -> str:
+                  rate: float | None, anew: bool) -> str:
     """The text of --dry-run: units, iterations, teachers, bytes, and time where a measured rate is known.
 
-    Args: needed: bytes of the images;  rate: seconds per iteration of an earlier unit here.
+    Args: needed: bytes of the images;  rate: seconds per iteration of an earlier unit here;  anew: whether
+          finished units will be deleted.
     """
     plans = [laws.plan(unit) for group in groups for unit in group if unit.chunk == 0]
-    todo = [unit for group in mine for unit in group if not unit.record(run).is_file()]
+    todo = [unit for group in mine for unit in group if anew or not unit.record(run).is_file()]
     total = sum(laws.iterations(unit.ipc_id) for unit in todo)
     lines = [f"run           {run}",
              f"images        {len(plans) * num_classes} ({len(plans)} IPC indices x {num_classes} classes), "

@@ -120,29 +120,30 @@ class RelabelConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, metho
 presets = methods.method_preset("relabel")
 
 
-def describe(plan: LabelPlan, *, epochs: int, num_files: int, teachers: str) -> str:
+def describe(plan: LabelPlan, *, epochs: int, num_files: int, anew: bool, form: str, teachers: str) -> str:
     """The text of --dry-run: epochs, batches, teachers, bytes, and time where a measured rate is known."""
     rate = files.last_logged(plan.folder, "seconds_per_epoch")
-    todo = num_files - sum(formats.label_path(plan.folder, epoch).is_file() for epoch in range(num_files))
+    todo = sum(anew or not formats.label_path(plan.folder, epoch).is_file() for epoch in range(num_files))
     left = "unknown until an epoch has run here" if rate is None else \
         f"{runtime.readable_time(rate * todo)} at the {rate:.2f} s per epoch measured here"
     return (f"labels        {plan.folder}\n"
             f"images        {len(plan.entries)}, batches of {plan.views.batch_size}\n"
             f"epochs        {epochs} of students, {num_files} stored, {todo} to do\n"
             f"teachers      {teachers}\n"
-            f"size          {files.readable(num_files * plan.epoch_bytes)} in {num_files} files\n"
+            f"size          {files.readable(num_files * plan.epoch_bytes)} in {num_files} files, {form}\n"
             f"time          {left if num_files else 'none: validate computes the labels'}")
 
 
 def run(config: RelabelConfig) -> Path:
     """Writes every epoch of this shard that is not there; returns the folder of the labels."""
     teachers = f"{' + '.join(config.teacher_names)}, {piece_name(ENSEMBLES, config.ensemble)}"
+    form = piece_name(LABEL_FORMATS, config.label_format)
     plan = open_plan(
         lambda: config.plan(formats.assemble_manifest(
             formats.run_folder(config.data, flag="--data"), write=not config.dry_run)),
         lambda: config.plan(loading.planned_images(config.dataset, config.ipc, run_or_syn=config.data)),
-        functools.partial(describe, epochs=config.epochs, num_files=config.num_files, teachers=teachers),
-        dry_run=config.dry_run)
+        functools.partial(describe, epochs=config.epochs, num_files=config.num_files, teachers=teachers,
+                          anew=config.overwrite, form=form), dry_run=config.dry_run)
     session, folder, about = open_session(config), plan.folder, plan.images
     networks, _ = open_teachers(
         config.teacher_names, config, dataset=about.dataset, class_names=about.class_names, stem=about.stem,
@@ -162,11 +163,11 @@ def run(config: RelabelConfig) -> Path:
         "config": {**identity(config), "ipc": plan.ipc, "batch_size": plan.views.batch_size,
                    "threads": session.threads}})
     mine = [epoch for epoch in my_units(range(config.num_files), session.shard)
-            if not formats.label_path(folder, epoch).is_file()]
+            if config.overwrite or not formats.label_path(folder, epoch).is_file()]
     files.check_free_disk(folder, plan.epoch_bytes * len(mine))
     if config.dry_run:
         return files.say_ready(folder)
-    runtime.say(f"{folder}: {len(mine)} epochs of labels to make; {config.num_files} epochs take "
+    runtime.say(f"{folder}: {len(mine)} epochs of labels to make as {form}; {config.num_files} epochs take "
                 f"{files.readable(plan.epoch_bytes * config.num_files)}")
     models = [teacher.channels_last() for teacher in networks.values()]
     with runtime.Log(folder / files.log_name(session.shard)) as log:

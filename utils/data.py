@@ -65,7 +65,7 @@ class DataFlags(Options):
     size: int = option(224, "side of the images [pixels]", source="data set, here ImageNet-1K", range=">= 8")
     flip: bool = option(True, "random horizontal flips", source="data set, here ImageNet-1K")
     mean: tuple[float, ...] = option(IMAGENET_MEAN, "pixel mean, in 0..1",
-                                     source="data set, here ImageNet-1K")
+                                     source="data set, here ImageNet-1K", range="in (-inf, inf)")
     std: tuple[float, ...] = option(IMAGENET_STD, "pixel standard deviation", range="> 0",
                                     source="data set, here ImageNet-1K")
     stem: Literal["imagenet", "small"] = option(

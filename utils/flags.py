@@ -52,7 +52,9 @@ def _refuse_retired(argv: Sequence[str]) -> None:
 def _parse(parser: argparse.ArgumentParser, argv: Sequence[str],
            cls: type[Options]) -> tuple[Values, list[str]]:
     found, rest = parser.parse_known_args(list(argv))
-    commas = {field.name for field in dataclasses.fields(cls) if field.metadata["commas"]}
+    pieces = (piece for slot in slots(cls) for piece in slot.metadata["registry"].values())
+    commas = {field.name for own in (cls, *pieces) for field in dataclasses.fields(own)
+              if field.metadata["commas"]}
     return {name: tuple(",".join(value).split(",") if name in commas else value)
             if isinstance(value, list) else value for name, value in vars(found).items()}, rest
 
@@ -181,7 +183,8 @@ class ShardFlags(Options):
 class PlanFlags(Options):
     """What every stage takes: to look before it writes."""
 
-    dry_run: bool = option(False, "print the plan, check all that the run checks, write nothing",
+    dry_run: bool = option(False, "print the plan, check all that the run checks, write nothing but "
+                           "downloads",
                            identity=False)
 
 

@@ -20,7 +20,7 @@ COMPARISONS = {">": operator.gt, ">=": operator.ge}
 
 
 def option(default: Any, text: str, *, source: str = "ours", identity: bool = True, flag: str = "",
-           commas: bool = False, range: str = "", neutral: Any = UNSET) -> Any:
+           commas: bool = False, range: str = "", neutral: Any = UNSET, short: bool = False) -> Any:
     """A field: its default, help text with unit, source, and whether it changes what is written.
 
     Args:
@@ -32,10 +32,11 @@ def option(default: Any, text: str, *, source: str = "ours", identity: bool = Tr
         commas: several values may also be given as one word, a,b,c.
         range: of every value: "> 0", ">= 0", "in (0, 1]", "in [0, 1)" and the like.
         neutral: the value that does nothing: an option that joins later is left out of identities there.
+        short: of a piece: may be given behind its name, topk:50.
     """
     return dataclasses.field(default=default, metadata={
         "help": text, "source": source, "identity": identity, "flag": flag, "commas": commas, "range": range,
-        "neutral": neutral})
+        "neutral": neutral, "short": short})
 
 
 def choice(registry: Mapping[str, type["Options"]], default: str, text: str, *, source: str = "ours",
@@ -134,40 +135,42 @@ def chosen_pieces(cls: Any, values: Mapping[str, Any]) -> Iterator[tuple[str, st
 
 
 def owners_of_flag(cls: Any, flag: str) -> list[str]:
-    """As `owners`, by a flag in any spelling: --temperature, -T, --no-warm."""
+    """The pieces that have a flag, in any spelling (--temperature, -T, --no-warm): ["--init mosaic"]."""
     return [f"{flag_of(field)} {piece}" for field in slots(cls)
             for piece, own in field.metadata["registry"].items() for option in dataclasses.fields(own)
             if flag in (flag_of(option), option.metadata["flag"], flag_of(option).replace("--", "--no-", 1))]
 
 
 def owners(cls: Any, name: str) -> list[str]:
-    """The pieces that have an option of that name, as a command line chooses them: ["--init mosaic"]."""
-    return [f"{flag_of(field)} {piece}" for field in slots(cls)
-            for piece, own in field.metadata["registry"].items()
-            if name in {option.name for option in dataclasses.fields(own)}]
+    """The pieces that have an option of that name."""
+    return owners_of_flag(cls, "--" + name.replace("_", "-"))
 
 
 def known_names(cls: Any, values: Mapping[str, Any]) -> set[str]:
     """The names of all options that flat values may hold: the class's own and the chosen pieces'."""
-    return {field.name for own in (cls, *(piece for *_, piece in chosen_pieces(cls, values)))
-            for field in dataclasses.fields(own)}
+    names = {field.name: cls.__name__ for field in dataclasses.fields(cls)}
+    for flag, name, piece in chosen_pieces(cls, values):
+        for own in dataclasses.fields(piece):
+            require(own.name not in names, f"{flag} {name} and {names.get(own.name)} both have an option "
+                    f"{own.name}: rename one")
+            names[own.name] = f"{flag} {name}"
+    return set(names)
 
 
 def spell_out(registry: Mapping[str, type[Any]], text: str, flag: str) -> tuple[str, Values]:
-    """`piece:VALUE` as the piece's name and its first option: topk:50.   Raises: ValueError on others."""
+    """`piece:VALUE` as the piece's name and its short option: topk:50.   Raises: ValueError on others."""
     name, colon, value = text.partition(":")
     if not colon:
         return text, {}
     piece = find_piece(registry, name, flag)
-    first = next(iter(dataclasses.fields(piece)), None)
-    kind = typing.get_type_hints(piece)[first.name] if first else None
-    if first is None or kind not in (int, float):
+    short = next((field for field in dataclasses.fields(piece) if field.metadata["short"]), None)
+    if short is None:
         raise ValueError(f"{flag} {text}: {name} has no option to set; expected {name}")
     try:
-        return name, {first.name: kind(value)}
+        return name, {short.name: typing.get_type_hints(piece)[short.name](value)}
     except ValueError:
-        raise ValueError(f"{flag} {text}: expected {name}:{first.name.upper()}, for example "
-                         f"{name}:{first.default}") from None
+        raise ValueError(f"{flag} {text}: expected {name}:{short.name.upper()}, for example "
+                         f"{name}:{short.default}") from None
 
 
 def expand(cls: Any, values: Mapping[str, Any]) -> Values:
@@ -184,10 +187,24 @@ def expand(cls: Any, values: Mapping[str, Any]) -> Values:
 
 
 def merge(cls: Any, values: Mapping[str, Any], new: Mapping[str, Any]) -> Values:
-    """Flat values with `new` over them; an option goes when another piece is chosen that does not have it."""
-    merged = {**values, **expand(cls, new)}
-    known = known_names(cls, merged)
-    return {name: value for name, value in merged.items() if name in known or name in new}
+    """Flat values with `new` over them.
+
+    Where that chooses another piece, the options of the one before go, but for those that the other has too,
+    with the same default.
+    """
+    new = expand(cls, new)
+    merged = {**values, **new}
+    before, after = _defaults(cls, values), _defaults(cls, merged)
+    return {name: value for name, value in merged.items()
+            if name in new or name not in before or name in after and after[name] == before[name]}
+
+
+def _defaults(cls: Any, values: Mapping[str, Any]) -> Values:
+    """Every option's default, where its piece is chosen."""
+    known_names(cls, values)
+    return {field.name: field.metadata.get("chosen", field.default)
+            for own in (cls, *(piece for *_, piece in chosen_pieces(cls, values)))
+            for field in dataclasses.fields(own)}
 
 
 def build(cls: type[S], values: Mapping[str, Any]) -> S:
@@ -209,12 +226,9 @@ def build(cls: type[S], values: Mapping[str, Any]) -> S:
 
 def expected_values(cls: Any, values: Mapping[str, Any], settings: Mapping[str, Any]) -> Values:
     """What flat values would be if only `settings` were given, were the same pieces chosen; unchecked."""
-    expected = {field.name: field.metadata.get("chosen", field.default)
-                for own in (cls, *(piece for *_, piece in chosen_pieces(cls, values)))
-                for field in dataclasses.fields(own)}
     chosen = {field.name: values[field.name] for field in slots(cls) if field.name in values}
     kept = {name: value for name, value in merge(cls, settings, chosen).items() if name not in chosen}
-    return expected | kept | {name: settings[name] for name in chosen if name in settings}
+    return _defaults(cls, values) | kept | {name: settings[name] for name in chosen if name in settings}
 
 
 def _frozen(value: Any) -> Any:

@@ -12,7 +12,7 @@ import torch
 
 from utils.distributed import leads
 from utils.files import save_tensors
-from utils.pieces import Values, require
+from utils.pieces import Values
 from utils.runtime import say, warn_once
 
 FORM = 2  # of what is saved; work of another form starts over
@@ -60,7 +60,9 @@ class Unfinished:
             return None
         try:
             saved = torch.load(self._path, map_location="cpu", weights_only=True)
-            require(saved.get("form") == FORM, "of another version")
+            if saved.get("form") != FORM:
+                warn_once(f"{self._path}: saved by another version, this unit starts over")
+                return None
             _set_generators(saved["generators"])
         except Exception as error:  # torch raises many kinds on damaged archives; each means the same here
             warn_once(f"{self._path}: damaged ({type(error).__name__}), this unit starts over")

@@ -36,7 +36,7 @@ class StudyFlags(MethodFlags):
     output_dir: str = option("", "folder of students and results; default: <train-dir>/validate/<model>",
                              identity=False)
     dataset: str = option("", "data set, or folder:PATH; none: as the images' manifest", identity=False)
-    ipc: int = option(0, "images per class; 0 = as the labels, or all complete ones")
+    ipc: int = option(0, "images per class; 0 = as the labels, or all complete ones", range=">= 0")
     model: str = option("resnet18", "student", source="paper table 1")
     stem: Literal["imagenet", "small"] | None = option(None, "student's first layers; none: as the images")
     epochs: int | None = option(None, f"epochs; {FROM_LABELS}", source="supplement table 1a", range="> 0")
@@ -138,5 +138,7 @@ def plan_early(flags: StudyFlags) -> StudentPlan:
         images = assemble_manifest(run_folder(flags.train_dir, flag="--train-dir"), write=False)
     except FileNotFoundError:
         images = planned_images(flags.dataset, flags.ipc, run_or_syn=flags.train_dir)
-    return plan_students(flags, images, None, epochs=flags.method.label_epochs,
-                         batch_size=flags.method.label_batch(flags.ipc or images.ipc, images.num_classes))
+    ipc, law = flags.ipc or images.ipc, flags.method.student_batch
+    batch_size = law(ipc, images.num_classes, flags.model) if law else \
+        flags.method.label_batch(ipc, images.num_classes)
+    return plan_students(flags, images, None, epochs=flags.method.label_epochs, batch_size=batch_size)

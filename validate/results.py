@@ -9,7 +9,7 @@ from pathlib import Path
 
 from utils.files import read_json, write_json
 from utils.metrics import Paired, mean_and_std, paired
-from utils.pieces import Values, require
+from utils.pieces import Values, require, restated
 from utils.runtime import command_line, say
 
 
@@ -58,7 +58,8 @@ def paired_difference(a: list[Values], b: list[Values]) -> Paired:
 
 def config_differences(a: Values, b: Values) -> list[str]:
     """In what two results' settings differ: "name: value in A -> value in B"."""
-    mine, theirs = a["config"], b["config"]
+    from validate.train_FKD import ValidateConfig  # which reports by this module
+    mine, theirs = (restated(ValidateConfig, result["config"]) for result in (a, b))
     rows = [f"{name}: {mine.get(name)} -> {theirs.get(name)}" for name in sorted(mine.keys() | theirs.keys())
             if mine.get(name) != theirs.get(name)]
     return rows + [f"{name}: others" for name in ("images", "labels") if a.get(name) != b.get(name)]

@@ -32,7 +32,7 @@ class Aligned:
         """What changes from step to step of a unit: tensors and numbers that later steps leave alone."""
 
     def load(self, state: Any) -> None:
-        """Goes on from a `state`; every unit starts from that of a fresh alignment."""
+        """Goes on from a `state`, perhaps on the CPU; every unit starts from that of a fresh alignment."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,11 +10,20 @@ here=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 name=$1; shift
 MODEL=${MODEL:-resnet18} RUN="$OUT/$name"
 "$PYTHON" -m scripts.methods.settings "$name"  # a method that lacks a stage ends here
+
+# stage MODULE ARGS...: one stage; after a --dry-run that finds something missing the others show theirs too.
+worst=0
+stage() {
+    (run "$@") && return
+    code=$?
+    case " $* " in *" --dry-run "*) worst=$code ;; *) exit $code ;; esac
+}
 # shellcheck disable=SC2086  # the stages' own flags are words
-(run recover.data_synthesis --protocol "$name" --train-data-path "$IMAGENET" --syn-data-path "$OUT" --exp-name "$name" \
-    --ipc-end "$IPC" ${RECOVER:-} "$@")
+stage recover.data_synthesis --protocol "$name" --train-data-path "$IMAGENET" --syn-data-path "$OUT" --exp-name "$name" \
+    --ipc-end "$IPC" ${RECOVER:-} "$@"
 # shellcheck disable=SC2086
-(run relabel.generate_soft_label --protocol "$name" --data "$RUN" --ipc "$IPC" --val-dir "$IMAGENET" ${RELABEL:-} "$@")
+stage relabel.generate_soft_label --protocol "$name" --data "$RUN" --ipc "$IPC" --val-dir "$IMAGENET" ${RELABEL:-} "$@"
 # shellcheck disable=SC2086
-(run validate.train_FKD --protocol "$name" --train-dir "$RUN" --fkd-path "$RUN/fkd/$IPC" --val-dir "$IMAGENET" \
-    --output-dir "$RUN/validate/${MODEL}_ipc$IPC" --ipc "$IPC" --model "$MODEL" --seeds 0 1 2 ${VALIDATE:-} "$@")
+stage validate.train_FKD --protocol "$name" --train-dir "$RUN" --fkd-path "$RUN/fkd/$IPC" --val-dir "$IMAGENET" \
+    --output-dir "$RUN/validate/${MODEL}_ipc$IPC" --ipc "$IPC" --model "$MODEL" --seeds 0 1 2 ${VALIDATE:-} "$@"
+exit $worst

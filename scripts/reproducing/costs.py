@@ -64,10 +64,10 @@ def count_cost(plan: Plan, dataset: str) -> Cost:
     """Counts a plan, as if nothing of it were done."""
     config, images = plan.recover, plan.ipc * plan.num_classes
     about = {"num_classes": plan.num_classes, "size": config.size, "stem": config.stem}
-    seen, flops, networks = 0, 0, 0
+    seen, flops, networks, pool = 0, 0, 0, config.teacher_pool
     for ipc_id in range(min(plan.ipc, INDICES)):
         sample = min(config.iterations_of(ipc_id), ITERATIONS)
-        for draw in config.teachers.plan(config.teacher_pool, ipc_id, 0, sample, seed=config.seed):
+        for draw in config.teachers.plan(pool, ipc_id, 0, sample, seed=config.seed):
             share = config.iterations_of(ipc_id) / sample
             seen, networks = seen + share, networks + share * len(draw.names)
             flops += share * sum(network_flops(name, kind="input", **about) for name in draw.names)
