@@ -41,7 +41,8 @@ class Silent(Options):
 class Loud(Silent):
     """A tone, 100% of it."""
 
-    volume: float = option(2.0, "how loud, < 9 [dB]", source="table 2", flag="-v", range=">= 0")
+    volume: float = option(2.0, "how loud, < 9 [dB]", source="table 2", flag="-v", range=">= 0",
+                           short=True)
     pitch: int = option(440, "how high [Hz]")
 
 
@@ -49,7 +50,7 @@ class Loud(Silent):
 class Soft(Silent):
     """A tone of another volume."""
 
-    volume: float = option(0.5, "how loud [dB]", range=">= 0")
+    volume: float = option(0.5, "how loud [dB]", range=">= 0", short=True)
     warm: bool = option(True, "with overtones")
 
 
@@ -151,7 +152,7 @@ def soft(given):
     (["--volume", "1"], {"sound": "loud", "pitch": 50}, soft, Loud(volume=1.0, pitch=50)),
     (["--pitch", "50"], {"pitch": 60, "sound": "loud"}, None, Loud(pitch=50)),
     (["--sound", "soft"], {"warm": False}, None, Soft(warm=False)),
-    (["--sound", "loud"], {"pitch": 60}, soft, Loud(volume=3.0, pitch=60)),
+    (["--sound", "loud"], {"pitch": 60}, soft, Loud(pitch=60)),  # soft's volume is another default's
     (["--sound=loud", "--pitch=50"], {}, None, Loud(pitch=50)), (["-v", "7"], {}, None, Loud(volume=7.0))])
 def test_default_preset_file_and_flag_choose_a_piece_and_its_options(words, file, presets, expected, saved):
     words = [*words, *(["--config", saved(file)] if file else [])]
@@ -182,8 +183,7 @@ def test_without_words_the_processs_own_are_read(monkeypatch):
 
 def test_settings_are_built_without_a_command_line_too():
     assert build_config(Small, {}, presets=soft) == Small(sound=Soft(volume=3.0, warm=False))
-    assert build_config(Small, {"sound": "loud", "size": 4}, presets=soft) \
-        == Small(sound=Loud(volume=3.0), size=4)
+    assert build_config(Small, {"sound": "loud", "size": 4}, presets=soft) == Small(sound=Loud(), size=4)
     assert build_config(Small, {"sound": "silent"}, presets=soft) == Small(sound=Silent())
     with pytest.raises(ValueError, match="expected fields of Small, got loudness"):
         build_config(Small, {"loudness": 3})

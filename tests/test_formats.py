@@ -128,7 +128,7 @@ class Plain(Options):
 class Strong(Plain):
     """With a strength."""
 
-    strength: float = option(2.0, "how strong")
+    strength: float = option(2.0, "how strong", short=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -46,7 +46,7 @@ class Silent(Options):
 class Loud(Silent):
     """A tone."""
 
-    volume: float = option(2.0, "how loud [dB]", range=">= 0")
+    volume: float = option(2.0, "how loud [dB]", range=">= 0", short=True)
     pitch: int = option(440, "how high [Hz]", range="> 0")
 
 
@@ -54,7 +54,7 @@ class Loud(Silent):
 class Soft(Loud):
     """A tone of another volume."""
 
-    volume: float = option(0.5, "how loud [dB]", range=">= 0")
+    volume: float = option(0.5, "how loud [dB]", range=">= 0", short=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -163,7 +163,8 @@ def test_a_piece_is_built_from_those_values_that_are_its_own():
 
 @pytest.mark.parametrize("values, new, expected", [
     ({}, {"sound": "soft"}, {"sound": "soft"}),
-    ({"volume": 7.0}, {"sound": "soft"}, {"volume": 7.0, "sound": "soft"}),  # soft has it too
+    ({"volume": 7.0}, {"sound": "soft"}, {"sound": "soft"}),  # soft has another default
+    ({"pitch": 7}, {"sound": "soft"}, {"pitch": 7, "sound": "soft"}),  # soft has it too
     ({"volume": 7.0, "size": 4}, {"sound": "silent"}, {"size": 4, "sound": "silent"}),
     ({"sound": "soft", "volume": 7.0}, {"sound": "loud:3"}, {"sound": "loud", "volume": 3.0}),
     ({"sound": "soft", "pitch": 3}, {"volume": 7.0}, {"sound": "soft", "pitch": 3, "volume": 7.0}),

@@ -647,7 +647,7 @@ def test_dry_runs_need_an_ipc_where_no_run_says_it(tmp_path, monkeypatch, dry_ru
     monkeypatch.chdir(tmp_path)
     for main, flags in ((generate_soft_label.main, ()), (train_FKD.main, ("--fkd-path", "out/fkd"))):
         assert dry_run(main, flags) == (
-            "", "error: there are no distilled images yet: a --dry-run then needs --ipc")
+            "", "error: out/full_resnet18: there are no distilled images yet: a --dry-run then needs --ipc")
 
 
 def test_a_dry_run_of_new_folders_makes_none_and_the_run_then_starts(made, tiny, tmp_path, dry_run):

@@ -179,15 +179,16 @@ def test_what_differs_is_named():
 
 
 def test_two_runs_are_compared_on_the_command_line(tmp_path, capsys):
-    a = write_students(tmp_path / "a", {0: 0.40, 1: 0.42, 2: 0.41})
-    b = write_students(tmp_path / "b", {0: 0.50, 1: 0.52, 2: 0.515}, temperature=4)
+    a = write_students(tmp_path / "a", {0: 0.40, 1: 0.42, 2: 0.41}, loss_type="kl", temperature=20)
+    b = write_students(tmp_path / "b", {0: 0.50, 1: 0.52, 2: 0.515}, loss_type="kl", temperature=4,
+                       momentum=0.9)  # of an optimiser that is not chosen
     found = results.main([str(a), str(b)])
     first, second, difference, settings, caveat = capsys.readouterr().out.splitlines()
     assert first == f"A  41.0 +- 1.0  (n = 3)  {a}, protocol prism"
     assert second == f"B  51.2 +- 1.0  (n = 3)  {b}, protocol prism"
     assert difference == ("B - A  +10.17 points, standard error 0.17, 95 % interval +9.45 to +10.88 over 3 "
                           "common seeds: decided")
-    assert settings == "they differ in  temperature: None -> 4" and "--draws" in caveat
+    assert settings == "they differ in  temperature: 20 -> 4" and "--draws" in caveat
     assert found.mean == pytest.approx(61 / 6)
     results.main([str(a), str(a)])
     out = capsys.readouterr().out

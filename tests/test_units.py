@@ -109,7 +109,7 @@ def test_a_plan_without_iterations_is_empty():
 def test_a_dry_run_shows_who_supervises():
     groups = unit_groups(5, ipc_start=0, ipc_end=2, chunk_size=3, slices=1)
     text = describe_plan(groups, groups[:3], run=Path("nowhere"), num_classes=5, needed=4_000_000, rate=0.5,
-                         laws=laws(selection=Multi(selection="pre")))
+                         laws=laws(selection=Multi(selection="pre")), anew=False)
     first, second = (" + ".join(Multi().plan(POOL, i, 0, 1, seed=0)[0].align) for i in range(2))
     assert [line.split(None, 1) for line in text.splitlines()[1:]] == [
         ["images", "10 (2 IPC indices x 5 classes), about 4.0 MB"],
