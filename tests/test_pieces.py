@@ -341,3 +341,30 @@ def test_every_piece_makes_flat_values_that_make_it_again(cls):
             chosen = name if isinstance(slot.metadata["chosen"], str) else (name,)
             made = build(cls, {**needed, **hard, slot.name: chosen})
             assert build(cls, flatten(made)) == made and flatten(made)[slot.name] == chosen
+
+
+# ---------------------------------------------------------------- names that clash
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sized(Options):
+    """An option that the config has too."""
+
+    size: int = option(3, "how big")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Floored(Options):
+    """An option that a piece of another slot has too."""
+
+    pitch: int = option(3, "how high")
+
+
+@pytest.mark.parametrize("registry, name, piece, values, named", [
+    (SOUNDS, "sized", Sized, {"sound": "sized"}, "--sound sized and Small both have an option size"),
+    (FILTERS, "floored", Floored, {"filters": ("floored",)},
+     "--filters floored and --sound loud both have an option pitch")])
+def test_pieces_may_not_share_an_options_name_with_others(registry, name, piece, values, named, monkeypatch):
+    monkeypatch.setitem(registry, name, piece)
+    with pytest.raises(ValueError, match=named):
+        merge(Small, {}, values)
+    assert build(Small, {}) == Small()  # who does not choose it is not touched

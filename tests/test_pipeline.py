@@ -801,3 +801,15 @@ def test_two_processes_train_the_student_of_one(made, tiny, tmp_path):
     weights = [name for name in ours if "running" not in name and "num_batches" not in name]
     assert all(torch.allclose(ours[name], theirs[name], atol=1e-4) for name in weights)
     assert read_json(tmp_path / "two" / "results.json")["n"] == 1
+
+
+def test_an_overwriting_dry_run_plans_all_of_it_anew(made, tiny, tmp_path, capsys):
+    shutil.copytree(made, tmp_path / "run")
+    before = contents(tmp_path)
+    for flags, units, epochs in ((("--dry-run",), "0 to do", "3 stored, 0 to do"),
+                                 (("--dry-run", "--overwrite"), "4 to do", "3 stored, 3 to do")):
+        tiny.recover(tmp_path, *flags)
+        assert units in capsys.readouterr().out.splitlines()[2]
+        tiny.relabel(tmp_path / "run", *flags)
+        assert epochs in capsys.readouterr().out
+    assert contents(tmp_path) == before
