@@ -158,7 +158,7 @@ class RecoverConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, metho
     def iterations_of(self, ipc_id: int) -> int:
         """Iterations of one IPC index."""
         return schedule.num_iterations(ipc_id, iteration=self.iteration, iteration_step=self.iteration_step,
-                              iteration_period=self.iteration_period)
+                                       iteration_period=self.iteration_period)
 
 
 def presets(given: Values) -> Values:

@@ -30,6 +30,10 @@ class Objective:
         self._networks, self._weight, self._term, self._priors = networks, weight, term, priors or {}
         self._keep_graphs, self._scale, self._fresh = keep_graphs, loss_scale, self.state()
 
+    def aligns(self, draw: Draw) -> bool:
+        """Whether any network of a draw has something to align."""
+        return any(len(self._networks[name]) for name in draw.align)
+
     def state(self) -> dict[str, Any]:
         """What the alignments carry from step to step."""
         return {name: network.state() for name, network in self._networks.items()}

@@ -92,8 +92,8 @@ class Synthesis:
         started, first, inputs = time.perf_counter(), group[0], self.inputs
         seed_everything(inputs.seed, "unit", first.ipc_id, first.chunk)
         plans = [self.laws.plan(unit) for unit in group]
-        if any(not set(draw.align) & self.laws.pool.with_bn for plan in plans for draw in plan.draws):
-            warn_once("a drawn subset has no BatchNorm at all: cross-entropy alone shapes its images")
+        if self.objective and not all(self.objective.aligns(draw) for plan in plans for draw in plan.draws):
+            warn_once("a drawn subset has nothing to align: cross-entropy alone shapes its images")
         starts = [self.start(unit).to(inputs.device) if unit.members
                   else torch.zeros(0, 3, inputs.size, inputs.size) for unit in group]
         unfinished = Unfinished(first.unfinished(self.run), minutes=self.save_every, stop=self.stop)

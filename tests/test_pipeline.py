@@ -813,3 +813,11 @@ def test_an_overwriting_dry_run_plans_all_of_it_anew(made, tiny, tmp_path, capsy
         tiny.relabel(tmp_path / "run", *flags)
         assert epochs in capsys.readouterr().out
     assert contents(tmp_path) == before
+
+
+def test_a_subset_without_anything_to_align_is_said(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("utils.runtime._said", set())
+    tiny.recover(tmp_path, "--teachers", "single")
+    assert "nothing to align" not in capsys.readouterr().err
+    tiny.recover(tmp_path, "--teachers", "single", "--arch-name", "narrow_alexnet", "--exp-name", "alexnet")
+    assert "a drawn subset has nothing to align: cross-entropy alone" in capsys.readouterr().err
