@@ -120,11 +120,6 @@ class RecoverConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, metho
         return tuple(dict.fromkeys((*self.supervisors, *self.init.networks(self.teacher_pool))))
 
     @property
-    def verifiers(self) -> tuple[str, ...]:
-        """The network that looks at finished images, if any."""
-        return (self.verifier_arch,) if self.verifier else ()
-
-    @property
     def encoding(self) -> Values:
         """How images are written, for `encode_image`."""
         return {"image_format": self.image_format, "jpeg_quality": self.jpeg_quality}
@@ -189,8 +184,9 @@ def run(config: RecoverConfig) -> Path:
     if not config.allow_short_classes:
         check_starts(real, config.init, config.ipc_end)
     teachers, checked = preflight.open_teachers(
-        config.networks + config.verifiers, config, dataset=config.dataset, class_names=real.class_names,
-        stem=config.stem, mean=config.mean, std=config.std, device=session.device, open_real=lambda: real,
+        config.networks + (config.verifier_arch,) * config.verifier, config, dataset=config.dataset,
+        class_names=real.class_names, stem=config.stem, mean=config.mean, std=config.std,
+        device=session.device, open_real=lambda: real,
         known=None if config.overwrite else folder / "preflight.json")  # else of other data, perhaps
     files.claim_folder(folder, settings=RecoverConfig, overwrite=config.overwrite, dry_run=config.dry_run,
                        contents=("syn", "units", "unfinished", "preflight.json", "log*.jsonl"), identity={
