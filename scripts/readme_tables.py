@@ -14,6 +14,7 @@ from scripts.reproduce import ReproduceConfig
 from scripts.reproducing.costs import count_cost
 from scripts.reproducing.plans import plan_row, select_rows
 from utils.files import readable
+from utils.methods import METHODS, STAGES, protocol_settings
 from utils.parser import flag_table
 from utils.runtime import command_line
 from validate.diversity import DiversityConfig
@@ -87,6 +88,19 @@ def costs(keys: tuple[str, ...]) -> str:
     return "\n".join(lines)
 
 
+def methods() -> str:
+    """What every method of utils/methods changes in the stages' defaults, and where it comes from."""
+    lines = ["| `--protocol` | recover | relabel | validate | source |", "|---|---|---|---|---|"]
+    for method in METHODS.values():
+        cells = []
+        for stage in STAGES:
+            changed = {} if getattr(method, stage) is None else protocol_settings(stage, method.name)
+            cells.append("none" if getattr(method, stage) is None else ", ".join(
+                f"{name} {value}" for name, value in changed.items()) or "the defaults")
+        lines.append(f"| `{method.name}` | {' | '.join(cells)} | {method.source}; {method.code} |")
+    return "\n".join(lines)
+
+
 def _flags(cls) -> tuple[str, Callable[[], str]]:
     return f"flags of {cls.__name__}", functools.partial(flag_table, cls)
 
@@ -98,7 +112,7 @@ TABLES = {
                           **dict([_flags(ReproduceConfig)])},
     "recover/README.md": dict([_flags(RecoverConfig)]),
     "relabel/README.md": dict([_flags(RelabelConfig)]),
-    "validate/README.md": dict([_flags(ValidateConfig), _flags(DiversityConfig)]),
+    "validate/README.md": {"methods": methods, **dict([_flags(ValidateConfig), _flags(DiversityConfig)])},
     "models/README.md": dict([_flags(TeacherConfig)]),
 }
 

@@ -5,6 +5,8 @@ scaled: iterations, epochs, classes a chunk, networks.  Sources: demo-sized budg
 """
 import dataclasses
 
+from utils.methods import METHODS
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -32,19 +34,20 @@ NARROW = {"resnet18": "narrow_resnet", "mobilenet_v2": "narrow_mobilenet",
           "shufflenet_v2_x1_0": "narrow_shufflenet", "mnasnet1_0": "narrow_mobilenet",
           "resnet101": "", "convnext_tiny": "", "vit_b_16": "", "swin_t": ""}
 THREE_SEEDS = (0, 1, 2)
+PUBLISHED = METHODS["prism"].recover["iteration"]
 
 RECIPES = {
     "imagenet-1k": Recipe(),
     # The demo's budgets; crops below half a digit show no digit.
     "digits": Recipe(
-        networks=NARROW, iterations=150 / 4000, epochs=1 / 3, chunk=0.1, ipc={1300: 10, 50: 20, 100: 40},
+        networks=NARROW, iterations=150 / PUBLISHED, epochs=1 / 3, chunk=0.1, ipc={1300: 10, 50: 20, 100: 40},
         recover={"lr": 0.1, "r_bn": 0.3, "init": "noise", "min_scale_crops": 0.5, "log_every": 50},
         relabel={"min_scale_crops": 0.5},
         validate={"gradient_accumulation_steps": 1, "eval_every": 100, "seeds": THREE_SEEDS},
         teachers={"epochs": 8, "batch_size": 64, "optimizer": "adamw", "lr": 0.005, "min_scale_crops": 0.5}),
     # Teachers and iterations as a 30-minute loan of a GPU allows; real starting points (prism.md 1).
     "cifar10": Recipe(
-        networks=NARROW, iterations=1000 / 4000, epochs=1.0, chunk=0.1, ipc={1300: 50},
+        networks=NARROW, iterations=1000 / PUBLISHED, epochs=1.0, chunk=0.1, ipc={1300: 50},
         recover={"r_bn": 0.1, "log_every": 100}, validate={"seeds": THREE_SEEDS, "eval_every": 50},
         teachers={"epochs": 30, "batch_size": 128, "optimizer": "adamw", "lr": 0.005,
                   "min_scale_crops": 0.5}),
