@@ -3,7 +3,6 @@
 A draw is independent in everything; settings are compared within it, so that differences are paired.
 """
 import dataclasses
-import statistics
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from relabel import generate_soft_label
 from scripts.demo import PRIMARY, TEACHERS
 from scripts.reproducing.small_recipes import RECIPES
 from utils.flags import to_words
+from utils.metrics import mean_and_std, paired
 from utils.pieces import Options, option, require
 from utils.runtime import hushed, say
 from validate import train_FKD
@@ -81,8 +81,9 @@ def compare(rows: list[dict[str, float]], base: str) -> dict:
     """Each setting's mean and std over draws [%], and its paired difference to `base` with standard error."""
     table = {}
     for name in rows[0]:
-        values, differences = [row[name] for row in rows], [row[name] - row[base] for row in rows]
-        error, mean = statistics.stdev(differences) / len(rows) ** 0.5, statistics.fmean(differences)
-        table[name] = {"top1": statistics.fmean(values), "std": statistics.stdev(values), "difference": mean,
-                       "standard_error": error, "worse_by_two_errors": mean < -2 * error, "each": differences}
+        found = paired([row[name] - row[base] for row in rows])
+        top1, std = mean_and_std(row[name] for row in rows)
+        table[name] = {"top1": top1, "std": std, "difference": found.mean,
+                       "standard_error": found.standard_error, "each": found.each,
+                       "worse_by_two_errors": found.mean < -2 * found.standard_error}
     return table

@@ -25,7 +25,7 @@ from utils.methods import (
 from utils.methods import STAGES as STAGE_NAMES
 from utils.methods.delt import batch_size as delt_batch_size
 from utils.methods.method import published_batch
-from utils.pieces import flatten, known_names, merge
+from utils.pieces import defaults, flatten, merge
 from utils.randaugment import RANDAUGMENT_DTYPES, RandAugment, apply_randaugment
 from utils.views import NoMix, Views
 from validate import train_FKD
@@ -68,7 +68,7 @@ def test_every_method_goes_by_its_name_and_says_where_it_comes_from():
 def test_every_preset_names_fields_of_its_stage_and_of_the_pieces_that_it_chooses():
     for name, stage in HAVE:
         settings = METHODS[name].settings(stage)
-        assert set(settings) <= known_names(STAGES[stage][0], settings), (name, stage)
+        assert set(settings) <= defaults(STAGES[stage][0], settings).keys(), (name, stage)
 
 
 @pytest.mark.parametrize("protocol, stage", HAVE)

@@ -17,12 +17,12 @@ from utils.pieces import (
     choice,
     choices,
     chosen_names,
+    defaults,
     expand,
     expected_values,
     flatten,
     identity,
     in_range,
-    known_names,
     merge,
     option,
     owners,
@@ -177,8 +177,8 @@ def test_who_has_an_option_and_which_are_known():
     assert owners(Small, "cutoff") == ["--filters low"] and owners(Small, "size") == []
     assert owners(Small, "volume") == ["--sound loud", "--sound soft", "--echo on"]
     own = {field.name for field in dataclasses.fields(Small)}
-    assert known_names(Small, {}) == own | {"volume", "pitch", "cutoff", "floor", "steps"}
-    assert known_names(Small, {"sound": "shaped", "filters": ()}) == own | {"shape"}
+    assert defaults(Small, {}).keys() == own | {"volume", "pitch", "cutoff", "floor", "steps"}
+    assert defaults(Small, {"sound": "shaped", "filters": ()}).keys() == own | {"shape"}
     sound, _, filters = slots(Small)
     assert chosen_names(sound, {}) == ("loud",) and chosen_names(sound, {"sound": "soft"}) == ("soft",)
     assert chosen_names(filters, {}) == ("low", "high") and chosen_names(filters, {"filters": []}) == ()

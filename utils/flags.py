@@ -23,10 +23,10 @@ from utils.pieces import (
     flatten,
     merge,
     option,
-    owners,
     owners_of_flag,
     require,
     slots,
+    unknown_names,
 )
 
 RECIPE = "published recipe"
@@ -69,22 +69,23 @@ def _also_chosen(cls: type[Options], argv: Sequence[str], values: Values) -> Val
     return values | {name: tuple(names) for name, names in chosen.items()}
 
 
-def _late(cls: type[Options], argv: Sequence[str], values: Values) -> Iterator[str]:
-    """Flags of pieces that the words before them have already replaced."""
+def _late(cls: type[Options], argv: Sequence[str], parser: argparse.ArgumentParser) -> Iterator[str]:
+    """Flags of pieces that the words before them have already replaced.   Args: parser: without them."""
     for slot in map(flag_of, slots(cls)):
         last = max((i for i, word in enumerate(argv) if word.split("=")[0] == slot), default=len(argv))
-        _, left = _parse(build_parser(cls, values), argv[last:], cls)
+        _, left = _parse(parser, argv[last:], cls)
         yield from (flag for flag in (word.split("=")[0] for word in left)
                     if any(owner.startswith(f"{slot} ") for owner in owners_of_flag(cls, flag)))
 
 
 def _parse_strictly(cls: type[Options], argv: Sequence[str], values: Values, description: str) -> Values:
     """The flags that are given.   Raises: ValueError on an unknown flag, or one of a piece not chosen."""
-    explicit, rest = _parse(build_parser(cls, values, description), argv, cls)
+    parser = build_parser(cls, values, description)
+    explicit, rest = _parse(parser, argv, cls)
     if rest:
         _, rest = _parse(build_parser(cls, _also_chosen(cls, argv, values)), argv, cls)
     flags = [word.split("=")[0] for word in rest if word.startswith("-")]
-    for flag in (*flags, *_late(cls, argv, values)):
+    for flag in (*flags, *_late(cls, argv, parser)):
         if having := owners_of_flag(cls, flag):
             chosen = [name for slot, name, _ in chosen_pieces(cls, values) if slot == having[0].split()[0]]
             raise ValueError(f"{flag} is of {' or '.join(having)}, this run has {having[0].split()[0]} "
@@ -118,8 +119,8 @@ def parse_config(cls: type[S], argv: Sequence[str] | None, *, presets: Presets |
 
 def _implied(cls: type[Options], given: Values, presets: Presets | None) -> Values:
     implied = presets(given) if presets else {}
-    own = {field.name for field in dataclasses.fields(cls)}
-    return merge(cls, {}, {name: v for name, v in implied.items() if name in own or owners(cls, name)})
+    foreign = unknown_names(cls, implied)  # a data set implies more than one command's fields
+    return merge(cls, {}, {name: value for name, value in implied.items() if name not in foreign})
 
 
 def build_config(cls: type[S], explicit: Values, *, presets: Presets | None = None) -> S:

@@ -13,12 +13,12 @@ from utils.pieces import (
     Options,
     Values,
     chosen_pieces,
+    defaults,
     expand,
     flag_of,
-    known_names,
-    owners,
     require,
     slots,
+    unknown_names,
 )
 
 
@@ -109,8 +109,7 @@ def read_config_file(path: str, cls: type[Options]) -> Values:
     saved = saved.get("config", saved) if isinstance(saved, dict) else saved
     require(isinstance(saved, dict), f"--config {path}: expected fields of {cls.__name__}, got "
             f"{type(saved).__name__}")
-    own = {field.name for field in dataclasses.fields(cls)}
-    unknown = sorted(name for name in saved if name not in own and not owners(cls, name))
+    own, unknown = {field.name for field in dataclasses.fields(cls)}, unknown_names(cls, saved)
     require(not unknown, f"--config {path}: expected fields of {cls.__name__}, got {', '.join(unknown)}")
     return _check_kinds({name: value for name, value in expand(cls, saved).items()
                          if value is not None or name in own}, cls)  # an option's null once was its default
@@ -124,7 +123,7 @@ def _check_kinds(values: Values, cls: type[Options]) -> Values:
     for field in slots(cls):
         for piece in field.metadata["registry"].values():
             kinds = typing.get_type_hints(piece) | kinds
-    known = known_names(cls, values)
+    known = defaults(cls, values)
     for name, value in values.items():
         kind = kinds[name]
         if value is None or isinstance(value, bool):

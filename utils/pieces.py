@@ -146,15 +146,26 @@ def owners(cls: Any, name: str) -> list[str]:
     return owners_of_flag(cls, "--" + name.replace("_", "-"))
 
 
-def known_names(cls: Any, values: Mapping[str, Any]) -> set[str]:
-    """The names of all options that flat values may hold: the class's own and the chosen pieces'."""
-    names = {field.name: cls.__name__ for field in dataclasses.fields(cls)}
-    for flag, name, piece in chosen_pieces(cls, values):
-        for own in dataclasses.fields(piece):
-            require(own.name not in names, f"{flag} {name} and {names.get(own.name)} both have an option "
-                    f"{own.name}: rename one")
-            names[own.name] = f"{flag} {name}"
-    return set(names)
+def defaults(cls: Any, values: Mapping[str, Any]) -> Values:
+    """What flat values may hold, and its default: the class's own options and the chosen pieces'.
+
+    Raises: ValueError where two of them have one name.
+    """
+    found: Values = {}
+    owner: dict[str, str] = {}
+    for where, own in ((cls.__name__, cls), *((f"{flag} {name}", piece)
+                                              for flag, name, piece in chosen_pieces(cls, values))):
+        for field in dataclasses.fields(own):
+            require(field.name not in found, f"{where} and {owner.get(field.name)} both have an option "
+                    f"{field.name}: rename one")
+            found[field.name], owner[field.name] = field.metadata.get("chosen", field.default), where
+    return found
+
+
+def unknown_names(cls: Any, values: Mapping[str, Any]) -> list[str]:
+    """The names that neither the class nor any piece has, chosen or not."""
+    own = {field.name for field in dataclasses.fields(cls)}
+    return sorted(name for name in values if name not in own and not owners(cls, name))
 
 
 def spell_out(registry: Mapping[str, type[Any]], text: str, flag: str) -> tuple[str, Values]:
@@ -194,17 +205,9 @@ def merge(cls: Any, values: Mapping[str, Any], new: Mapping[str, Any]) -> Values
     """
     new = expand(cls, new)
     merged = {**values, **new}
-    before, after = _defaults(cls, values), _defaults(cls, merged)
+    before, after = defaults(cls, values), defaults(cls, merged)
     return {name: value for name, value in merged.items()
             if name in new or name not in before or name in after and after[name] == before[name]}
-
-
-def _defaults(cls: Any, values: Mapping[str, Any]) -> Values:
-    """Every option's default, where its piece is chosen."""
-    known_names(cls, values)
-    return {field.name: field.metadata.get("chosen", field.default)
-            for own in (cls, *(piece for *_, piece in chosen_pieces(cls, values)))
-            for field in dataclasses.fields(own)}
 
 
 def build(cls: type[S], values: Mapping[str, Any]) -> S:
@@ -214,7 +217,7 @@ def build(cls: type[S], values: Mapping[str, Any]) -> S:
     """
     values = expand(cls, values)
     own = {field.name for field in dataclasses.fields(cls)}
-    unknown = sorted(name for name in values if name not in own and not owners(cls, name))
+    unknown = unknown_names(cls, values)
     require(not unknown, f"expected fields of {cls.__name__}, got {', '.join(unknown)}")
     made = {name: _frozen(value) for name, value in values.items() if name in own}
     for field in slots(cls):
@@ -228,7 +231,7 @@ def expected_values(cls: Any, values: Mapping[str, Any], settings: Mapping[str, 
     """What flat values would be if only `settings` were given, were the same pieces chosen; unchecked."""
     chosen = {field.name: values[field.name] for field in slots(cls) if field.name in values}
     kept = {name: value for name, value in merge(cls, settings, chosen).items() if name not in chosen}
-    return _defaults(cls, values) | kept | {name: settings[name] for name in chosen if name in settings}
+    return defaults(cls, values) | kept | {name: settings[name] for name in chosen if name in settings}
 
 
 def _frozen(value: Any) -> Any:
@@ -273,16 +276,14 @@ def restated(cls: type[Options], saved: Mapping[str, Any]) -> Values:
 
     What today's class does not know stays, so that a comparison names it.
     """
-    own = {field.name: field for field in dataclasses.fields(cls)}
-    known = {name: value for name, value in saved.items() if name in own or owners(cls, name)}
+    unknown = {name: saved[name] for name in unknown_names(cls, saved)}
     try:
-        spelt = expand(cls, known)
-        flat = [(field, _frozen(spelt[name])) for name, field in own.items() if name in spelt]
+        spelt = expand(cls, {name: value for name, value in saved.items() if name not in unknown})
+        flat = [(own, _frozen(spelt[own.name])) for own in dataclasses.fields(cls) if own.name in spelt]
         for slot in slots(cls):  # not `cls` itself, whose checks want places too
             for name in chosen_names(slot, spelt):
                 flat += _flat_fields(build_piece(slot.metadata["registry"], name, spelt, flag_of(slot)))
         today = _identity(flat)
     except (ValueError, TypeError):
         return dict(saved)
-    return {name: value for name, value in today.items() if name in spelt} | {
-        name: value for name, value in saved.items() if name not in known}
+    return {name: value for name, value in today.items() if name in spelt} | unknown
