@@ -27,7 +27,7 @@ from scripts.reproducing.plans import (
 from scripts.reproducing.small_recipes import RECIPES
 from utils.files import read_json, write_json
 from utils.flags import parse_config
-from utils.pieces import flatten, known_names
+from utils.pieces import defaults, flatten
 
 pytest_plugins = ["stage_fixtures"]
 ROOT = Path(__file__).parents[1]
@@ -91,7 +91,7 @@ def test_every_row_gives_commands_that_make_its_configs_again(dataset):
 def test_a_row_forgets_the_options_of_its_ancestors_other_choices(origin):
     for row in ROWS:
         for stage, settings in row_settings(row, origin=origin).items():
-            assert settings.keys() <= known_names(CONFIGS[stage][0], settings), (row.key, stage)
+            assert settings.keys() <= defaults(CONFIGS[stage][0], settings).keys(), (row.key, stage)
     last = row_settings(BY_KEY["final/ssrs"], origin="chain")["validate"]
     assert (last["loss_type"], last["ce_weight"], last["schedule"]) == ("mse_gt", 0.1, "ssrs")
 
