@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 
 from recover.units import UnitPlan
-from utils.data import encode_image
 from utils.files import sha256_bytes, write_bytes, write_json
 from utils.formats import assemble_manifest, image_path
+from utils.pictures import encode_image
 from utils.runtime import say, versions
 
 

@@ -12,9 +12,10 @@ import torch
 import torchvision.transforms.functional as TF
 from torch.utils.data import DataLoader, Dataset
 
-from utils.data import RealSet, count_classes, dataset_spec, decode_image
+from utils.data import RealSet, count_classes, dataset_spec
 from utils.files import read_json, sha256_bytes
 from utils.formats import Entry, ImageManifest, image_path, run_path
+from utils.pictures import decode_image
 from utils.runtime import progress, say
 
 # Sets below this are decoded in this process: starting workers would take longer.
