@@ -19,7 +19,7 @@ from torch import nn
 from models.optimizers import SQUEEZE, SQUEEZERS, TeacherAdamW
 from models.registry import build_model, model_spec
 from utils.data import DataFlags, RealSet, dataset_preset
-from utils.files import claim_folder, readable, save_weights, sha256_file, write_json
+from utils.files import check_claimed, claim_folder, readable, save_weights, sha256_file, write_json
 from utils.flags import ProcessFlags, SaveFlags, parse_config
 from utils.formats import FORMAT_VERSION
 from utils.loading import EvaluationBatches, load_pixels
@@ -51,19 +51,21 @@ class TeacherConfig(ProcessFlags, SaveFlags, DataFlags):
     output_dir: str = option("out/teachers", "folder for <name>.pt and <name>.json", identity=False)
     models: tuple[str, ...] = option(("resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5",
                                       "alexnet"), "networks to train", source="prism.md 1", identity=False)
-    epochs: int = option(200, "epochs", source=SQUEEZE, range="> 0")
-    batch_size: int = option(128, "images a step", source=SQUEEZE, range="> 1")
+    epochs: int = option(200, "epochs", source=SQUEEZE, range="in [1, 100000]")
+    batch_size: int = option(128, "images a step", source=SQUEEZE, range="in [2, 32767]")
     optimizer: TeacherAdamW = choice(SQUEEZERS, "sgd", "optimiser", source=SQUEEZE)
     min_scale_crops: float = option(
         0.25, "least area fraction of a random crop: relabel asks about such crops", range="in (0, 1]")
-    size: int = option(32, "side of the images [pixels]", source=CIFAR, range=">= 8")
-    mean: tuple[float, ...] = option((0.4914, 0.4822, 0.4465), "pixel mean, in 0..1", source=CIFAR)
+    size: int = option(32, "side of the images [pixels]", source=CIFAR, range="in [8, 8192]")
+    mean: tuple[float, ...] = option((0.4914, 0.4822, 0.4465), "pixel mean, in 0..1", source=CIFAR,
+                                     range="in [0, 1]")
     std: tuple[float, ...] = option((0.2470, 0.2435, 0.2616), "pixel standard deviation", source=CIFAR,
-                                    range="> 0")
+                                    range="in [0.001, 1]")
     stem: Literal["imagenet", "small"] = option("small", "first layers: as published, or 3x3 without pooling",
                                                 source=CIFAR)
-    memory_limit: float = option(8.0, "refuse a training set that is larger, decoded [GB]", identity=False)
-    seed: int = option(0, "seed of everything")
+    memory_limit: float = option(8.0, "refuse a training set that is larger, decoded [GB]", identity=False,
+                                 range="> 0")
+    seed: int = option(0, "seed of everything", range="in (-inf, inf)")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -75,6 +77,10 @@ class TeacherConfig(ProcessFlags, SaveFlags, DataFlags):
         """The laws of an epoch's views."""
         return Views(size=self.size, batch_size=self.batch_size, min_scale=self.min_scale_crops,
                      flip=self.flip, mix_type=NoMix())
+
+    def unfinished(self, folder: Path) -> list[str]:
+        """The networks without a record."""
+        return [name for name in self.models if not (folder / f"{name}.json").is_file()]
 
 
 def train_epoch(model: nn.Module, optimizer: torch.optim.Optimizer, pixels: torch.Tensor,
@@ -149,19 +155,19 @@ def run(config: TeacherConfig) -> dict[str, float]:
             f"--memory-limit is {config.memory_limit} GB; raise it, or use public weights")
     test = RealSet(config.dataset, config.val_dir or config.train_data_path, "val", size=config.size,
                    bare=bool(config.val_dir))
-    require(test.class_names == real.class_names, f"--val-dir {config.val_dir}: its class folders are not "
-            f"those of the training data")
+    test.check_classes(real.class_names, flag="--val-dir", whose="the training data")
     folder = Path(config.output_dir)
+    if config.overwrite or config.unfinished(folder):  # bad images are named before the folder is claimed
+        pixels, labels = (part.to(session.device) for part in load_pixels(real))
+        test_batches = EvaluationBatches(test, batch_size=250, device=session.device, workers=0,
+                                         resident_gb=config.memory_limit)
     claim_folder(folder, settings=TeacherConfig, overwrite=config.overwrite,
                  contents=("*.pt", "*.json", "log.jsonl"), identity={
                      "format": "prism-teachers", "version": FORMAT_VERSION, "class_names": real.class_names,
                      "config": {**identity(config), "threads": session.threads}})
-    todo, accuracies = [n for n in config.models if not (folder / f"{n}.json").is_file()], {}
+    todo, accuracies = config.unfinished(folder), {}
     if not todo:
         return {}
-    pixels, labels = (part.to(session.device) for part in load_pixels(real))
-    test_batches = EvaluationBatches(test, batch_size=250, device=session.device, workers=0,
-                                     resident_gb=config.memory_limit)
     with StopSignals() as stop, Log(folder / "log.jsonl") as log:
         for name in todo:
             unfinished = Unfinished(folder / f"{name}.unfinished.pt", minutes=config.save_every, stop=stop)
@@ -172,6 +178,7 @@ def run(config: TeacherConfig) -> dict[str, float]:
             _save_teacher(folder / f"{name}.pt", model, name=name, accuracy=seen["top1"], stem=config.stem,
                           class_names=real.class_names, recipe=identity(config))
             unfinished.discard()
+            check_claimed(folder)
             say(f"{name}: {seen['top1']:.1%} of {seen['images']} test images")
     return accuracies
 

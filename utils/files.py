@@ -48,7 +48,9 @@ def write_json(path: Path, value: Values) -> None:
 
 
 def read_json(path: Path) -> Values:
-    """Reads a JSON file.   Raises: ValueError naming the file when it is not JSON."""
+    """Reads a JSON file.   Raises: ValueError naming the file when it is not JSON, or no plain file."""
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise ValueError(f"{path}: not a file; move it away")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -183,6 +185,13 @@ def claim_folder(folder: Path, *, identity: dict[str, Any], settings: type[Optio
         more = f" (and {len(rows) - 3} more differences)" if len(rows) > 3 else ""
         raise ValueError(f"{folder} holds another configuration: {'; '.join(rows[:3])}{more}. "
                          f"Choose another folder, or --overwrite to delete what is there")
+
+
+def check_claimed(folder: Path) -> None:
+    """Raises RuntimeError when a run's folder was removed, or emptied, while this process wrote into it."""
+    if not (folder / "config.json").is_file():
+        raise RuntimeError(f"{folder}: its config.json is gone: the folder was removed or emptied during the "
+                           f"run, what is there now is not whole; delete it and run the same command again")
 
 
 def say_ready(folder: Path) -> Path:
