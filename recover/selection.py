@@ -115,8 +115,7 @@ class Multi(Single):
 
     subset_law: Literal["bernoulli", "uniform"] = option(
         "bernoulli", "phi and slots filled with p = 0.5; or any subset (paper eq. 5)", source=RECIPE)
-    max_bn_teachers: int = option(4, "k_max, the most aligned teachers", source=RECIPE,
-                                  range="in [1, 1000]")
+    max_bn_teachers: int = option(4, "k_max, the most aligned teachers", source=RECIPE, range="> 0")
 
     networks = Selection.networks
 

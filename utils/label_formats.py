@@ -75,8 +75,7 @@ class Int8(FP16):
 class TopK(FP16):
     """The largest logits, and the others' mean.   Source: ours; FKD stores probabilities so."""
 
-    topk: int = option(50, "logits that are kept; also spelt topk:50", range="in [1, 32766]",
-                       short=True)
+    topk: int = option(50, "logits that are kept; also spelt topk:50", range="> 0", short=True)
 
     def layout(self, num_classes: int) -> Layout:
         """As `FP16.layout`."""

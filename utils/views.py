@@ -112,8 +112,8 @@ def _sample_mix_boxes(lam: torch.Tensor, size: int, generator: torch.Generator) 
 class Views(Options):
     """The laws of an epoch of views.   Source: published recipe."""
 
-    size: int = option(224, "side of the views [pixels]", range="in [1, 8192]")
-    batch_size: int = option(50, "views a batch", range="in [1, 32767]")
+    size: int = option(224, "side of the views [pixels]", range="> 0")
+    batch_size: int = option(50, "views a batch", range="> 0")
     min_scale: float = option(0.25, "least area fraction of a crop", range="in (0, 1]")
     flip: bool = option(True, "random horizontal flips")
     num_batches: int | None = option(None, "only so many batches of the shuffle; none: all",
