@@ -40,14 +40,14 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class AugmentConfig(Options):
     """What `python -m benchmarks.augment` takes."""
 
-    images: int = option(400, "images of the set")
-    size: int = option(224, "side of the images [pixels]")
-    batch_size: int = option(50, "views a batch")
-    rounds: int = option(5, "interleaved rounds, after one of warm-up")
+    images: int = option(400, "images of the set", range="in [1, 1000000]")
+    size: int = option(224, "side of the images [pixels]", range="in [8, 8192]")
+    batch_size: int = option(50, "views a batch", range="in [1, 32767]")
+    rounds: int = option(5, "interleaved rounds, after one of warm-up", range="in [1, 1000]")
     model: str = option("resnet18", "student of the training loop")
-    steps: int = option(4, "batches of the training loop")
-    train_batch_size: int = option(16, "views a batch of the training loop")
-    threads: int = option(0, "CPU threads; 0 = all cores")
+    steps: int = option(4, "batches of the training loop", range="in [1, 1000000]")
+    train_batch_size: int = option(16, "views a batch of the training loop", range="in [1, 32767]")
+    threads: int = option(0, "CPU threads; 0 = all cores", range="in [0, 1024]")
     device: str = option("auto", "auto, cpu, cuda, ...")
 
 

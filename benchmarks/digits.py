@@ -14,7 +14,7 @@ from scripts.demo import PRIMARY, TEACHERS
 from scripts.reproducing.small_recipes import RECIPES
 from utils.flags import to_words
 from utils.metrics import mean_and_std, paired
-from utils.pieces import Options, option, require
+from utils.pieces import Options, option
 from utils.runtime import hushed, say
 from validate import train_FKD
 
@@ -26,15 +26,11 @@ RECIPE = RECIPES["digits"]
 class DrawFlags(Options):
     """What the benchmarks of accuracy take."""
 
-    draws: int = option(5, "independent draws of everything")
-    iterations: int = option(100, "recover iterations")
-    teacher_epochs: int = option(6, "epochs of each teacher")
-    epochs: int = option(100, "epochs of each student")
-    threads: int = option(0, "CPU threads; 0 = all cores")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.draws > 1, f"--draws must be > 1 for a standard error, got {self.draws}")
+    draws: int = option(5, "independent draws of everything; a standard error needs 2", range="in [2, 1000]")
+    iterations: int = option(100, "recover iterations", range="in [0, 100000]")
+    teacher_epochs: int = option(6, "epochs of each teacher", range="in [1, 100000]")
+    epochs: int = option(100, "epochs of each student", range="in [1, 100000]")
+    threads: int = option(0, "CPU threads; 0 = all cores", range="in [0, 1024]")
 
 
 def over_draws(num: int, measure: Callable[[Path, int], dict[str, float]]) -> list[dict[str, float]]:

@@ -36,15 +36,18 @@ R_BN, FIRST = 0.01, 10.0
 class StepConfig(Options):
     """What `python -m benchmarks.recover_step` takes."""
 
-    teachers: tuple[int, ...] = option((4,), "numbers of BN teachers to time, the first ones of the pool")
-    gradients: tuple[int, ...] = option((1, 2, 3, 4, 5), "numbers of BN teachers to compare gradients of")
-    batch_size: int = option(8, "images")
-    size: int = option(224, "side of the images [pixels]")
-    size64: int = option(96, "side of the images whose gradients are compared in float64 [pixels]")
+    teachers: tuple[int, ...] = option((4,), "numbers of BN teachers to time, the first ones of the pool",
+                                          range="in [0, 5]")
+    gradients: tuple[int, ...] = option((1, 2, 3, 4, 5), "numbers of BN teachers to compare gradients of",
+                                           range="in [0, 5]")
+    batch_size: int = option(8, "images", range="in [1, 32767]")
+    size: int = option(224, "side of the images [pixels]", range="in [8, 8192]")
+    size64: int = option(96, "side of the images whose gradients are compared in float64 [pixels]",
+                         range="in [8, 8192]")
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = option("fp32", "of the fused engine's networks")
     compile: bool = option(False, "time the fused engine compiled too, compare no gradients (minutes, once)")
-    rounds: int = option(3, "interleaved rounds, after one of warm-up")
-    threads: int = option(0, "CPU threads; 0 = all cores")
+    rounds: int = option(3, "interleaved rounds, after one of warm-up", range="in [1, 1000]")
+    threads: int = option(0, "CPU threads; 0 = all cores", range="in [0, 1024]")
     device: str = option("auto", "auto, cpu, cuda, ...")
 
 

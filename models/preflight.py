@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from models.registry import Teacher, load_teachers
+from models.registry import Teacher, check_recipes, load_teachers
 from utils.data import RealSet
 from utils.flags import TeacherFlags
 from utils.metrics import Batches, evaluate
@@ -91,11 +91,13 @@ def preflight(teachers: dict[str, Teacher], class_names: list[str], *, open_real
 
 
 def open_teachers(names: Iterable[str], flags: TeacherFlags, *, dataset: str, class_names: list[str],
-                  stem: str, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device,
+                  stem: str, size: int, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device,
                   known: Path | None, open_real: Callable[[], RealSet]) -> tuple[dict[str, Teacher], Records]:
     """The named teachers, loaded and checked, and their records.   Args, Raises: as `preflight`."""
     teachers = load_teachers(names, weights=flags.weights, weights_dir=flags.weights_dir, dataset=dataset,
                              num_classes=len(class_names), stem=stem, device=device)
+    if flags.min_teacher_accuracy is None:
+        check_recipes(teachers.values(), size=size, mean=mean, std=std)
     return teachers, preflight(teachers, class_names, open_real=open_real, known=known, mean=mean, std=std,
                                floor=flags.min_teacher_accuracy, num_images=flags.preflight_images,
                                device=device)

@@ -13,6 +13,7 @@ from torch import nn
 from models import narrow_cifar
 from models.torchvision_cifar import small_stem
 from utils.files import load_tensors, sha256_file
+from utils.pieces import Values, require
 from utils.records import Teacher as Record
 from utils.records import read_record
 
@@ -135,7 +136,8 @@ class Teacher:
     """A frozen network in eval mode, with what is known of its weights.
 
     sha256: of the weights file;  accuracy: recorded top-1 in [0, 1] or None;
-    class_names: the label order it was trained with, None where no record lies beside the weights.
+    class_names: the label order it was trained with, None where no record lies beside the weights;
+    recipe: of its training where that is recorded: size [pixels], mean, std and more.
     """
 
     name: str
@@ -143,6 +145,7 @@ class Teacher:
     sha256: str
     accuracy: float | None
     class_names: list[str] | None
+    recipe: Values = dataclasses.field(default_factory=dict)
 
     def channels_last(self) -> nn.Module:
         """The network with its weights channels last in memory, as those that are asked for labels run."""
@@ -244,9 +247,29 @@ def load_teacher(name: str, path: Path, *, num_classes: int, stem: str, device: 
                          f"or changed); train the teacher again, or delete the record")
     if info.get("stem", stem) != stem:
         raise ValueError(f"{path}: trained with --stem {info['stem']}, but this run uses --stem {stem}")
+    accuracy = info.get("accuracy")
     public = model_spec(name) if path.name == model_spec(name).filename else None
     return Teacher(name, model.eval().requires_grad_(False).to(device), digest,
-                   info.get("accuracy", public.accuracy if public else None), info.get("class_names"))
+                   public.accuracy if accuracy is None and public else accuracy, info.get("class_names"),
+                   info.get("recipe", {}))
+
+
+def check_recipes(teachers: Iterable[Teacher], **here: object) -> None:
+    """Raises ValueError where a teacher was trained at another size, mean or std than this run has.
+
+    Args: here: name -> this run's value, compared where the teacher's record has one.
+    """
+    for teacher in teachers:
+        for name, value in here.items():
+            own, theirs = (tuple(v) if isinstance(v, (tuple, list)) else v
+                           for v in (value, teacher.recipe.get(name, value)))
+            require(own == theirs, f"{teacher.name} was trained with --{name} {_spelt(theirs)}, the images "
+                    f"here have {_spelt(own)}; use teachers and images of one --{name}, or let the accuracy "
+                    f"on these images decide: --min-teacher-accuracy")
+
+
+def _spelt(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def load_teachers(names: Iterable[str], *, weights: tuple[str, ...], weights_dir: str, dataset: str,

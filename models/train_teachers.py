@@ -21,7 +21,7 @@ from models.registry import build_model, model_spec
 from utils.data import DataFlags, RealSet, dataset_preset
 from utils.files import readable, save_weights, sha256_file, write_json
 from utils.flags import ProcessFlags, SaveFlags, parse_config
-from utils.folders import TEACHERS, claim
+from utils.folders import TEACHERS, check_claimed, claim
 from utils.loading import EvaluationBatches, load_pixels
 from utils.metrics import evaluate
 from utils.pieces import Values, choice, identity, option, require
@@ -52,19 +52,21 @@ class TeacherConfig(ProcessFlags, SaveFlags, DataFlags):
     output_dir: str = option("out/teachers", "folder for <name>.pt and <name>.json", identity=False)
     models: tuple[str, ...] = option(("resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5",
                                       "alexnet"), "networks to train", source="prism.md 1", identity=False)
-    epochs: int = option(200, "epochs", source=SQUEEZE, range="> 0")
-    batch_size: int = option(128, "images a step", source=SQUEEZE, range="> 1")
+    epochs: int = option(200, "epochs", source=SQUEEZE, range="in [1, 100000]")
+    batch_size: int = option(128, "images a step", source=SQUEEZE, range="in [2, 32767]")
     optimizer: TeacherAdamW = choice(SQUEEZERS, "sgd", "optimiser", source=SQUEEZE)
     min_scale_crops: float = option(
         0.25, "least area fraction of a random crop: relabel asks about such crops", range="in (0, 1]")
-    size: int = option(32, "side of the images [pixels]", source=CIFAR, range=">= 8")
-    mean: tuple[float, ...] = option((0.4914, 0.4822, 0.4465), "pixel mean, in 0..1", source=CIFAR)
+    size: int = option(32, "side of the images [pixels]", source=CIFAR, range="in [8, 8192]")
+    mean: tuple[float, ...] = option((0.4914, 0.4822, 0.4465), "pixel mean, in 0..1", source=CIFAR,
+                                     range="in [0, 1]")
     std: tuple[float, ...] = option((0.2470, 0.2435, 0.2616), "pixel standard deviation", source=CIFAR,
-                                    range="> 0")
+                                    range="in [0.001, 1]")
     stem: Literal["imagenet", "small"] = option("small", "first layers: as published, or 3x3 without pooling",
                                                 source=CIFAR)
-    memory_limit: float = option(8.0, "refuse a training set that is larger, decoded [GB]", identity=False)
-    seed: int = option(0, "seed of everything")
+    memory_limit: float = option(8.0, "refuse a training set that is larger, decoded [GB]", identity=False,
+                                 range="> 0")
+    seed: int = option(0, "seed of everything", range="in (-inf, inf)")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -161,10 +163,10 @@ def run(config: TeacherConfig) -> dict[str, float]:
             f"--memory-limit is {config.memory_limit} GB; raise it, or use public weights")
     test = RealSet(config.dataset, config.val_dir or config.train_data_path, "val", size=config.size,
                    bare=bool(config.val_dir))
-    require(test.class_names == real.class_names, f"--val-dir {config.val_dir}: its class folders are not "
-            f"those of the training data")
+    test.check_classes(real.class_names, flag="--val-dir", whose="the training data")
     folder = Path(config.output_dir)
-    _unfinished(folder, config.models, anew=config.overwrite)
+    sets = load_sets(real, test, config, session.device) if _unfinished(
+        folder, config.models, anew=config.overwrite) else None  # bad images are named before the claim
     with claim(folder, TEACHERS, settings=TeacherConfig, overwrite=config.overwrite, identity={
             "class_names": real.class_names,
             "config": {**identity(config), "threads": session.threads}}) as stale:
@@ -172,28 +174,34 @@ def run(config: TeacherConfig) -> dict[str, float]:
         for name in config.models:
             if name not in todo:  # a kill may have come between its record and the end of its save
                 (folder / f"{name}.unfinished.pt").unlink(missing_ok=True)
-        return train(todo, real, test, config, session.device) if todo else {}
+        return train(todo, *sets, config, real.class_names) if todo and sets else {}
 
 
-def train(names: list[str], real: RealSet, test: RealSet, config: TeacherConfig,
-          device: torch.device) -> dict[str, float]:
+def load_sets(real: RealSet, test: RealSet, config: TeacherConfig,
+              device: torch.device) -> tuple[torch.Tensor, torch.Tensor, EvaluationBatches]:
+    """Training images (N, 3, H, W) uint8 and labels (N,), and the test set by the batch."""
+    pixels, labels = load_pixels(real)
+    return pixels.to(device), labels.to(device), EvaluationBatches(
+        test, batch_size=250, device=device, workers=0, resident_gb=config.memory_limit)
+
+
+def train(names: list[str], pixels: torch.Tensor, labels: torch.Tensor, test: EvaluationBatches,
+          config: TeacherConfig, class_names: list[str]) -> dict[str, float]:
     """Trains networks and saves each with its record; returns name -> top-1 accuracy on the test set."""
     folder, accuracies = Path(config.output_dir), {}
-    pixels, labels = (part.to(device) for part in load_pixels(real))
-    test_batches = EvaluationBatches(test, batch_size=250, device=device, workers=0,
-                                     resident_gb=config.memory_limit)
     with StopSignals() as stop, Log(folder / "log.jsonl") as log:
         for name in names:
             unfinished = Unfinished(folder / f"{name}.unfinished.pt", minutes=config.save_every, stop=stop)
             model = train_teacher(name, pixels, labels, config=config, log=log,
-                                  num_classes=len(real.class_names), unfinished=unfinished)
-            seen = evaluate(model, test_batches, mean=config.mean, std=config.std, device=device)
+                                  num_classes=len(class_names), unfinished=unfinished)
+            seen = evaluate(model, test, mean=config.mean, std=config.std, device=pixels.device)
             accuracies[name] = seen["top1"]
             saved = save_weights(folder / f"{name}.pt", model)
             write_json(folder / f"{name}.json", {
-                "name": name, "accuracy": seen["top1"], "stem": config.stem, "class_names": real.class_names,
+                "name": name, "accuracy": seen["top1"], "stem": config.stem, "class_names": class_names,
                 "recipe": identity(config), "sha256": saved["sha256"], "versions": versions()})
             unfinished.discard()
+            check_claimed(folder)
             say(f"{name}: {seen['top1']:.1%} of {seen['images']} test images")
     return accuracies
 

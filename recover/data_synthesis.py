@@ -14,12 +14,13 @@ from recover import alignments, images, selection, starts, units
 from recover.objective import Objective
 from recover.priors import PRIORS, Prior
 from recover.synthesis import Synthesis
-from utils import data, distributed, files, flags, folders, methods, runtime, schedule
+from utils import data, distributed, files, flags, folders, methods, pictures, runtime, schedule
 from utils.flags import RECIPE
 from utils.pieces import Values, choice, choices, identity, option, piece_name, require
 from utils.precision import LOSS_SCALE
 from utils.session import open_session
 from utils.unfinished import StopSignals
+from utils.unit_files import has_unit
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,20 +47,22 @@ class RecoverConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, metho
                                       range="in [0, 1)")
     iteration: int = option(
         4000, "iterations of IPC index 0; 0 with --iteration-step 0 keeps the initial images",
-        source="supplement table 1b")
-    iteration_step: int = option(500, "fewer iterations per index; 0 is the fixed schedule", source=RECIPE)
+        source="supplement table 1b", range="in [0, 100000]")
+    iteration_step: int = option(500, "fewer iterations per index; 0 is the fixed schedule", source=RECIPE,
+                                 range="in [0, 100000]")
     iteration_period: int = option(8, "indices until the iterations start again", source=RECIPE, range="> 0")
     batch_size: int = option(100, "classes per chunk, over which BN statistics are taken",
-                             source="supplement tables 1b, 4", range="> 0")
-    jitter: int = option(32, "largest circular shift [pixels]", source=RECIPE, range=">= 0")
+                             source="supplement tables 1b, 4", range="in [1, 100000]")
+    jitter: int = option(32, "largest circular shift [pixels]", source=RECIPE, range="in [0, 8192]")
     min_scale_crops: float = option(0.08, "least area fraction of a random crop", source="supplement table 2",
                                     range="in (0, 1]")
     min_scale_schedule: schedule.CropLaw = choice(
         schedule.CROP_LAWS, "none", "crop curriculum from 1 down", source="table 3b")
     init: starts.Start = choice(
         starts.STARTS, "real", "the i-th real image of a class, a random one, or noise", source="paper 4.1")
-    ipc_start: int = option(0, "first IPC index", source=RECIPE, identity=False)
-    ipc_end: int = option(10, "IPC index to stop before", source=RECIPE, identity=False)
+    ipc_start: int = option(0, "first IPC index", source=RECIPE, identity=False, range="in [0, 9999]")
+    ipc_end: int = option(10, "IPC index to stop before", source=RECIPE, identity=False,
+                          range="in [1, 10000]")
     allow_short_classes: bool = option(False, "leave out classes with too few images instead of refusing")
     slices_per_batch: int = option(1, "IPC indices optimised side by side, statistics per index", range="> 0")
     image_format: Literal["jpg", "png"] = option("jpg", "file format of the images", source="data set")
@@ -68,7 +71,7 @@ class RecoverConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, metho
     verifier_arch: str = option("mobilenet_v2", "that network", source=RECIPE, identity=False)
     log_every: int = option(100, "iterations between lines of log.jsonl, the only host syncs", identity=False,
                             range="> 0")
-    seed: int = option(0, "seed of everything")
+    seed: int = option(0, "seed of everything", range="in (-inf, inf)")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -81,8 +84,9 @@ class RecoverConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, metho
                 f"--iteration-period {self.iteration_period} gives some index {worst} iterations, "
                 f"expected > 0; lower the step")
         require(len(self.betas) == 2, f"--betas takes two values in [0, 1), got {self.betas}")
-        require(Path(self.exp_name).name == self.exp_name, f"--exp-name is the name of a folder, got "
-                f"{self.exp_name!r}; --syn-data-path says where it lies")
+        pictures.check_folder_name(self.exp_name, "--exp-name")
+        require(self.exp_name != "syn", "--exp-name syn: a run's own folder of images is called so; choose "
+                "another name")
         slices = self.slices_per_batch
         require(self.ipc_start % slices == 0 and self.ipc_end % slices == 0,
                 f"--ipc-start {self.ipc_start} and --ipc-end {self.ipc_end} must be multiples of "
@@ -138,8 +142,8 @@ class RecoverConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, metho
 
     def predicted_bytes(self, groups: units.Groups) -> int:
         """Expected size of the images of these groups."""
-        return data.predicted_bytes(sum(len(unit.members) for group in groups for unit in group),
-                                    size=self.size, **self.encoding)
+        return pictures.predicted_bytes(sum(len(unit.members) for group in groups for unit in group),
+                                        size=self.size, **self.encoding)
 
     def objective(self, inputs: units.Inputs) -> Objective:
         """The objective over a run's teachers."""
@@ -168,6 +172,13 @@ def check_starts(real: data.RealSet, start: starts.Start, ipc_end: int) -> None:
                 f"lower it, or --allow-short-classes to write what exists")
 
 
+def check_readable(real: data.RealSet, start: starts.Start, groups: units.Groups, *, seed: int,
+                   done: Callable[[units.Unit], bool]) -> None:
+    """Opens every image that units start from.   Raises: as `RealSet.check_readable`."""
+    real.check_readable(i for group in groups for unit in group if not done(unit)
+                        for i in start.positions(real, unit, seed))
+
+
 def run(config: RecoverConfig) -> Path:
     """Makes every unit of this shard that is not finished; returns the run's folder."""
     folder, num_classes = config.run, data.count_classes(config.dataset)
@@ -184,16 +195,18 @@ def run(config: RecoverConfig) -> Path:
         check_starts(real, config.init, config.ipc_end)
     teachers, checked = preflight.open_teachers(
         config.networks + (config.verifier_arch,) * config.verifier, config, dataset=config.dataset,
-        class_names=real.class_names, stem=config.stem, mean=config.mean, std=config.std,
+        class_names=real.class_names, stem=config.stem, size=config.size, mean=config.mean, std=config.std,
         device=session.device, open_real=lambda: real,
         known=None if config.overwrite else folder / "preflight.json")  # else of other data, perhaps
     owner = {"class_names": real.class_names,
              "weights": {name: teachers[name].sha256 for name in config.networks},
              "config": {**identity(config), "threads": session.threads}}
+    groups = distributed.my_units(
+        config.groups(num_classes, available=lambda k: config.init.available(real, k)), session.shard)
+    check_readable(real, config.init, groups, seed=config.seed,
+                   done=lambda unit: not config.overwrite and has_unit(unit.record(folder)))
     with folders.claim(folder, folders.IMAGES, settings=RecoverConfig, identity=owner,
                        overwrite=config.overwrite, dry_run=config.dry_run) as stale:
-        groups = distributed.my_units(
-            config.groups(num_classes, available=lambda k: config.init.available(real, k)), session.shard)
         mine = [group for group in groups if stale or not images.is_finished(folder, group)]
         files.check_free_disk(folder, config.predicted_bytes(mine))
         if config.dry_run:
@@ -214,6 +227,7 @@ def run(config: RecoverConfig) -> Path:
                 verifier=teachers[config.verifier_arch].model if config.verifier else None)
             for group in mine:
                 work.make(group)
+                folders.check_claimed(folder)
         return images.say_finished(folder, len(mine))
 
 

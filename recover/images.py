@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 
 from recover.units import Groups, Unit, UnitPlan
-from utils.data import encode_image
 from utils.files import sha256_bytes, write_bytes, write_json
 from utils.formats import assemble_manifest
+from utils.pictures import encode_image
 from utils.runtime import say, versions
 from utils.unit_files import has_unit, image_path
 

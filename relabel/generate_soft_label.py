@@ -49,11 +49,12 @@ class RelabelConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, metho
                           "images: imagenet-1k)", identity=False)
     fkd_path: str = option("", "folder of labels, one folder an IPC below it; default: <data>/fkd",
                            identity=False)
-    ipc: int = option(0, "images per class to label; 0 = all complete ones", range=">= 0")
-    epochs: int = option(300, "epochs of labels", source="supplement table 1a", range="> 0")
+    ipc: int = option(0, "images per class to label; 0 = all complete ones", range="in [0, 10000]")
+    epochs: int = option(300, "epochs of labels", source="supplement table 1a", range="in [1, 100000]")
     batch_size: int | None = option(None, "views a batch, for the student too; none: the protocol's by IPC",
                                     source="supplement table 1a, table 3c", range="in [2, 32767]")
-    steps_per_epoch: int | None = option(None, "only so many batches of each epoch's shuffle", range="> 0")
+    steps_per_epoch: int | None = option(None, "only so many batches of each epoch's shuffle",
+                                        range="in [1, 1000000]")
     min_scale_crops: float = option(0.25, "least area fraction of a random crop", source="supplement table 3",
                                     range="in (0, 1]")
     flip: bool | None = option(None, "random horizontal flips; none: as the data set's preset", source=RECIPE)
@@ -72,8 +73,8 @@ class RelabelConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, metho
                                 "mean; online: nothing, validate computes the same labels",
                                 source="fp16: published recipe")
     label_epochs: int | None = option(None, "epochs of labels to store, a pool that the student goes through "
-                                      "in turn; none: all", source="LPLD")
-    seed: int = option(0, "seed of views and mixes")
+                                      "in turn; none: all", source="LPLD", range="> 0")
+    seed: int = option(0, "seed of views and mixes", range="in (-inf, inf)")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -148,7 +149,8 @@ def run(config: RelabelConfig) -> Path:
     session, folder, about = open_session(config), plan.folder, plan.images
     networks, _ = open_teachers(
         config.teacher_names, config, dataset=about.dataset, class_names=about.class_names, stem=about.stem,
-        mean=about.mean, std=about.std, device=session.device, known=about.run / "preflight.json",
+        size=about.size, mean=about.mean, std=about.std, device=session.device,
+        known=about.run / "preflight.json",
         open_real=lambda: data.RealSet(about.dataset, config.val_dir, "val", size=about.size))
     images = loading.open_distilled(about.run, plan.entries, size=about.size, device=session.device,
                                     workers=config.workers, resident_gb=config.resident_gb)
@@ -179,6 +181,7 @@ def run(config: RelabelConfig) -> Path:
                     precision=config.precision, label_format=config.label_format, mean=about.mean,
                     std=about.std))
                 log.write(epoch=epoch, seconds_per_epoch=time.perf_counter() - started)
+                folders.check_claimed(folder)
         if formats.assemble_label_manifest(folder) is None:
             runtime.say(f"{folder}: {len(mine)} epochs made now; other shards are not finished yet")
         return folder

@@ -39,16 +39,18 @@ class DemoConfig(Options):
     """What `python -m scripts.demo` takes."""
 
     out: str = option("out/demo", "folder for everything that is written")
-    draws: int = option(3, "independent draws of everything", range="> 0")
-    ipc: int = option(10, "images per class: 2 or more, similarity needs pairs", range="> 1")
+    draws: int = option(3, "independent draws of everything", range="in [1, 1000]")
+    ipc: int = option(10, "images per class: similarity needs pairs, the smallest class has 131",
+                      range="in [2, 131]")
     iterations: int = option(round(PUBLISHED.recover["iteration"] * RECIPE.iterations),
-                             "recover iterations of every image", range="> 0")
-    lr: float = option(RECIPE.recover["lr"], "recover learning rate")
-    r_bn: float = option(RECIPE.recover["r_bn"], "recover weight of the alignment")
+                             "recover iterations of every image", range="in [1, 100000]")
+    lr: float = option(RECIPE.recover["lr"], "recover learning rate", range="> 0")
+    r_bn: float = option(RECIPE.recover["r_bn"], "recover weight of the alignment", range=">= 0")
     min_scale_crops: float = option(RECIPE.recover["min_scale_crops"],
-                                    "least area fraction of a crop in every stage")
-    teacher_epochs: int = option(RECIPE.teachers["epochs"], "epochs of each teacher", range="> 0")
-    epochs: int = option(round(PUBLISHED.label_epochs * RECIPE.epochs), "epochs of each student", range="> 0")
+                                    "least area fraction of a crop in every stage", range="in (0, 1]")
+    teacher_epochs: int = option(RECIPE.teachers["epochs"], "epochs of each teacher", range="in [1, 100000]")
+    epochs: int = option(round(PUBLISHED.label_epochs * RECIPE.epochs), "epochs of each student",
+                         range="in [1, 100000]")
     overwrite: bool = option(False, "delete an earlier demo of other settings in the same folder")
 
     @property
@@ -76,14 +78,14 @@ class Timer:
         return result
 
 
-def make_teachers(config: DemoConfig, timer: Timer, *, folder: Path, names, seed: int, what: str) -> None:
-    """Trains networks on the digits' training split."""
-    timer.run(what, train_teachers.main, dataset="digits", output_dir=folder, models=names, seed=seed,
-              **RECIPE.teachers | config.common | {"epochs": config.teacher_epochs})
+def teacher_settings(config: DemoConfig, *, folder: Path, names: tuple[str, ...], seed: int) -> Values:
+    """Settings of networks trained on the digits' training split."""
+    return {"dataset": "digits", "output_dir": folder, "models": names, "seed": seed, **RECIPE.teachers,
+            **config.common, "epochs": config.teacher_epochs}
 
 
-def make_set(name: str, config: DemoConfig, timer: Timer, *, draw: int, teachers: Path) -> Path:
-    """One image set of a draw: a method's, or a control's.  Returns its run."""
+def recover_settings(name: str, config: DemoConfig, *, draw: int, teachers: Path) -> Values:
+    """Settings of one image set of a draw: a method's, or a control's."""
     if name in COMPARED:
         own = {"teachers": COMPARED[name].recover["teachers"], "init": "noise",
                "iteration": config.iterations, "ipc_end": config.ipc, "slices_per_batch": config.ipc}
@@ -91,27 +93,56 @@ def make_set(name: str, config: DemoConfig, timer: Timer, *, draw: int, teachers
         ipc_end = config.ipc if name == "random real images" else 137  # images of the largest class
         own = {"teachers": "single", "init": CONTROLS[name], "iteration": 0, "ipc_end": ipc_end,
                "allow_short_classes": True}
-    return timer.run(f"draw {draw}: recover, {name}", data_synthesis.main, dataset="digits",
-                     arch_name=PRIMARY, syn_data_path=Path(config.out, f"draw{draw}"),
-                     exp_name=name.replace(" ", "_"),
-                     pool=TEACHERS, weights_dir=teachers, lr=config.lr, r_bn=config.r_bn, iteration_step=0,
-                     log_every=50, seed=draw, **own, **config.common)
+    return {"dataset": "digits", "arch_name": PRIMARY, "syn_data_path": Path(config.out, f"draw{draw}"),
+            "exp_name": name.replace(" ", "_"), "pool": TEACHERS, "weights_dir": teachers, "lr": config.lr,
+            "r_bn": config.r_bn, "iteration_step": 0, "log_every": 50, "seed": draw, **own, **config.common}
+
+
+def views_settings(config: DemoConfig) -> Values:
+    """Settings of every student's views: two batches of 50 an epoch at IPC 10, whatever the set."""
+    batch = PUBLISHED.label_batch(10, 10)
+    return {"epochs": config.epochs, "batch_size": batch, "steps_per_epoch": -(-config.ipc * 10 // batch),
+            **config.common}
+
+
+def relabel_settings(run: Path, config: DemoConfig, *, draw: int, teachers: Path) -> Values:
+    """Settings of one set's labels."""
+    return {"data": run, "arch_name": PRIMARY, "pool": [name for name in TEACHERS if name != "narrow_plain"],
+            "weights_dir": teachers, "seed": draw, **views_settings(config)}
+
+
+def validate_settings(run: Path, config: DemoConfig, *, draw: int, labels: Path | None) -> Values:
+    """Settings of one set's student, with soft labels or hard ones."""
+    own = {"fkd_path": labels, "output_dir": run / "soft", "overwrite": config.overwrite} if labels else {
+        "loss_type": "ce", "output_dir": run / "hard", **views_settings(config)}
+    return {"train_dir": run, "model": PRIMARY, "seeds": draw, "gradient_accumulation_steps": 1, **own}
+
+
+def check_settings(config: DemoConfig) -> None:
+    """Raises ValueError, before anything is written, where a stage would refuse what this demo asks of it."""
+    folder = Path(config.out)
+    asked = [(train_teachers.TeacherConfig, train_teachers.presets, teacher_settings(
+        config, folder=folder, names=TEACHERS, seed=0))]
+    for name in (*COMPARED, *CONTROLS):
+        asked.append((data_synthesis.RecoverConfig, data_synthesis.presets, recover_settings(
+            name, config, draw=0, teachers=folder)))
+    asked.append((generate_soft_label.RelabelConfig, generate_soft_label.presets, relabel_settings(
+        folder, config, draw=0, teachers=folder)))
+    for labels in (folder, None):
+        asked.append((train_FKD.ValidateConfig, train_FKD.presets, validate_settings(
+            folder, config, draw=0, labels=labels)))
+    for cls, presets, settings in asked:
+        parse_config(cls, to_words(settings), presets=presets)
 
 
 def measure_set(name: str, run: Path, config: DemoConfig, timer: Timer, *, draw: int, teachers: Path) -> dict:
     """Labels, students and similarity of one set.  Returns: column -> value, in percent for accuracies."""
-    # As many steps for every set: two batches of 50 an epoch at IPC 10.
-    batch = PUBLISHED.label_batch(10, 10)
-    steps, what = -(-config.ipc * 10 // batch), f"draw {draw}: {{}}, {name}"
-    views = {"epochs": config.epochs, "batch_size": batch, "steps_per_epoch": steps, **config.common}
-    labels = timer.run(what.format("relabel"), generate_soft_label.main, data=run, arch_name=PRIMARY,
-                       pool=[name for name in TEACHERS if name != "narrow_plain"], weights_dir=teachers,
-                       seed=draw, **views)
-    common = {"train_dir": run, "model": PRIMARY, "seeds": draw, "gradient_accumulation_steps": 1}
-    soft = timer.run(what.format("validate, soft labels"), train_FKD.main, **common, fkd_path=labels,
-                     output_dir=run / "soft", overwrite=config.overwrite)
-    hard = timer.run(what.format("validate, hard labels"), train_FKD.main, **common, loss_type="ce",
-                     output_dir=run / "hard", **views)
+    what = f"draw {draw}: {{}}, {name}"
+    labels = timer.run(what.format("relabel"), generate_soft_label.main,
+                       **relabel_settings(run, config, draw=draw, teachers=teachers))
+    soft, hard = (timer.run(what.format(f"validate, {kind} labels"), train_FKD.main,
+                            **validate_settings(run, config, draw=draw, labels=own))
+                  for kind, own in (("soft", labels), ("hard", None)))
     with hushed():
         cosine = diversity.main(["--data", str(run), "--arch-name", STRANGER,
                                  "--weights-dir", str(Path(config.out, "stranger"))])
@@ -201,21 +232,23 @@ def picture(config: DemoConfig, *, side: int = 50, gap: int = 12) -> Image.Image
 def main(argv=None) -> dict:
     """Runs the demo; returns its summary, as written to results.json."""
     config = parse_config(DemoConfig, argv, description=__doc__)
+    check_settings(config)
     out, started = Path(config.out), time.perf_counter()
     timer = Timer(out / "seconds.json", fresh=config.overwrite)
     choose_device("auto")  # says that it is the CPU, if it is
     say(f"{config.draws} draws of teachers, images, labels and students on handwritten digits; about "
         f"{80 * config.draws / 60:.0f} minutes on 2 cores; finished steps are skipped on a rerun")
-    make_teachers(config, timer, folder=out / "stranger", names=(STRANGER,), seed=1000,
-                  what="network that measures")
+    timer.run("network that measures", train_teachers.main, **teacher_settings(
+        config, folder=out / "stranger", names=(STRANGER,), seed=1000))
     rows = []
     for draw in range(config.draws):
         teachers = out / f"draw{draw}" / "teachers"
-        make_teachers(config, timer, folder=teachers, names=TEACHERS, seed=draw,
-                      what=f"draw {draw}: teachers")
+        timer.run(f"draw {draw}: teachers", train_teachers.main, **teacher_settings(
+            config, folder=teachers, names=TEACHERS, seed=draw))
         rows.append({})
         for name in (*COMPARED, *CONTROLS):
-            run = make_set(name, config, timer, draw=draw, teachers=teachers)
+            run = timer.run(f"draw {draw}: recover, {name}", data_synthesis.main, **recover_settings(
+                name, config, draw=draw, teachers=teachers))
             rows[-1][name] = measure_set(name, run, config, timer, draw=draw, teachers=teachers)
     summary = {**summarize(rows, timer), "versions": versions()}
     text = markdown(summary, config)

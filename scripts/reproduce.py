@@ -43,11 +43,11 @@ class ReproduceConfig(Options):
     origin: Literal["chain", "final"] = option(
         "chain", "tables 3 and s: the state that a row inherits, or the published recipe", flag="--from")
     ipc: int = option(0, "images per class instead of the row's (tables 2, s5, s6: IPC of about 1200)",
-                      range=">= 0")
-    draws: int = option(1, "redraw images, labels and small teachers so often", range="> 0")
-    seeds: tuple[int, ...] = option((), "student seeds instead of the row's")
+                      range="in [0, 10000]")
+    draws: int = option(1, "redraw images, labels and small teachers so often", range="in [1, 1000]")
+    seeds: tuple[int, ...] = option((), "student seeds instead of the row's", range="in (-inf, inf)")
     device: str = option("auto", "auto, cpu, cuda, ...")
-    threads: int = option(0, "CPU threads; 0 = all cores")
+    threads: int = option(0, "CPU threads; 0 = all cores", range="in [0, 1024]")
     tflops: float = option(0.0, "sustained rate of a device [TFLOP/s], to print hours", range=">= 0")
     list: bool = option(False, "print the rows with their state")
     dry_run: bool = option(False, "print what would run, and its cost")

@@ -8,7 +8,8 @@ import numpy
 import pytest
 import torchvision
 
-from utils.data import RealSet, decode_image
+from utils.data import RealSet
+from utils.pictures import decode_image
 
 ARCHIVE = Path(__file__).parents[2] / "shared" / "data" / "cifar10-jpeg.tar.xz"
 

@@ -1,22 +1,24 @@
 """Real data: how files decode, how images are resized, and how each data set splits."""
+import errno
 import io
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from utils import files, pictures
 from utils.data import (
     DATASETS,
     RealSet,
     count_classes,
     dataset_preset,
     dataset_spec,
-    decode_image,
-    resize_and_crop,
 )
 from utils.files import sha256_bytes
-from utils.formats import Entry
+from utils.formats import Entry, image_path
 from utils.loading import (
     EvaluationBatches,
     ResidentImages,
@@ -26,6 +28,13 @@ from utils.loading import (
     load_pixels,
     open_distilled,
     planned_images,
+)
+from utils.pictures import (
+    LONGEST_ENDING,
+    check_folder_name,
+    check_readable,
+    decode_image,
+    resize_and_crop,
 )
 
 CPU = torch.device("cpu")
@@ -93,6 +102,82 @@ def test_a_truncated_file_is_named(picture, kind, keep, tmp_path):
     path.write_bytes(content[:int(len(content) * keep)])
     with pytest.raises(ValueError, match="broken.img: not a readable image"):
         decode_image(path)
+
+
+def test_a_picture_that_names_a_program_is_not_opened(tmp_path, monkeypatch):
+    stub = tmp_path / "gs"
+    stub.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    stub.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    path = tmp_path / "00.png"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
+    with pytest.raises(ValueError, match="00.png: not a readable image"):
+        decode_image(path)
+    assert not (tmp_path / "started").exists()
+
+
+@pytest.mark.parametrize("width, height, most", [(1, 101, None), (30300, 300, None), (20, 30, 599)])
+def test_a_picture_too_large_or_too_long_is_refused_undecoded(width, height, most, tmp_path, monkeypatch):
+    if most:
+        monkeypatch.setattr(pictures, "MOST_PIXELS", most)
+    path = tmp_path / "long.png"
+    Image.new("L", (width, height)).save(path)
+    path.write_bytes(path.read_bytes()[:60])  # its size is there, its pixels are not
+    with pytest.raises(ValueError, match=rf"long.png: {width} x {height} pixels, .* at most .* 100 times"):
+        decode_image(path)
+
+
+def test_a_picture_of_the_largest_size_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "MOST_PIXELS", 600)
+    Image.new("L", (20, 30)).save(tmp_path / "a.png")
+    Image.new("L", (100, 1)).save(tmp_path / "b.png")
+    assert decode_image(tmp_path / "a.png").size == (20, 30)
+    assert decode_image(tmp_path / "b.png").size == (100, 1)
+
+
+def test_only_files_are_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "link.png").symlink_to("gone.png")
+    for name in ("pipe.png", "folder.png"):
+        with pytest.raises(ValueError, match=f"{name}: not a file"):
+            decode_image(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match="link.png: a broken link"):
+        check_readable([tmp_path / "link.png"])
+
+
+def test_a_file_that_the_system_does_not_give_is_not_called_damaged(tmp_path, picture, monkeypatch):
+    picture.save(tmp_path / "a.png")
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    monkeypatch.setattr(Image, "open", refuse)  # a root may read everything
+    with pytest.raises(ValueError, match=r"a.png: cannot be read \(Permission denied\); mend"):
+        decode_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("length, ending, fits_in", [
+    (255, 0, True), (256, 0, False), (205, LONGEST_ENDING, True), (206, LONGEST_ENDING, False)])
+def test_a_folders_name_leaves_room_for_its_files(length, ending, fits_in):
+    for name in ("x" * length, "\u00e4" * (length // 2) + "x" * (length % 2)):  # counted in bytes
+        if fits_in:
+            check_folder_name(name, "class", ending=ending)
+        else:
+            with pytest.raises(ValueError, match=f"of {length} bytes, expected at most {255 - ending}"):
+                check_folder_name(name, "class", ending=ending)
+
+
+def test_the_longest_ending_is_that_of_a_file_while_it_is_written(tmp_path, monkeypatch):
+    name = []
+    monkeypatch.setattr(files.os, "replace", lambda a, b: name.append(a.name))
+    files.write_bytes(tmp_path / Path(image_path("owl", 9999, "jpg")).name, b"")
+    assert len(name[0]) == len("owl") + LONGEST_ENDING
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", ".git", "a/b", "/a", "a\\b", "a\0b"])
+def test_a_folders_name_is_one_plain_word(name):
+    with pytest.raises(ValueError, match="class .*: expected the name of a folder"):
+        check_folder_name(name, "class")
 
 
 def test_a_missing_file_stays_a_missing_file(tmp_path):
@@ -215,6 +300,42 @@ def test_tiny_imagenets_val_is_read_as_shipped(tmp_path, image_folder, picture):
     train, val = (RealSet(f"folder:{tmp_path}", "", split, size=8) for split in ("train", "val"))
     assert train.class_names == val.class_names == ["n01", "n02"] and train.labels == [0, 0, 1, 1]
     assert val.labels == [1, 0, 1] and [int(val[i][0].max()) for i in range(3)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("text, named", [
+    ("a.png bee\n", "line 1 is 'a.png bee'"), ("a.png\tbee\n../b.png\tbee\n", "line 2 is '../b.png'"),
+    (b"\xff\xfe", "not text")])
+def test_a_list_of_tiny_imagenet_that_is_none_is_named(text, named, tmp_path):
+    (tmp_path / "val").mkdir()
+    (tmp_path / "val" / "val_annotations.txt").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ValueError, match="val_annotations.txt") as refused:
+        RealSet(f"folder:{tmp_path}", "", "val", size=16)
+    assert named in str(refused.value)
+
+
+def test_files_that_are_left_out_are_said_once(tmp_path, image_folder, capsys):
+    image_folder(tmp_path / "train", {"bee": 2, "ant": 1})
+    for name in ("a.gif", "b.gif", "notes", ".hidden"):
+        (tmp_path / "train" / "bee" / name).write_bytes(b"")
+    (tmp_path / "train" / "ant" / "more").mkdir()
+    for _ in range(2):
+        assert len(RealSet(f"folder:{tmp_path}", "", "train", size=8)) == 3
+    said = capsys.readouterr().err
+    assert said.count("left out") == 1 and "3 files" in said and "2 .gif, 1 without ending" in said
+
+
+def test_classes_that_are_not_those_expected_are_named(tmp_path, image_folder):
+    image_folder(tmp_path / "val", {"ant": 1, "zed": 1, "bee": 1})
+    real = RealSet(f"folder:{tmp_path}", "", "val", size=8)
+    real.check_classes(["ant", "bee", "zed"], flag="--val-dir", whose="the images")
+    for expected, named in ((["ant", "bee", "cat", "dog"], "'cat' is missing (2 such) and 'zed' is none of "),
+                            (["ant", "bee"], "'zed' is none of them (1 such)"),
+                            (["bee", "ant", "zed"], "their order is another")):
+        with pytest.raises(ValueError) as refused:
+            real.check_classes(expected, flag="--val-dir", whose="the images")
+        line = str(refused.value)
+        assert f"--val-dir {tmp_path / 'val'}: its class names are not those of the images" in line
+        assert named in line
 
 
 @pytest.mark.parametrize("counts, message", [

@@ -2,13 +2,19 @@
 import dataclasses
 import json
 import math
+import typing
 from typing import Literal
 
 import pytest
 
+from benchmarks.augment import AugmentConfig
+from benchmarks.digits import DrawFlags
+from benchmarks.recover_step import StepConfig
 from models.train_teachers import TeacherConfig
 from recover.data_synthesis import RecoverConfig
 from relabel.generate_soft_label import RelabelConfig
+from scripts.demo import DemoConfig
+from scripts.reproduce import ReproduceConfig
 from utils.flags import build_config
 from utils.pieces import (
     Options,
@@ -32,9 +38,11 @@ from utils.pieces import (
     spell_out,
 )
 from utils.views import Views
+from validate.diversity import DiversityConfig
 from validate.train_FKD import ValidateConfig
 
 SETTINGS = (RecoverConfig, RelabelConfig, ValidateConfig, TeacherConfig, Views)
+COMMANDS = (*SETTINGS, DiversityConfig, DemoConfig, ReproduceConfig, AugmentConfig, DrawFlags, StepConfig)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -293,6 +301,23 @@ def ranged(cls) -> list[tuple[type, str, str]]:
     classes = [cls, *(piece for slot in slots(cls) for piece in slot.metadata["registry"].values())]
     return [(own, field.name, field.metadata["range"]) for own in classes
             for field in dataclasses.fields(own) if field.metadata.get("range")]
+
+
+@pytest.mark.parametrize("cls", COMMANDS)
+def test_every_number_has_a_range(cls):
+    for own in (cls, *(piece for slot in slots(cls) for piece in slot.metadata["registry"].values())):
+        kinds = typing.get_type_hints(own)
+        for field in dataclasses.fields(own):
+            if {kinds[field.name], *typing.get_args(kinds[field.name])} & {int, float}:
+                assert field.metadata["range"], f"{own.__name__}.{field.name}"
+
+
+def test_a_number_without_a_range_is_finite_still_and_fits_into_64_bits():
+    for cutoff in (math.nan, math.inf, -math.inf, 10**400):
+        with pytest.raises(ValueError, match="--cutoff must be in .-inf, inf., got"):
+            build(Small, {"cutoff": cutoff})
+    with pytest.raises(ValueError, match="--size must be > 0, got 1000"):
+        build(Small, {"size": 10**400})
 
 
 @pytest.mark.parametrize("cls", SETTINGS)

@@ -417,7 +417,8 @@ def test_shared_work_is_counted_once(tmp_path, capsys):
     (["1"], "--dataset imagenet-1k needs --train-data-path"),
     (["1", "--dataset", "mnist"], "--dataset: invalid choice: 'mnist'"),
     (["3a", "--dataset", "digits", "--seeds", "1", "1"], "--seeds must differ, got (1, 1)"),
-    (["3a", "--draws", "0"], "--draws must be > 0"), (["3a", "--ipc", "-1"], "--ipc must be >= 0"),
+    (["3a", "--draws", "0"], "--draws must be in [1, 1000]"),
+    (["3a", "--ipc", "-1"], "--ipc must be in [0, 10000]"),
     (["3a", "--from", "start"], "--from: invalid choice: 'start'"),
     (["3a", "--dry-run", "x"], "unrecognized arguments: x"),
 ])

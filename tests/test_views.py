@@ -128,7 +128,7 @@ def test_every_mix_has_its_own_alpha_or_none():
     assert torch.equal(plan(4000, batch_size=2).mix_box, same.mix_box)
     assert (same.mix_lam == 1).double().mean().item() == pytest.approx(1 / 64, abs=0.01)  # too small
     assert not (narrow.mix_lam == 1).any()
-    with pytest.raises(ValueError, match="--mix-alpha must be > 0, got 0.0"):
+    with pytest.raises(ValueError, match=r"--mix-alpha must be in \[0.001, 1000\], got 0.0"):
         laws("mixup", mix_alpha=0.0)
 
 

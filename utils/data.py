@@ -1,24 +1,31 @@
-"""Real data sets and image files: what a preset changes, how files are decoded, how sets become tensors.
+"""Real data sets: what a preset changes, where their images are, how they become tensors.
 
 DATASETS: name -> DatasetSpec.  `folder:PATH` is any folder with train/ and val/ or test/, a folder a class.
 """
 import dataclasses
-import io
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy
 import torch
 import torchvision
-import torchvision.transforms.functional as TF
 from PIL import Image
 from torch.utils.data import Dataset
 
+from utils.pictures import (
+    FORMATS,
+    LONGEST_ENDING,
+    check_folder_name,
+    check_readable,
+    decode_image,
+    resize_and_crop,
+)
 from utils.pieces import Options, Values, option, require
+from utils.runtime import warn_once
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff", ".pgm")
 Split = tuple[list[str], list[int], Callable[[int], Image.Image]]
 
 
@@ -62,11 +69,12 @@ class DataFlags(Options):
     dataset: str = option("imagenet-1k", "data set, or folder:PATH")
     train_data_path: str = option("", "folder of the real training data (holding train/, or the classes)",
                                   identity=False)
-    size: int = option(224, "side of the images [pixels]", source="data set, here ImageNet-1K", range=">= 8")
+    size: int = option(224, "side of the images [pixels]", source="data set, here ImageNet-1K",
+                      range="in [8, 8192]")
     flip: bool = option(True, "random horizontal flips", source="data set, here ImageNet-1K")
     mean: tuple[float, ...] = option(IMAGENET_MEAN, "pixel mean, in 0..1",
-                                     source="data set, here ImageNet-1K", range="in (-inf, inf)")
-    std: tuple[float, ...] = option(IMAGENET_STD, "pixel standard deviation", range="> 0",
+                                     source="data set, here ImageNet-1K", range="in [0, 1]")
+    std: tuple[float, ...] = option(IMAGENET_STD, "pixel standard deviation", range="in [0.001, 1]",
                                     source="data set, here ImageNet-1K")
     stem: Literal["imagenet", "small"] = option(
         "imagenet", "first layers: as published, or 3x3 without pooling", source="data set, here ImageNet-1K")
@@ -78,67 +86,35 @@ class DataFlags(Options):
         dataset_spec(self.dataset)
 
 
-# ---------------------------------------------------------------- files
-
-def decode_image(source: str | Path | bytes) -> Image.Image:
-    """Decodes one file to an RGB picture: grey, palette and CMYK converted, alpha dropped, EXIF ignored.
-
-    16-bit grey is scaled to 8 bits; Pillow's own conversion clips it.   Source: torchvision's ImageFolder.
-    Args:   source: a path, or the file's bytes.
-    Raises: ValueError naming the file when it is no whole image.
-    """
-    name = "image" if isinstance(source, bytes) else source
-    try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
-            picture.load()
-            if picture.mode.startswith("I"):
-                grey = numpy.asarray(picture, dtype=numpy.int64)
-                picture = Image.fromarray((grey // 257).clip(0, 255).astype(numpy.uint8))
-            return picture.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise ValueError(f"{name}: not a readable image ({error}); replace or delete it") from error
-
-
-def encode_image(pixels: torch.Tensor, *, image_format: str, jpeg_quality: int) -> bytes:
-    """(3, H, W) uint8 as a file's bytes: PNG, or JPEG with Pillow's 4:2:0.   Source: published recipe."""
-    file, picture = io.BytesIO(), Image.fromarray(pixels.permute(1, 2, 0).numpy())
-    if image_format == "png":
-        picture.save(file, "PNG")
-    else:
-        picture.save(file, "JPEG", quality=jpeg_quality)
-    return file.getvalue()
-
-
-def predicted_bytes(num_images: int, *, size: int, image_format: str, jpeg_quality: int) -> int:
-    """Expected size of the images on disk: PNG of noisy images is near raw; JPEG 0.26 to 1.3 bytes a pixel.
-
-    Source: ecosystem.md 6F measured 10 to 13 kB at 224 px, quality 75, and up to 65 kB at quality 95.
-    """
-    per_pixel = 3.0 if image_format == "png" else 0.3 if jpeg_quality <= 75 else 1.3
-    return int(num_images * size * size * per_pixel)
-
-
-def resize_and_crop(picture: Image.Image, size: int) -> torch.Tensor:
-    """Short side to size // 7 * 8, centre crop to size: (3, size, size) uint8.   Source: prism.md 1 and 3.
-
-    256 and 224 for ImageNet, 72 and 64 for Tiny-ImageNet, 32 and 32 for CIFAR.
-    """
-    picture = TF.center_crop(TF.resize(picture, max(size, size // 7 * 8), antialias=True), [size, size])
-    return TF.pil_to_tensor(picture)
-
-
 # ---------------------------------------------------------------- the splits of each data set
+
+@dataclasses.dataclass(frozen=True)
+class ImageFiles:
+    """The images of a split that are files: opens the i-th.   folder: of their class folders."""
+
+    folder: Path
+    paths: list[Path]
+
+    def __call__(self, i: int) -> Image.Image:
+        return decode_image(self.paths[i])
+
 
 def _folder_split(folder: Path) -> Split:
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
-    files, labels = [], []
+    files: list[Path] = []
+    labels: list[int] = []
+    others: Counter[str] = Counter()
     for label, name in enumerate(names):
-        found = sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in EXTENSIONS)
+        there = list((folder / name).rglob("*"))
+        found = sorted(path for path in there if path.suffix.lower() in FORMATS)
         files += found
         labels += [label] * len(found)
-    return names, labels, lambda i: decode_image(files[i])
+        others.update(path.suffix or "without ending" for path in there if path.suffix.lower() not in FORMATS
+                      and not path.name.startswith(".") and path.is_file())
+    if others:
+        warn_once(f"{folder}: {others.total()} files left out that are of none of {' '.join(FORMATS)}: "
+                  + ", ".join(f"{num} {suffix}" for suffix, num in others.most_common(5)))
+    return names, labels, ImageFiles(folder, files)
 
 
 def _imagefolder(root: str, split: str, *, bare: bool = True) -> Split:
@@ -168,10 +144,17 @@ def _imagefolder(root: str, split: str, *, bare: bool = True) -> Split:
 
 def _tiny_imagenet_val(folder: Path) -> Split:
     """Tiny-ImageNet's val/ has no class folders but a list of (file, class): read as it is shipped."""
-    rows = [line.split("\t") for line in (folder / "val_annotations.txt").read_text().splitlines() if line]
+    path = folder / "val_annotations.txt"
+    try:
+        rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines() if line]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not text ({error}); unpack Tiny-ImageNet anew") from error
+    for number, row in enumerate(rows, 1):
+        require(len(row) > 1 and Path(row[0]).name == row[0], f"{path}: line {number} is {row[0][:60]!r}, "
+                f"expected the name of a file, a tab and its class; unpack Tiny-ImageNet anew")
     names = sorted({row[1] for row in rows})
     files = [folder / "images" / row[0] for row in rows]
-    return names, [names.index(row[1]) for row in rows], lambda i: decode_image(files[i])
+    return names, [names.index(row[1]) for row in rows], ImageFiles(folder, files)
 
 
 def _cifar(cls: Any, root: str, split: str) -> Split:
@@ -194,6 +177,8 @@ def _digits(root: str, split: str) -> Split:
     except ImportError as error:
         raise ValueError("--dataset digits needs scikit-learn: "
                          "pip install -r requirements-extra.txt") from error
+    require(not root, f"--dataset digits comes with scikit-learn, not from {root}; leave out "
+            f"--train-data-path and --val-dir, or use --dataset folder:PATH")
     digits = load_digits()
     parts = train_test_split(range(len(digits.target)), test_size=0.25, stratify=digits.target,
                              random_state=0)
@@ -252,10 +237,12 @@ def count_classes(name: str) -> int:
 class RealSet(Dataset[tuple[torch.Tensor, int]]):
     """One split of a real data set: item i is ((3, size, size) uint8, class index).
 
-    Attributes: class_names, in label order; labels, one int an image; by_class, each class's positions.
+    Attributes: class_names, in label order; labels, one int an image; by_class, each class's positions;
+            where, the folder of the split, or the data set's name.
     Args:   name: of DATASETS, or folder:PATH;  root: where it lies (default of folder:PATH: PATH);
             split: train or val (the test split where there is no other).
-    Raises: ValueError when the folder is missing or empty, or the class count is not the data set's.
+    Raises: ValueError when the folder is missing or empty, the class count is not the data set's, or a
+            class has no name that a folder can have.
     """
 
     def __init__(self, name: str, root: str, split: str, *, size: int, bare: bool = True):
@@ -269,12 +256,15 @@ class RealSet(Dataset[tuple[torch.Tensor, int]]):
             self.class_names, self.labels, self._open = spec.open_split(root, split)
         else:
             self.class_names, self.labels, self._open = _imagefolder(root, split, bare=bare)
-        self.size, self._where = size, f"{name} at {root}" if root else name
+        self.size = size
+        self.where = str(self._open.folder) if isinstance(self._open, ImageFiles) else name
+        for class_name in self.class_names:
+            check_folder_name(class_name, f"{self.where}: class", ending=LONGEST_ENDING)
         self.by_class: list[list[int]] = [[] for _ in self.class_names]  # each class's, in file order
         for i, label in enumerate(self.labels):
             self.by_class[label].append(i)
         if spec.num_classes not in (None, len(self.class_names)):
-            raise ValueError(f"{self._where}: expected {spec.num_classes} classes for --dataset {name}, "
+            raise ValueError(f"{self.where}: expected {spec.num_classes} classes for --dataset {name}, "
                              f"got {len(self.class_names)}; check the path, or use --dataset folder:PATH")
 
     def __len__(self):
@@ -288,3 +278,20 @@ class RealSet(Dataset[tuple[torch.Tensor, int]]):
         per_class = max(1, num // len(self.class_names))
         return [i for positions in self.by_class
                 for i in positions[::max(1, len(positions) // per_class)][:per_class]]
+
+    def check_readable(self, positions: Iterable[int]) -> None:
+        """Opens the files of these images.   Raises: ValueError or FileNotFoundError, naming a bad one."""
+        if isinstance(self._open, ImageFiles):
+            check_readable(self._open.paths[i] for i in positions)
+
+    def check_classes(self, expected: Sequence[str], *, flag: str, whose: str) -> None:
+        """Raises ValueError, naming the first class, unless the classes are these, in this order.
+
+        Args: flag: which names this set;  whose: classes are expected, said in the message.
+        """
+        missing = [name for name in expected if name not in self.class_names]
+        more = [name for name in self.class_names if name not in expected]
+        what = [f"{names[0]!r} is {how} ({len(names)} such)" for names, how in (
+            (missing, "missing"), (more, "none of them")) if names]
+        require(list(expected) == self.class_names, f"{flag} {self.where}: its class names are not those of "
+                f"{whose}: {' and '.join(what) or 'their order is another'}")

@@ -1,5 +1,6 @@
 """Ranks and shards: recover and relabel split units by arithmetic alone; validate is DDP under torchrun."""
 import os
+import re
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import TypeVar
@@ -7,12 +8,27 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
+from utils.pieces import require
+
 T = TypeVar("T")
 
 
+def _from_environment(name: str, default: str) -> int:
+    text = os.environ.get(name, default)
+    require(re.fullmatch("[0-9]{1,9}", text), f"{name}={text} in the environment: expected a whole number, "
+            f"as torchrun sets it; unset RANK, WORLD_SIZE and LOCAL_RANK to run alone")
+    return int(text)
+
+
 def rank_and_world() -> tuple[int, int]:
-    """This process's rank and the number of processes, from torchrun's environment, else (0, 1)."""
-    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    """This process's rank and the number of processes, from torchrun's environment, else (0, 1).
+
+    Raises: ValueError where the environment holds anything else than 0 <= RANK < WORLD_SIZE.
+    """
+    rank, world = _from_environment("RANK", "0"), _from_environment("WORLD_SIZE", "1")
+    require(rank < world, f"RANK={rank} and WORLD_SIZE={world} in the environment: expected 0 <= RANK < "
+            f"WORLD_SIZE, as torchrun sets them; unset both to run alone")
+    return rank, world
 
 
 def leads() -> bool:
@@ -22,7 +38,7 @@ def leads() -> bool:
 
 def local_rank() -> int:
     """The rank among the processes of this machine, which chooses its device."""
-    return int(os.environ.get("LOCAL_RANK", 0))
+    return _from_environment("LOCAL_RANK", "0")
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -32,10 +48,9 @@ def parse_shard(text: str) -> tuple[int, int]:
     """
     if not text:
         return rank_and_world()
-    index, _, count = text.partition("/")
-    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
-        raise ValueError(f"--shard {text}: expected i/n with 0 <= i < n, for example 0/8")
-    return int(index), int(count)
+    index, count = map(int, text.split("/")) if re.fullmatch("[0-9]{1,9}/[0-9]{1,9}", text) else (0, 0)
+    require(index < count, f"--shard {text}: expected i/n with 0 <= i < n, for example 0/8")
+    return index, count
 
 
 def my_units(units: Sequence[T], shard: tuple[int, int]) -> list[T]:

@@ -154,7 +154,7 @@ def flags_of(config: Options, *, presets: Presets) -> list[str]:
 class ComputeFlags(Options):
     """What every command takes: where it computes."""
 
-    threads: int = option(0, "CPU threads; 0 = all cores; part of a run's identity", range=">= 0")
+    threads: int = option(0, "CPU threads; 0 = all cores; part of a run's identity", range="in [0, 1024]")
     device: str = option("auto", "auto, cpu, cuda, cuda:1, ...", identity=False)
 
 
@@ -203,7 +203,7 @@ class MemoryFlags(Options):
 
     resident_gb: float = option(16.0, "decoded images kept in memory [GB], at most half of what is free; "
                                 "above, workers decode", identity=False, range=">= 0")
-    workers: int = option(4, "processes that decode images", identity=False, range=">= 0")
+    workers: int = option(4, "processes that decode images", identity=False, range="in [0, 256]")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -220,5 +220,6 @@ class TeacherFlags(WeightFlags):
     """What the stages take that check the teachers on real images."""
 
     min_teacher_accuracy: float | None = option(
-        None, "least top-1 on real images; none: 0.7 x recorded, else min(0.5, 10 / classes)", identity=False)
+        None, "least top-1 on real images; none: 0.7 x recorded, else min(0.5, 10 / classes)", identity=False,
+        range="in [0, 1]")
     preflight_images: int = option(512, "real images of the teachers' check", identity=False, range="> 0")

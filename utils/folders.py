@@ -130,6 +130,13 @@ def claim(folder: Path, kind: Kind, *, identity: Values, settings: type[Options]
         yield stale
 
 
+def check_claimed(folder: Path) -> None:
+    """Raises: RuntimeError when a run's folder was removed, or emptied, while this process wrote into it."""
+    if not (folder / "config.json").is_file():
+        raise RuntimeError(f"{folder}: its config.json is gone: the folder was removed or emptied during the "
+                           f"run, what is there now is not whole; delete it and run the same command again")
+
+
 def _is_others(folder: Path, kind: Kind, identity: Values, classes: Mapping[str, type[Options]],
                overwrite: bool) -> bool:
     """Whether another configuration's files are there, to be overwritten.   Raises: as `claim`."""

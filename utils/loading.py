@@ -12,9 +12,10 @@ import torch
 import torchvision.transforms.functional as TF
 from torch.utils.data import DataLoader, Dataset
 
-from utils.data import RealSet, count_classes, dataset_spec, decode_image
+from utils.data import RealSet, count_classes, dataset_spec
 from utils.files import sha256_bytes
 from utils.formats import Entry, ImageManifest, run_path
+from utils.pictures import decode_image
 from utils.pieces import Values
 from utils.records import Run, read_record
 from utils.runtime import progress, say

@@ -30,7 +30,8 @@ def option(default: Any, text: str, *, source: str = "ours", identity: bool = Tr
         identity: False for places, devices, ranges and intervals, which change no pixel, label or weight.
         flag: a second spelling of the flag.
         commas: several values may also be given as one word, a,b,c.
-        range: of every value: "> 0", ">= 0", "in (0, 1]", "in [0, 1)" and the like.
+        range: of every number: "> 0", ">= 0", "in (0, 1]", "in [0, 1)" and the like; without one a number
+            must be finite still.  An upper bound keeps a typing error from taking hours or all memory.
         neutral: the value that does nothing: an option that joins later is left out of identities there.
         short: of a piece: may be given behind its name, topk:50.
     """
@@ -61,10 +62,10 @@ class Options:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            law: str = field.metadata.get("range", "")
+            law: str = field.metadata.get("range") or "in (-inf, inf)"  # which NaN is not in either
             values = getattr(self, field.name)
-            for value in (values if isinstance(values, tuple) else (values,)) if law else ():
-                require(value is None or in_range(value, law),
+            for value in values if isinstance(values, tuple) else (values,):
+                require(not isinstance(value, (int, float)) or in_range(value, law),
                         f"{flag_of(field)} must be {law}, got {value}")
 
 
@@ -75,13 +76,15 @@ def require(condition: object, message: str) -> None:
 
 
 def in_range(value: float, law: str) -> bool:
-    """Whether a finite number obeys a range, as `option` spells it."""
+    """Whether a number is finite, fits into 64 bits and obeys a range, as `option` spells it."""
+    if not abs(value) < (2**63 if isinstance(value, int) else math.inf):
+        return False
     if law.startswith("in "):
         opening, low, high, closing = re.fullmatch(r"in ([\[(])(\S+), (\S+)([\])])", law).groups()  # type: ignore[union-attr]
         return (value >= float(low) if opening == "[" else value > float(low)) \
             and (value <= float(high) if closing == "]" else value < float(high))
     sign, bound = law.split()
-    return math.isfinite(value) and bool(COMPARISONS[sign](value, float(bound)))
+    return bool(COMPARISONS[sign](value, float(bound)))
 
 
 def flag_of(field: "dataclasses.Field[Any]") -> str:

@@ -150,7 +150,8 @@ class Checked(TypedDict):
 # ---------------------------------------------------------------- reading them
 
 def read_json(path: Path) -> Any:
-    """Reads a JSON file.   Raises: ValueError naming the file when it is not JSON, NaN included."""
+    """Reads a JSON file.   Raises: ValueError naming one that is not JSON (NaN is not), or no plain file."""
+    require(path.is_file() or not path.exists(), f"{path}: not a plain file; move it away")  # pipes block
     try:
         return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:

@@ -3,6 +3,7 @@
 Exit status: 0 done; 1 failure while running; 2 bad input, one line on stderr; 75 interrupted, run me again.
 """
 import contextlib
+import errno
 import hashlib
 import json
 import math
@@ -181,12 +182,14 @@ def command_line(main: Callable[[list[str]], object]) -> None:
         return
     try:
         main(sys.argv[1:])
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError) as error:
         status, text = EXIT_BAD_INPUT, str(error)
     except KeyboardInterrupt:
         status, text = EXIT_INTERRUPTED, "interrupted; work is kept, run the same command again"
     except (OSError, RuntimeError) as error:
-        status, text = EXIT_FAILED, f"{type(error).__name__}: {error}"
+        too_long = isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ELOOP)
+        status = EXIT_BAD_INPUT if too_long else EXIT_FAILED
+        text = str(error) if too_long else f"{type(error).__name__}: {error}"
     else:
         return
     print("error: " + " ".join(text.split()), file=sys.stderr)

@@ -50,7 +50,8 @@ class NoMix(Options):
 class MixUp(NoMix):
     """Blends each image with its partner.   Source: Zhang et al. 2018; SRe2L."""
 
-    mix_alpha: float = option(0.8, "Beta(alpha, alpha) of the mix", source="published recipe", range="> 0")
+    mix_alpha: float = option(0.8, "Beta(alpha, alpha) of the mix", source="published recipe",
+                              range="in [0.001, 1000]")
 
     def draw(self, lengths: list[int], size: int, generator: torch.Generator) -> Drawn:
         """As `NoMix.draw`: one permutation and one lambda ~ Beta(alpha, alpha) a batch."""
@@ -69,7 +70,8 @@ class MixUp(NoMix):
 class CutMix(MixUp):
     """Pastes one box of each image's partner.   Source: published recipe; Yun et al. 2019."""
 
-    mix_alpha: float = option(1.0, "Beta(alpha, alpha) of the mix", source="published recipe", range="> 0")
+    mix_alpha: float = option(1.0, "Beta(alpha, alpha) of the mix", source="published recipe",
+                              range="in [0.001, 1000]")
 
     def draw(self, lengths: list[int], size: int, generator: torch.Generator) -> Drawn:
         """As `NoMix.draw`: one permutation, one lambda and its box a batch."""
@@ -114,7 +116,8 @@ class Views(Options):
     batch_size: int = option(50, "views a batch", range="> 0")
     min_scale: float = option(0.25, "least area fraction of a crop", range="in (0, 1]")
     flip: bool = option(True, "random horizontal flips")
-    num_batches: int | None = option(None, "only so many batches of the shuffle; none: all")
+    num_batches: int | None = option(None, "only so many batches of the shuffle; none: all",
+                                    range="in [1, 1000000]")
     mix_type: NoMix = choice(MIXES, "cutmix", "how two images of a batch are mixed")
     augment: ImageOperations = choice(OPERATIONS, "none", "of each image before its crop")
 

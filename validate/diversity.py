@@ -25,7 +25,7 @@ class DiversityConfig(WeightFlags, ComputeFlags):
     """What `python -m validate.diversity` takes."""
 
     data: str = option("out/full_resnet18", "run of recover, or its syn/ folder", identity=False)
-    ipc: int = option(0, "images per class; 0 = all complete ones", range=">= 0")
+    ipc: int = option(0, "images per class; 0 = all complete ones", range="in [0, 10000]")
     arch_name: str = option("resnet18", "feature network", source="paper figure 4")
     stem: Literal["imagenet", "small"] | None = option(None, "its first layers; none: as the images")
 

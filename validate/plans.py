@@ -36,13 +36,16 @@ class StudyFlags(MethodFlags):
     output_dir: str = option("", "folder of students and results; default: <train-dir>/validate/<model>",
                              identity=False)
     dataset: str = option("", "data set, or folder:PATH; none: as the images' manifest", identity=False)
-    ipc: int = option(0, "images per class; 0 = as the labels, or all complete ones", range=">= 0")
+    ipc: int = option(0, "images per class; 0 = as the labels, or all complete ones",
+                      range="in [0, 10000]")
     model: str = option("resnet18", "student", source="paper table 1")
     stem: Literal["imagenet", "small"] | None = option(None, "student's first layers; none: as the images")
-    epochs: int | None = option(None, f"epochs; {FROM_LABELS}", source="supplement table 1a", range="> 0")
+    epochs: int | None = option(None, f"epochs; {FROM_LABELS}", source="supplement table 1a",
+                                range="in [1, 100000]")
     batch_size: int | None = option(None, f"views a batch; {FROM_LABELS}", source="supplement table 1a",
-                                    range="> 0")
-    steps_per_epoch: int | None = option(None, f"batches an epoch; {FROM_LABELS}, else all", range="> 0")
+                                    range="in [1, 32767]")
+    steps_per_epoch: int | None = option(None, f"batches an epoch; {FROM_LABELS}, else all",
+                                        range="in [1, 1000000]")
     min_scale_crops: float | None = option(None, f"least area fraction of a crop; {FROM_LABELS}, else 0.25",
                                            source="supplement table 3", range="in (0, 1]")
     mix_type: str | None = option(None, f"mix: {', '.join(MIXES)}; {FROM_LABELS}, else none", source=RECIPE)

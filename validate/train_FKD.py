@@ -35,19 +35,20 @@ class ValidateConfig(flags.ProcessFlags, flags.PlanFlags, flags.PrecisionFlags, 
     val_dir: str = option("", "folder of the real test data (holding val/ or test/, or the classes)",
                           identity=False)
     gradient_accumulation_steps: int = option(2, "micro-batches a batch: BatchNorm sees one at a time",
-                                              source=RECIPE, range="> 0")
+                                              source=RECIPE, range="in [1, 32767]")
     loss_type: losses.CE = choice(losses.LOSSES, "mse_gt", "student loss", source="paper table 3a")
     optimizer: optimizers.StudentAdamW = choice(optimizers.OPTIMIZERS, "adamw", "optimiser",
                                                 source="supplement table 1a")
     schedule: Cosine = choice(SCHEDULES, "ssrs", "learning rate per epoch", source="paper 4.4")
     compile: bool = option(False, "compile the student")
     row: str = option("", "what to call this run in results.jsonl: a table's row, say", identity=False)
-    seeds: tuple[int, ...] = option((0,), "one student a seed", source="paper table 1: three", identity=False)
+    seeds: tuple[int, ...] = option((0,), "one student a seed", source="paper table 1: three", identity=False,
+                                    range="in (-inf, inf)")
     eval_every: int = option(10, "epochs between evaluations; the last is always evaluated", source=RECIPE,
                              range="> 0")
     eval_batch_size: int | None = option(
         None, "real images a batch of evaluation, halved where memory does not hold them; none: 2000, on a "
-        "CPU 250", identity=False, range="> 0")
+        "CPU 250", identity=False, range="in [1, 1000000]")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -128,13 +129,13 @@ def run(config: ValidateConfig) -> dict[str, Any]:
     session, images, labels = open_session(config), plan.images, plan.labels
     memory: Values = {"device": session.device, "workers": config.workers, "resident_gb": config.resident_gb}
     real = RealSet(images.dataset, config.val_dir, "val", size=images.size)
-    require(real.class_names == images.class_names,
-            f"--val-dir {config.val_dir}: its class names are not those of the distilled images")
+    real.check_classes(images.class_names, flag="--val-dir", whose="the distilled images")
+    needed = config.unfinished(plan.out, anew=config.overwrite)
+    real.check_readable(range(len(real)) if needed and distributed.leads() else ())
     distilled = loading.open_distilled(images.run, plan.entries, size=images.size, **memory)
     made_of = {"images": formats.image_set_digest(plan.entries), "labels": labels and labels.digest,
                "config": {**identity(config), **plan.settings(), "threads": session.threads}}
-    soft_labels = open_teaching(labels, config, session.device, plan.views.batch_size) \
-        if config.unfinished(plan.out, anew=config.overwrite) else None
+    soft_labels = open_teaching(labels, config, session.device, plan.views.batch_size) if needed else None
     with folders.claim(plan.out, folders.STUDENTS, settings=ValidateConfig, overwrite=config.overwrite,
                        identity={"class_names": images.class_names, **made_of},
                        dry_run=config.dry_run) as stale:
@@ -163,6 +164,7 @@ def run(config: ValidateConfig) -> dict[str, Any]:
                 learner = training.Learner(student, config.optimizer(student), precision=config.precision,
                                            device=session.device)
                 study.train(seed, learner, soft_labels or HardLabels(len(plan.entries), plan.views, seed))
+                folders.check_claimed(plan.out)
         distributed.stop_process_group()
         return results.report(plan.out) if distributed.leads() else {}
 

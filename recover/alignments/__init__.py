@@ -16,7 +16,8 @@ ENGINES: dict[str, type[BNAlignment]] = {"fused": FusedBNAlignment, "reference":
 class BatchNorm(Alignment):
     """R_BN: mean and variance of the inputs of BatchNorm layers.   Source: paper eq. 3."""
 
-    first_bn_multiplier: float = option(10.0, "weight of a teacher's first BatchNorm layer", source="SRe2L")
+    first_bn_multiplier: float = option(10.0, "weight of a teacher's first BatchNorm layer", source="SRe2L",
+                                       range=">= 0")
     engine: Literal["fused", "reference"] = option(
         "fused", "a network at a time, rewritten; or hooks and every graph at once: equal to rounding")
     compile: bool = option(False, "compile the fused engine's networks (a minute or so a network, once)")

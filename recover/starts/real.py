@@ -15,19 +15,24 @@ from utils.runtime import generator
 class RealImage(Start):
     """Each class's i-th real training image, in file order.   Source: paper 4.1; published recipe."""
 
+    def positions(self, real: RealSet, unit: Unit, seed: int) -> list[int]:
+        """As `Start.positions`."""
+        return [real.by_class[k][i] for i, k in unit.members]
+
     def prepare(self, inputs: Inputs) -> Callable[[Unit], torch.Tensor]:
-        return lambda unit: load(inputs, (inputs.real.by_class[k][i] for i, k in unit.members))
+        return lambda unit: load(inputs, self.positions(inputs.real, unit, inputs.seed))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RandomImage(Start):
+class RandomImage(RealImage):
     """A random real training image of each class, none twice: a shuffle by (seed, class).   Source: ours."""
 
-    def prepare(self, inputs: Inputs) -> Callable[[Unit], torch.Tensor]:
+    def positions(self, real: RealSet, unit: Unit, seed: int) -> list[int]:
+        """As `Start.positions`."""
         def position(i: int, k: int) -> int:
-            own = inputs.real.by_class[k]
-            return own[int(torch.randperm(len(own), generator=generator(inputs.seed, "real image", k))[i])]
-        return lambda unit: load(inputs, (position(i, k) for i, k in unit.members))
+            own = real.by_class[k]
+            return own[int(torch.randperm(len(own), generator=generator(seed, "real image", k))[i])]
+        return [position(i, k) for i, k in unit.members]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,10 @@ class Start(Options):
         """How many IPC indices of class `k` there is a start for."""
         return len(real.by_class[k])
 
+    def positions(self, real: RealSet, unit: Unit, seed: int) -> list[int]:
+        """The real images that a unit starts from, which are opened before a run claims its folder."""
+        return []
+
     def prepare(self, inputs: Inputs) -> Callable[[Unit], torch.Tensor]:
         """Does once what units share.
 

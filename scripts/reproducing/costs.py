@@ -11,9 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from models.registry import build_skeleton
 from scripts.reproducing.plans import Plan
-from utils.data import predicted_bytes
 from utils.files import readable
 from utils.loading import planned_images
+from utils.pictures import predicted_bytes
 from utils.runtime import readable_time
 from validate.train_FKD import student_bytes
 
