@@ -193,7 +193,7 @@ def _digits(root: str, split: str) -> Split:
         from sklearn.model_selection import train_test_split
     except ImportError as error:
         raise ValueError("--dataset digits needs scikit-learn: "
-                         "pip install -r requirements-extra.txt") from error
+                         "bash scripts/setup.sh digits") from error
     digits = load_digits()
     parts = train_test_split(range(len(digits.target)), test_size=0.25, stratify=digits.target,
                              random_state=0)
