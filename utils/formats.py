@@ -150,6 +150,7 @@ def assemble_manifest(run: Path, *, write: bool = True) -> ImageManifest:
                 "units": units}
     if write and (not path.exists() or read_json(path) != manifest):
         write_json(path, manifest)
+        return assemble_manifest(run, write=_complete_units(run, names)[0] > ipc)  # others finished meanwhile
     return _image_manifest(run, manifest)
 
 
