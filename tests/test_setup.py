@@ -22,7 +22,7 @@ def run(script: str, *words: str, cwd: Path, **env: str) -> tuple[int, str, str]
 
 @pytest.fixture
 def environment(tmp_path):
-    """f(**versions): the path of an environment of the lock's versions but for these, whose pip only prints."""
+    """f(**versions): an environment of the lock's versions but for these; its pip only prints."""
     def make(**versions: str) -> str:
         site, program = tmp_path / "site", tmp_path / "env" / "bin" / "python"
         locked = dict(line.split("==") for line in LOCK.splitlines() if "==" in line)
@@ -62,7 +62,8 @@ def test_help_comes_without_set_up(tmp_path, script):
 def test_an_older_torch_is_refused_with_the_command_that_mends_it(tmp_path, environment):
     status, out, error = run("setup.sh", cwd=tmp_path, VIRTUAL_ENV=environment(torch="2.5.1+cpu"))
     assert (status, out, error.count("\n")) == (2, "", 1)
-    assert all(text in error for text in ("torch 2.5.1+cpu", "torch>=2.6", "CVE-2025-32434", "pip install --upgrade"))
+    wanted = ("torch 2.5.1+cpu", "torch>=2.6", "CVE-2025-32434", "pip install --upgrade")
+    assert all(text in error for text in wanted)
 
 
 def test_the_oldest_pair_passes_in_silence(tmp_path, environment):
@@ -78,8 +79,8 @@ def test_locked_installs_what_differs_from_the_lock_and_nothing_else(tmp_path, e
 
 
 def test_the_lock_holds_what_the_three_stages_the_demo_and_the_tests_need():
-    named = [re.match(r"[\w-]+", line)[0] for path in ("", "-digits", "-dev")
-             for line in (ROOT / f"requirements{path}.txt").read_text().splitlines() if line and line[0] != "#"]
+    named = [name for path in ("", "-digits", "-dev") for name in re.findall(
+        r"^[\w-]+", (ROOT / f"requirements{path}.txt").read_text(encoding="utf-8"), re.MULTILINE)]
     assert len(named) == 9 and all(f"\n{name}==" in LOCK for name in named)
 
 
