@@ -27,7 +27,7 @@ def environment(tmp_path):
         site, program = tmp_path / "site", tmp_path / "env" / "bin" / "python"
         locked = dict(line.split("==") for line in LOCK.splitlines() if "==" in line)
         for name, version in {**locked, **versions}.items():
-            info = site / f"{name}-{version}.dist-info"
+            info = site / f"{name.replace('-', '_')}-{version}.dist-info"
             info.mkdir(parents=True)
             (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
         for name in ("torch", "torchvision"):
