@@ -1,8 +1,13 @@
 #!/usr/bin/env bash
 # Set-up and the whole pipeline on real images (handwritten digits), on a CPU, in five minutes.
-# Flags go to scripts/demo.py (see --help); results land in out/demo.
+#   demo.sh [FLAGS OF scripts/demo.py]     --help lists them once set-up has been; results land in out/demo
 set -eu
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
-bash "$root/scripts/setup.sh" extra
 python=${VIRTUAL_ENV:-$root/.venv}/bin/python
-PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" exec "$python" -m scripts.demo "$@"
+export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+case " $* " in *" --help "*|*" -h "*)
+    "$python" -m scripts.demo --help 2>/dev/null || sed -n '2,/^set/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    exit ;;
+esac
+bash "$root/scripts/setup.sh" digits
+exec "$python" -m scripts.demo "$@"

@@ -11,6 +11,8 @@ if [ -z "${PYTHON:-}" ]; then
     elif [ -x "$ROOT/.venv/bin/python" ]; then PYTHON="$ROOT/.venv/bin/python"
     else PYTHON=python3; fi
 fi
+command -v "$PYTHON" >/dev/null || { echo "${0##*/}: no program $PYTHON (PYTHON, VIRTUAL_ENV); \
+unset both and run bash scripts/setup.sh" >&2; exit 2; }
 OUT=${OUT:-$ROOT/out}
 IMAGENET=${IMAGENET:-}
 IPC=${IPC:-10}

@@ -1,13 +1,28 @@
 #!/usr/bin/env bash
-# Set-up from a bare machine: a .venv (unless a virtual environment is active), then the requirements.
-# Quick and silent when nothing is missing.   setup.sh [extra] [dev]   adds requirements-extra.txt, -dev.txt.
+# Set-up from a bare machine: a .venv (unless a virtual environment is active), then what it lacks of
+# requirements.txt. Quick and silent when nothing is missing.
+#   setup.sh [digits] [figures] [report] [d4m] [export] [dev]    each word adds its requirements-WORD.txt
+#   setup.sh --locked [WORD ...]    in place of requirements.txt exactly requirements-lock.txt: the versions with
+#                                   which docs/results was measured; digits and dev are in it
 set -eu
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 
 stop() { echo "setup: $1" >&2; exit 2; }
 
-python=${VIRTUAL_ENV:+$VIRTUAL_ENV/bin/python}
-if [ -z "$python" ]; then
+files=("$root/requirements.txt")
+for word in "$@"; do
+    case $word in
+        digits|figures|report|d4m|export|dev) files+=("$root/requirements-$word.txt") ;;
+        --locked) files[0]=$root/requirements-lock.txt ;;
+        -h|--help) sed -n '2,/^set/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;;
+        *) stop "unknown word '$word'; it takes digits, figures, report, d4m, export, dev, --locked, --help" ;;
+    esac
+done
+
+if [ -n "${VIRTUAL_ENV:-}" ]; then
+    python=$VIRTUAL_ENV/bin/python
+    [ -x "$python" ] || stop "VIRTUAL_ENV is $VIRTUAL_ENV, which has no bin/python; unset it, or make that environment anew"
+else
     python=$root/.venv/bin/python
     if [ ! -x "$python" ]; then
         base=$(command -v python3 || true)
@@ -21,22 +36,33 @@ if [ -z "$python" ]; then
     fi
 fi
 
-files=("$root/requirements.txt")
-for name in "$@"; do files+=("$root/requirements-$name.txt"); done
-
-# What a requirements file names and this environment lacks (names only: nothing is pinned).
+# The lines that this environment lacks: absent, or of another version than "name==version". A version below
+# "name>=version" is the user's own choice: refused with the line's comment, not replaced.
 missing=$("$python" - "${files[@]}" <<'PY'
+import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
+
+
+def numbers(text):
+    return [int(n) for n in re.findall(r"\d+", text.split("+")[0])]
+
+
 for path in sys.argv[1:]:
     for line in open(path, encoding="utf-8"):
-        name = line.split("#")[0].strip()
+        wanted, _, why = (part.strip() for part in line.partition("#"))
+        name, sign, bound = re.fullmatch(r"([\w.-]*)(==|>=)?(.*)", wanted).groups()
         try:
-            name and version(name)
+            own = name and version(name)
         except PackageNotFoundError:
-            print(name)
+            own = None
+        if sign == ">=" and own and numbers(own) < numbers(bound):
+            sys.exit(f"setup: {name} {own} is too old, {wanted} is needed: {why}; mend it with: "
+                     f"{sys.executable} -m pip install --upgrade torch torchvision")
+        if own is None or sign == "==" and own.split("+")[0] != bound:
+            print(wanted)
 PY
-)
+) || exit 2
 if [ -n "$missing" ]; then
     case $missing in *torch*)
         free_gb=$(($(df -Pk "$("$python" -c 'import sys; print(sys.prefix)')" | awk 'NR==2 {print $4}') / 1000000))
@@ -47,6 +73,5 @@ if [ -n "$missing" ]; then
         || stop "pip could not install: $(echo $missing); see its message above"
 fi
 
-"$python" -c 'import torch, torchvision' 2>/dev/null || stop "torch and torchvision do not fit each other. Mend it with:
-    $python -m pip uninstall -y torch torchvision
-    $python -m pip install torch torchvision"
+"$python" -c 'import torch, torchvision' 2>/dev/null || stop "torch and torchvision do not fit each other; mend it with: \
+$python -m pip uninstall -y torch torchvision && $python -m pip install torch torchvision"

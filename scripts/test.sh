@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Set-up, the linter, the types, the syntax of every script, and the test suite.   --slow adds the tests that take minutes.
+# Set-up, the linter, the types, the syntax of every script, and the test suite.
+#   test.sh [--slow] [FLAGS OF PYTEST]     --slow adds the tests that take minutes
 set -eu
+case " $* " in *" --help "*|*" -h "*) sed -n '2,/^set/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;; esac
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
-bash scripts/setup.sh extra dev
+bash scripts/setup.sh digits dev
 python=${VIRTUAL_ENV:-$root/.venv}/bin/python
 for script in */*.sh scripts/*/*.sh; do bash -n "$script"; done
 "$python" -m ruff check .

@@ -134,6 +134,17 @@ def test_a_manifest_is_written_when_told_and_when_it_changed(run):
     assert assemble_manifest(run) == manifest and (run / "manifest.json").stat().st_mtime_ns == before
 
 
+def test_a_manifest_replaces_no_fuller_one_of_a_process_that_finished_meanwhile(run, monkeypatch):
+    def write_after_another_finished(path, manifest):
+        if not unit_path(run, 2, 1).exists():
+            write_json(unit_path(run, 2, 1), {**read_json(unit_path(run, 3, 1)), "ipc_id": 2, "files": {
+                image_path("n11", 2, "png"): "n11/2"}})
+            assemble_manifest(run)
+        write_json(path, manifest)
+    monkeypatch.setattr("utils.formats.write_json", write_after_another_finished)
+    assert assemble_manifest(run).ipc == 4 == read_json(run / "manifest.json")["ipc"]
+
+
 def test_a_short_class_is_covered_by_its_record(run):
     write_json(unit_path(run, 2, 1), {"ipc_id": 2, "chunk": 1, "versions": {"torch": "2"}, "files": {},
                                       "short_classes": ["n11"]})

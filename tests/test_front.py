@@ -16,7 +16,7 @@ def test_tables_are_what_configs_results_and_costs_say():
 
 
 @pytest.mark.parametrize("page", sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("*/README.md"))
-                         + ["README.md", "docs/results/README.md"])
+                         + ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/results/README.md"])
 def test_links_lead_somewhere(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]

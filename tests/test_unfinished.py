@@ -154,7 +154,7 @@ def test_three_real_kills(tiny, tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert process.returncode == -signal.SIGKILL
-        assert torch.load(unfinished / name, weights_only=True)["state"]["step"] > 0
+        assert Unfinished(unfinished / name, minutes=0, stop=StopSignals()).load()["step"] > 0
     tiny.recover(tmp_path, *flags)
     left = [path for path in contents(tmp_path / "run") if path.endswith(".tmp")]
     for path in left:  # what a kill in the middle of a write leaves is swept an hour later

@@ -176,7 +176,7 @@ def _digits(root: str, split: str) -> Split:
         from sklearn.model_selection import train_test_split
     except ImportError as error:
         raise ValueError("--dataset digits needs scikit-learn: "
-                         "pip install -r requirements-extra.txt") from error
+                         "bash scripts/setup.sh digits") from error
     require(not root, f"--dataset digits comes with scikit-learn, not from {root}; leave out "
             f"--train-data-path and --val-dir, or use --dataset folder:PATH")
     digits = load_digits()

@@ -136,6 +136,7 @@ def assemble_manifest(run: Path, *, write: bool = True) -> ImageManifest:
         "units": units}
     if write and not (path.is_file() and path.read_bytes() == json_bytes(manifest)):
         write_json(path, manifest)
+        return assemble_manifest(run, write=_complete_units(run, names)[0] > ipc)  # others finished meanwhile
     return _image_manifest(run, manifest)
 
 
