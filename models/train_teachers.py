@@ -159,7 +159,7 @@ def run(config: TeacherConfig) -> dict[str, float]:
     todo, accuracies = [n for n in config.models if not (folder / f"{n}.json").is_file()], {}
     if not todo:
         return {}
-    pixels, labels = (part.to(session.device) for part in load_pixels(real))
+    pixels, labels = load_pixels(real, device=session.device)
     test_batches = EvaluationBatches(test, batch_size=250, device=session.device, workers=0,
                                      resident_gb=config.memory_limit)
     with StopSignals() as stop, Log(folder / "log.jsonl") as log:
