@@ -11,6 +11,7 @@ scripts/reproducing/matrix.py.
 """
 import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -74,7 +75,7 @@ class ReproduceConfig(*PASSED_ON, ShardFlags):
         require(len(set(self.seeds)) == len(self.seeds), f"--seeds must differ, got {self.seeds}")
         parse_shard(self.shard)
 
-    def shares(self, plan: Plan, stage: str) -> list:
+    def shares(self, plan: Plan, stage: str) -> Sequence:
         """The configs of this command's share of a stage, one a process."""
         return shares_of(plan, stage, shard=parse_shard(self.shard), processes=self.processes)
 
@@ -114,6 +115,17 @@ def list_rows(config: ReproduceConfig, rows: list[Row]) -> None:
         print(f"{row.key:<32} {figure:>12}  {state:<10}   {row.label}")
 
 
+def print_commands(config: ReproduceConfig, plan: Plan, draw: int) -> None:
+    """Prints the commands of one draw of a row in the order of the stages, one a line."""
+    if words := teacher_words(config, draw):
+        print(f"  teachers  {shown_command(['-m', train_teachers.__name__, *words])}")
+    for stage in MAINS:
+        for own in config.shares(plan, stage):
+            print(f"  {stage:<9} {shown_command(command_of(stage, own))}")
+        if not getattr(plan, stage):
+            print(f"  {stage:<9} none: hard labels")
+
+
 def print_plans(config: ReproduceConfig, rows: list[Row]) -> None:
     """Prints each row's state, settings, open questions and cost, and the cost of all, shared work once."""
     shared = {}
@@ -131,13 +143,7 @@ def print_plans(config: ReproduceConfig, rows: list[Row]) -> None:
             for place, flops in ((plan.run, cost.recover_flops), (plan.labels, cost.relabel_flops),
                                  (plan.students, cost.validate_flops)):
                 shared[place] = max(shared.get(place, 0.0), flops)  # IPC 50 holds the images of IPC 10
-        if words := teacher_words(config, 0):
-            print(f"  teachers  {shown_command(['-m', train_teachers.__name__, *words])}")
-        for stage in MAINS:
-            for own in config.shares(plans[0], stage):
-                print(f"  {stage:<9} {shown_command(command_of(stage, own))}")
-            if not getattr(plans[0], stage):
-                print(f"  {stage:<9} none: hard labels")
+            print_commands(config, plan, draw)
         for question in row.unknown:
             print(f"  unknown   {question}")
         if row.cost:

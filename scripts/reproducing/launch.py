@@ -30,7 +30,7 @@ def is_finished(plan: Plan, stage: str) -> bool:
     return dict(zip(STAGES, plan.state(), strict=True))[stage] >= work_of(plan)[stage]
 
 
-def shares_of(plan: Plan, stage: str, *, shard: tuple[int, int], processes: int) -> list:
+def shares_of(plan: Plan, stage: str, *, shard: tuple[int, int], processes: int) -> Sequence:
     """The configs of a stage's share, one a process; none where there is less work than processes.
 
     Args: shard: (i, n), this command's share of all commands';  processes: of each command.
@@ -57,7 +57,7 @@ def shown_command(words: Sequence[str]) -> str:
     return shlex.join(["python", *words])
 
 
-def run_stage(stage: str, configs: list) -> None:
+def run_stage(stage: str, configs: Sequence) -> None:
     """Runs a stage's shares: a single one in this process, several as processes with a device each.
 
     Raises: as the stage;  of several, once all have ended, ValueError where they refused their input,
