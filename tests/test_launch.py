@@ -22,6 +22,7 @@ from utils.flags import parse_config
 from utils.formats import label_path, unit_path
 from utils.pieces import flatten
 
+pytest_plugins = ["stage_fixtures"]
 ROOT = Path(__file__).parents[1]
 PRISM, HARD = "1/prism-r18-10", "2/multi-4"
 
@@ -84,10 +85,10 @@ def test_one_process_has_the_whole_config_and_hard_labels_no_relabel():
 
 
 def test_dry_run_prints_each_processs_command(tmp_path, capsys):
-    reproduce.main(words("1", PRISM[2:], "--dry-run", "--out", f"{tmp_path}/a b", "--processes", 3,
-                         "--precision", "bf16", "--shard", "1/2"))
+    reproduce.main(words("1", PRISM[2:], "--dry-run", "--dataset", "digits", "--weights-dir", "w", "--out",
+                         f"{tmp_path}/a b", "--processes", 3, "--precision", "bf16", "--shard", "1/2"))
     lines = capsys.readouterr().out.splitlines()
-    own = plan(out=f"{tmp_path}/a b", precision="bf16")
+    own = plan(dataset="digits", weights_dir="w", out=f"{tmp_path}/a b", precision="bf16")
     for stage in STAGES:
         shown = [shlex.split(line) for line in lines if line.startswith(f"  {stage} ")]
         cls, presets = CONFIGS[stage]
@@ -199,7 +200,7 @@ def test_the_status_of_several_is_the_worst_that_can_be_mended(python, statuses,
         assert str(error.value).startswith("2 of 3 processes of recover ended with status")
 
 
-def test_an_interrupt_is_passed_on_once_and_waited_for(python, monkeypatch):
+def test_an_interrupt_is_passed_on_once_and_waited_for(python):
     ranks = python('out="$0.$LOCAL_RANK"\n'
                    "trap 'echo told >> \"$out\"; sleep 0.2; echo saved >> \"$out\"; exit 75' TERM\n"
                    "while :; do sleep 0.05; done")
@@ -208,10 +209,14 @@ def test_an_interrupt_is_passed_on_once_and_waited_for(python, monkeypatch):
         while len(list(ranks.iterdir())) < 2:
             time.sleep(0.02)
         time.sleep(0.1)  # until they have set their traps
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as a command line does
     threading.Thread(target=interrupt).start()
-    with pytest.raises(KeyboardInterrupt):
-        start(2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            start(2)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     assert [Path(f"{sys.executable}.{i}").read_text() for i in range(2)] == ["told\nsaved\n"] * 2
 
 
