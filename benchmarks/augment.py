@@ -27,6 +27,7 @@ from utils.flags import parse_config
 from utils.formats import Entry
 from utils.loading import Images, ResidentImages, StreamedImages, load_distilled
 from utils.pieces import Options, option
+from utils.precision import set_precision
 from utils.runtime import choose_device, command_line, generator, set_threads, versions
 from utils.views import CutMix, EpochViews, NoMix, Views
 from validate.losses import CE
@@ -126,7 +127,7 @@ def measure_views(config: AugmentConfig, folder: Path, device: torch.device) -> 
                  mix_type=CutMix(mix_alpha=1.0))
     drawn = laws.draw(config.images, generator("plan"))
     views = PillowViews([folder / entry.path for entry in entries], drawn)
-    kept = ResidentImages(load_distilled(folder, entries, size=config.size)[0].to(device))
+    kept = ResidentImages(load_distilled(folder, entries, size=config.size, device=device)[0])
     streamed = StreamedImages(folder, entries, size=config.size, device=device, workers=2)
     seconds = interleaved({
         "pillow": lambda: pillow_epoch(views, drawn, workers=0),
@@ -175,6 +176,7 @@ def main(argv=None) -> None:
     """Prints one line for the views and one for the training loop."""
     config = parse_config(AugmentConfig, argv, description=__doc__)
     device = choose_device(config.device)
+    set_precision("fp32", device)
     about = {"benchmark": "augment", "device": device.type, "threads": set_threads(config.threads),
              "images": config.images, "size": config.size, "batch_size": config.batch_size,
              "rounds": config.rounds, **versions()}

@@ -180,8 +180,7 @@ def run(config: TeacherConfig) -> dict[str, float]:
 def load_sets(real: RealSet, test: RealSet, config: TeacherConfig,
               device: torch.device) -> tuple[torch.Tensor, torch.Tensor, EvaluationBatches]:
     """Training images (N, 3, H, W) uint8 and labels (N,), and the test set by the batch."""
-    pixels, labels = load_pixels(real)
-    return pixels.to(device), labels.to(device), EvaluationBatches(
+    return *load_pixels(real, device=device), EvaluationBatches(
         test, batch_size=250, device=device, workers=0, resident_gb=config.memory_limit)
 
 

@@ -69,6 +69,11 @@ def synthesize_batch(starts: list[torch.Tensor], targets: torch.Tensor, objectiv
     return images, final
 
 
+def peak_memory(device: torch.device) -> dict[str, float]:
+    """The most that tensors took on a CUDA device since the unit began, networks included [GB]."""
+    return {"peak_memory_gb": torch.cuda.max_memory_allocated(device) / 1e9} if device.type == "cuda" else {}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Synthesis:
     """What all groups of a run share.   objective: None where no image is optimised;  save_every: minutes."""
@@ -90,6 +95,8 @@ class Synthesis:
     def make(self, group: list[Unit]) -> None:
         """Start images, the hot loop, files and log of one group of units."""
         started, first, inputs = time.perf_counter(), group[0], self.inputs
+        if inputs.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(inputs.device)
         seed_everything(inputs.seed, "unit", first.ipc_id, first.chunk)
         plans = [self.laws.plan(unit) for unit in group]
         if self.objective and not all(self.objective.aligns(draw) for plan in plans for draw in plan.draws):
@@ -113,7 +120,8 @@ class Synthesis:
                       class_names=inputs.real.class_names, device=inputs.device.type, **self.encoding)
             seconds = (time.perf_counter() - started) / max(1, sum(p.iterations for p in plans) - earlier)
             self.log.write(ipc_id=plan.unit.ipc_id, chunk=plan.unit.chunk, step=plan.iterations, done=True,
-                           **values, **self._verify(finished, plan.unit), seconds_per_iteration=seconds)
+                           **values, **self._verify(finished, plan.unit), **peak_memory(inputs.device),
+                           seconds_per_iteration=seconds)
         unfinished.discard()
 
     def _report(self, block: int, step: int, active: list[UnitPlan], terms: list[Terms]) -> None:

@@ -1,16 +1,18 @@
 #!/bin/sh
 # Every benchmark, one JSON Lines file each below $OUT/benchmarks: minutes on 2 cores; with a CUDA device at batch 100,
 # one to five teachers, every precision, compiled too, and the training loop of three students.
+# One that fails (a card too small, say) stops no other: those that did are named at the end, status 1.
 #   OUT=out sh scripts/benchmarks.sh
 set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 . "$here/env.sh"
 FOLDER="$OUT/benchmarks"
 mkdir -p "$FOLDER"
+failed=
 measure() { # measure FILE MODULE FLAGS...
-    file="$FOLDER/$1.jsonl"; shift
+    name=$1 file="$FOLDER/$1.jsonl"; shift
     echo "benchmarks.$*" >&2
-    "$PYTHON" -m "benchmarks.$@" > "$file.tmp" && mv "$file.tmp" "$file"
+    if "$PYTHON" -m "benchmarks.$@" > "$file.tmp"; then mv "$file.tmp" "$file"; else failed="$failed $name"; fi
 }
 if "$PYTHON" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
     for precision in fp32 tf32 bf16; do
@@ -27,3 +29,7 @@ else
 fi
 measure labels labels
 measure precision precision
+if [ -n "$failed" ]; then
+    echo "error: failed:$failed; what they printed before is in $FOLDER/<name>.jsonl.tmp" >&2
+    exit 1
+fi

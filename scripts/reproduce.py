@@ -3,36 +3,53 @@
     scripts/reproduce.sh --list                      every row and its state
     scripts/reproduce.sh 1 prism-r18-10              one row of table 1, through the three stages
     scripts/reproduce.sh 3a --dataset digits         a table, same code, on handwritten digits
-    scripts/reproduce.sh 1 --dry-run                 what it would cost
+    scripts/reproduce.sh 1 --dry-run                 what it would cost, and the commands
+    NPROC=8 scripts/reproduce.sh 2 multi-4           eight processes, a device each; --shard i/n: a share
 
 Rows that share images or labels share the work; a rerun goes on where it stopped.  The rows are in
 scripts/reproducing/matrix.py.
 """
 import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from models import train_teachers
-from recover import data_synthesis
-from relabel import generate_soft_label
 from scripts.reproducing.costs import count_cost, describe_cost
+from scripts.reproducing.launch import (
+    MAINS,
+    command_of,
+    is_finished,
+    run_stage,
+    shares_of,
+    shown_command,
+)
 from scripts.reproducing.matrix import TABLES, Row
-from scripts.reproducing.plans import Plan, describe_state, plan_row, select_rows, words_of
+from scripts.reproducing.plans import CONFIGS, Plan, describe_state, plan_row, select_rows
 from scripts.reproducing.small_recipes import RECIPES
 from scripts.reproducing.tables import tables_of
 from utils.data import DATASETS
+from utils.distributed import parse_shard
 from utils.files import last_logged, write_atomically
-from utils.flags import parse_config, to_words
-from utils.pieces import Options, option, require
+from utils.flags import (
+    ComputeFlags,
+    MemoryFlags,
+    PrecisionFlags,
+    SaveFlags,
+    ShardFlags,
+    parse_config,
+    to_words,
+)
+from utils.pieces import option, require
 from utils.runtime import command_line, readable_time, say
-from validate import results, train_FKD
+from validate import results
 
-MAINS = {"recover": data_synthesis.main, "relabel": generate_soft_label.main, "validate": train_FKD.main}
+PASSED_ON = (ComputeFlags, PrecisionFlags, MemoryFlags, SaveFlags)  # to each stage that takes them
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ReproduceConfig(Options):
+class ReproduceConfig(*PASSED_ON, ShardFlags):
     """What `scripts/reproduce.sh [TABLE [ROW ...]]` takes."""
 
     dataset: Literal["imagenet-1k", "cifar10", "digits"] = option("imagenet-1k", "whose base recipe to use")
@@ -43,18 +60,24 @@ class ReproduceConfig(Options):
     origin: Literal["chain", "final"] = option(
         "chain", "tables 3 and s: the state that a row inherits, or the published recipe", flag="--from")
     ipc: int = option(0, "images per class instead of the row's (tables 2, s5, s6: IPC of about 1200)",
-                      range="in [0, 10000]")
+                       range="in [0, 10000]")
     draws: int = option(1, "redraw images, labels and small teachers so often", range="in [1, 1000]")
     seeds: tuple[int, ...] = option((), "student seeds instead of the row's", range="in (-inf, inf)")
-    device: str = option("auto", "auto, cpu, cuda, ...")
-    threads: int = option(0, "CPU threads; 0 = all cores", range="in [0, 1024]")
+    compile: bool = option(False, "compile recover's networks and the students")
+    processes: int = option(1, "side by side, each with a device and its share of a stage: units, epochs, "
+                            "seeds (reproduce.sh: NPROC)", range="in [1, 1024]")
     tflops: float = option(0.0, "sustained rate of a device [TFLOP/s], to print hours", range=">= 0")
     list: bool = option(False, "print the rows with their state")
-    dry_run: bool = option(False, "print what would run, and its cost")
+    dry_run: bool = option(False, "print the commands that would run, and their cost")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(len(set(self.seeds)) == len(self.seeds), f"--seeds must differ, got {self.seeds}")
+        parse_shard(self.shard)
+
+    def shares(self, plan: Plan, stage: str) -> Sequence:
+        """The configs of this command's share of a stage, one a process."""
+        return shares_of(plan, stage, shard=parse_shard(self.shard), processes=self.processes)
 
     def teachers_dir(self, draw: int) -> str:
         """Where the teachers' weights are, or will be."""
@@ -63,10 +86,12 @@ class ReproduceConfig(Options):
 
     def plan(self, row: Row, draw: int) -> Plan:
         """A row's plan.   Raises: ValueError where it cannot run."""
-        common = {"device": self.device, "threads": self.threads, "weights_dir": self.teachers_dir(draw)}
         val = {"val_dir": self.val_dir or self.train_data_path}
-        places = {"recover": common | {"train_data_path": self.train_data_path}, "relabel": common | val,
-                  "validate": common | val}
+        own = {"recover": {"train_data_path": self.train_data_path, "compile": self.compile}, "relabel": val,
+               "validate": val | {"compile": self.compile}}
+        places = {stage: {"weights_dir": self.teachers_dir(draw), **own[stage], **{
+            field.name: getattr(self, field.name) for group in PASSED_ON
+            if issubclass(CONFIGS[stage][0], group) for field in dataclasses.fields(group)}} for stage in own}
         return plan_row(row, dataset=self.dataset, origin=self.origin, out=Path(self.out), places=places,
                         ipc=self.ipc, draw=draw, seeds=self.seeds)
 
@@ -90,6 +115,17 @@ def list_rows(config: ReproduceConfig, rows: list[Row]) -> None:
         print(f"{row.key:<32} {figure:>12}  {state:<10}   {row.label}")
 
 
+def print_commands(config: ReproduceConfig, plan: Plan, draw: int) -> None:
+    """Prints the commands of one draw of a row in the order of the stages, one a line."""
+    if words := teacher_words(config, draw):
+        print(f"  teachers  {shown_command(['-m', train_teachers.__name__, *words])}")
+    for stage in MAINS:
+        for own in config.shares(plan, stage):
+            print(f"  {stage:<9} {shown_command(command_of(stage, own))}")
+        if not getattr(plan, stage):
+            print(f"  {stage:<9} none: hard labels")
+
+
 def print_plans(config: ReproduceConfig, rows: list[Row]) -> None:
     """Prints each row's state, settings, open questions and cost, and the cost of all, shared work once."""
     shared = {}
@@ -107,9 +143,7 @@ def print_plans(config: ReproduceConfig, rows: list[Row]) -> None:
             for place, flops in ((plan.run, cost.recover_flops), (plan.labels, cost.relabel_flops),
                                  (plan.students, cost.validate_flops)):
                 shared[place] = max(shared.get(place, 0.0), flops)  # IPC 50 holds the images of IPC 10
-        for stage in MAINS:
-            own = getattr(plans[0], stage)
-            print(f"  {stage:<9} " + (" ".join(words_of(stage, own)) if own else "none: hard labels"))
+            print_commands(config, plan, draw)
         for question in row.unknown:
             print(f"  unknown   {question}")
         if row.cost:
@@ -119,16 +153,27 @@ def print_plans(config: ReproduceConfig, rows: list[Row]) -> None:
     print(f"\nall {len(rows)} rows, shared work once: {total / 1e15:.4g} PFLOPs{hours}")
 
 
-def make_teachers(config: ReproduceConfig, draw: int) -> None:
-    """Trains a small data set's teachers, if the recipe says how and they are not given."""
+def teacher_words(config: ReproduceConfig, draw: int) -> list[str]:
+    """The flags that train a small data set's teachers; none where they are given, or public."""
     recipe = RECIPES[config.dataset]
-    if config.weights_dir or not recipe.teachers:
-        return
-    train_teachers.main(to_words({
+    return [] if config.weights_dir or not recipe.teachers else to_words({
         "dataset": config.dataset, "train_data_path": config.train_data_path, "val_dir": config.val_dir,
-        "output_dir": config.teachers_dir(draw),
-        "models": tuple(sorted(set(recipe.networks.values()) - {""})), "seed": draw, "device": config.device,
-        "threads": config.threads, **recipe.teachers}))
+        "output_dir": config.teachers_dir(draw), "models": recipe.teacher_names, "seed": draw,
+        "device": config.device, "threads": config.threads, **recipe.teachers})
+
+
+def make_teachers(config: ReproduceConfig, draw: int) -> None:
+    """Trains a small data set's teachers, if the recipe says how and they are not given.
+
+    Raises: ValueError in one shard of several, which would all train them.
+    """
+    words, folder = teacher_words(config, draw), Path(config.teachers_dir(draw))
+    if words and parse_shard(config.shard)[1] == 1:
+        train_teachers.main(words)
+    elif words:
+        require(all((folder / f"{name}.json").is_file() for name in RECIPES[config.dataset].teacher_names),
+                f"{folder}: a shard needs all teachers trained; before it and without a shard run "
+                f"{shown_command(['-m', train_teachers.__name__, *words])}")
 
 
 def run_rows(config: ReproduceConfig, rows: list[Row]) -> None:
@@ -142,8 +187,12 @@ def run_rows(config: ReproduceConfig, rows: list[Row]) -> None:
             plan = plans[draw]
             say(f"{row.key}, draw {draw}: {row.label} ({describe_state(plan)})")
             for stage in MAINS if describe_state(plan) != "done" else ():
-                if getattr(plan, stage):
-                    MAINS[stage](words_of(stage, getattr(plan, stage)))
+                if shares := config.shares(plan, stage):
+                    run_stage(stage, shares)
+                if not is_finished(plan, stage):
+                    say(f"{row.key}, draw {draw}: other shards have not finished {stage}; once they have, "
+                        f"the same command goes on")
+                    break
 
 
 def entries_of(config: ReproduceConfig, rows: list[Row]) -> list[dict]:

@@ -369,6 +369,17 @@ def test_evaluation_batches_are_the_set_in_order(tmp_path, image_folder):
             assert torch.equal(torch.cat([part for _, part in seen]), labels)
 
 
+def test_sets_kept_on_another_device_are_never_whole_on_the_host(tmp_path, image_folder):
+    image_folder(tmp_path / "real", {"a": 3, "b": 2})
+    elsewhere = torch.device("meta")  # holds shapes alone: what is written to it is nowhere
+    real = RealSet(f"folder:{tmp_path / 'real'}", "", "train", size=8)
+    pixels, labels = load_pixels(real, device=elsewhere)
+    assert pixels.is_meta and pixels.shape == (5, 3, 8, 8) and labels.is_meta
+    entries = write_distilled(tmp_path, 3)
+    pixels, labels = load_distilled(tmp_path, entries, size=8, device=elsewhere)
+    assert pixels.is_meta and pixels.shape == (3, 3, 8, 8) and labels.tolist() == [0, 1, 2]
+
+
 def test_a_spread_takes_as_many_of_each_class(tmp_path, image_folder):
     image_folder(tmp_path, {"a": 9, "b": 4, "c": 1})
     real = RealSet(f"folder:{tmp_path}", "", "train", size=8)

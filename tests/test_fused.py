@@ -1,12 +1,15 @@
 """The fused engine against the readable reference: equal terms and gradients for all networks."""
+import functools
+
 import pytest
 import torch
+import torch._dynamo
 from torch import nn
 
 from models.frozen import FrozenConv2d
 from models.registry import MODELS, build_model
 from recover.alignments import ALIGNMENTS
-from recover.alignments.fused import ConvNormAct, rewrite
+from recover.alignments.fused import ConvNormAct, FusedBNAlignment, rewrite
 from recover.objective import Objective
 from recover.priors import L2, TotalVariation
 from recover.selection import Draw, Pool
@@ -168,6 +171,26 @@ def test_one_tensor_a_layer_is_kept():
             step(engine, {"net": model}, [draw("net", "net")])
         kept[engine] = len({pointer for pointer, shape in sizes if shape == (N, 8, 30, 30)})
     assert kept["fused"] == 1 < kept["reference"]
+
+
+def test_slices_that_end_in_turn_stay_compiled(monkeypatch):
+    compiled, ran = [], []
+
+    def count(graph, inputs):
+        compiled.append(graph)
+        return lambda *given: ran.append(graph) or graph.forward(*given)
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=count))
+    torch._dynamo.reset()
+    model = calibrated(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(),
+                                     nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)))
+    align = FusedBNAlignment(model, first_multiplier=10.0, compiled=True)
+    most = 10  # torch's own limit is 8
+    for slices in range(most, 0, -1):
+        for _ in range(2):
+            images = torch.randn(2 * slices, 3, 8, 8, dtype=torch.float64, requires_grad=True)
+            logits, distances = align(images, torch.arange(2), slices=slices, aligned=slices)
+            (logits.sum() + distances.sum()).backward()
+    assert len(compiled) == most and len(ran) == 2 * most
 
 
 def test_every_network_with_batchnorm_is_tested_or_a_deeper_sibling():

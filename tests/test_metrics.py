@@ -1,12 +1,16 @@
 """Accuracy and diversity against explicit pairs and counts."""
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from recover.synthesis import peak_memory
+from utils.formats import Entry
 from utils.metrics import evaluate, intra_class_cosine, logits_of, mean_and_std, topk_hits
+from validate import diversity
 
 CPU = torch.device("cpu")
 
@@ -19,13 +23,35 @@ def test_intra_class_cosine_is_the_mean_over_explicit_pairs(gen):
         members = features[labels == label].double().numpy()
         expected.append(np.mean([a @ b / np.linalg.norm(a) / np.linalg.norm(b)
                                  for a, b in itertools.combinations(members, 2)]))
-    assert intra_class_cosine(features, labels) == pytest.approx(expected, rel=1e-6)
+    for size in (12, 5, 1):  # classes are spread over the batches
+        batches = zip(features.split(size), labels.split(size), strict=True)
+        assert intra_class_cosine(batches, num_classes=9) == pytest.approx(expected, rel=1e-6)
 
 
 def test_equal_images_have_cosine_one_and_orthogonal_ones_zero():
     labels = torch.tensor([0, 0, 0, 1, 1])
     features = torch.tensor([[1.0, 2], [2, 4], [3, 6], [1, 0], [0, 5]])
-    assert intra_class_cosine(features, labels) == pytest.approx([1.0, 0.0])
+    assert intra_class_cosine([(features, labels)], num_classes=2) == pytest.approx([1.0, 0.0])
+
+
+def test_a_single_image_a_class_has_no_cosine():
+    assert intra_class_cosine([(torch.eye(3), torch.arange(3))], num_classes=3) == []
+
+
+def test_the_images_whose_diversity_is_measured_are_decoded_a_hundred_at_a_time(monkeypatch):
+    decoded = []
+
+    def load(run, entries, *, size, device):
+        decoded.append(len(entries))
+        return (torch.zeros(len(entries), 3, size, size, dtype=torch.uint8),
+                torch.tensor([entry.label for entry in entries]))
+    monkeypatch.setattr(diversity, "load_distilled", load)
+    entries = [Entry(f"{i}.png", "", i % 7) for i in range(230)]
+    seen = list(diversity.features_of(nn.Flatten(), Path("run"), entries, size=2, mean=(0.5,) * 3,
+                                      std=(0.5,) * 3, device=CPU))
+    assert decoded == [100, 100, 30] and [tuple(features.shape) for features, _ in seen] == [
+        (100, 12), (100, 12), (30, 12)]
+    assert torch.cat([labels for _, labels in seen]).tolist() == [entry.label for entry in entries]
 
 
 @pytest.mark.parametrize("values, mean, std", [
@@ -93,9 +119,26 @@ def test_a_batch_that_memory_does_not_hold_is_evaluated_in_halves(gen):
     assert max(model.seen[1:]) <= 5 and sum(n for n in model.seen if n <= 3) == 10
 
 
+def test_a_batch_that_memory_did_not_hold_is_not_tried_again(gen):
+    pixels = torch.randint(0, 256, (30, 2, 1, 1), generator=gen, dtype=torch.uint8)
+    labels, model = torch.zeros(30, dtype=torch.int64), Cramped()
+    batches = list(zip(pixels.split(12), labels.split(12), strict=True))
+    for _ in range(2):
+        assert evaluate(model, batches, mean=(0.0,) * 2, std=(1.0,) * 2, device=CPU)["images"] == 30
+    assert model.seen == [12, 6, *[3] * 4, *[3] * 4, *[3] * 2, *[3] * 10]
+    other = Cramped()
+    logits_of(other, torch.zeros(4, 1))
+    assert other.seen == [4, 2, 2]  # memory is another for every network
+
+
 def test_a_single_image_that_does_not_fit_is_an_error():
     class Full(torch.nn.Module):
         def forward(self, images):
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
     with pytest.raises(torch.cuda.OutOfMemoryError):
         logits_of(Full(), torch.zeros(2, 1))
+
+
+def test_recover_logs_its_peak_memory_on_cuda_alone(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 2.5e9)
+    assert peak_memory(torch.device("cuda", 1)) == {"peak_memory_gb": 2.5} and peak_memory(CPU) == {}

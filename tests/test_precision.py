@@ -7,12 +7,15 @@ import torch.nn.functional as F
 from helpers import POOL
 
 from models.registry import load_teachers
+from models.train_teachers import TeacherConfig
 from recover.data_synthesis import RecoverConfig
 from recover.selection import Draw, Pool
 from recover.units import Inputs
 from utils.flags import build_config
 from utils.precision import LOSS_SCALE, lowered, set_precision
 from utils.records import read_json
+from utils.session import open_session
+from validate import diversity
 from validate.training import Learner
 
 pytest_plugins = ["stage_fixtures"]
@@ -81,6 +84,19 @@ def test_fp32_and_tf32_are_set_and_not_left_to_a_default(capfd):
     set_precision("tf32", CPU)
     assert "no effect" in capfd.readouterr().err
     set_precision("fp32", CPU)
+
+
+def test_commands_without_a_choice_of_precision_are_fp32(monkeypatch, tmp_path):
+    def is_tf32(run) -> bool:
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # torch's own default
+        run()
+        return torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
+
+    def measure_diversity():
+        with pytest.raises(FileNotFoundError):
+            diversity.main(["--data", str(tmp_path / "none"), "--threads", "1", "--device", "cpu"])
+    config = TeacherConfig(threads=1, device="cpu")
+    assert not is_tf32(lambda: open_session(config)) and not is_tf32(measure_diversity)
 
 
 def test_only_the_half_precisions_change_what_networks_compute():

@@ -59,6 +59,18 @@ def my_units(units: Sequence[T], shard: tuple[int, int]) -> list[T]:
     return list(units)[index::count]
 
 
+def check_devices(name: str, device: torch.device) -> None:
+    """Refuses more processes of this machine than CUDA devices: NCCL wants one for each.
+
+    Args: name: --device;  device: what it chose.
+    """
+    num = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if device.type == "cuda" else 1
+    there = 1 if ":" in name else torch.cuda.device_count() if num > 1 else num
+    if num > there:
+        raise ValueError(f"{num} processes here train one student together, and --device {name} has {there} "
+                         f"CUDA devices for them; use NPROC={there} or fewer")
+
+
 def start_process_group(device: torch.device) -> None:
     """Joins torchrun's process group, NCCL on CUDA and gloo on a CPU; nothing for a single process."""
     if rank_and_world()[1] > 1 and not dist.is_initialized():

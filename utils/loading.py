@@ -21,6 +21,7 @@ from utils.records import Run, read_record
 from utils.runtime import progress, say
 from utils.unit_files import image_path
 
+CPU = torch.device("cpu")
 # Sets below this are decoded in this process: starting workers would take longer.
 SMALL_BYTES = 1 << 28
 
@@ -42,15 +43,22 @@ def _free_memory() -> int:
 def _loader(dataset: Dataset[Any], *, workers: int, **how: Any) -> DataLoader[Any]:
     # fork: a set opens its files through a closure, which cannot be pickled to a fresh process.
     return DataLoader(dataset, num_workers=workers, multiprocessing_context="fork" if workers else None,
-                      pin_memory=torch.cuda.is_available(), **how)
+                      **{"pin_memory": torch.cuda.is_available(), **how})
 
 
-def load_pixels(real_set: RealSet, *, workers: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """A whole set decoded: (N, 3, H, W) uint8 and (N,) int64 class indices."""
-    large = len(real_set) * 3 * real_set.size**2 > SMALL_BYTES
-    loader = _loader(real_set, workers=workers if large else 0, batch_size=256)
-    batches = list(progress(loader, text="decode real images"))
-    return torch.cat([pixels for pixels, _ in batches]), torch.cat([labels for _, labels in batches])
+def load_pixels(real_set: RealSet, *, workers: int = 0,
+                device: torch.device = CPU) -> tuple[torch.Tensor, torch.Tensor]:
+    """A whole set decoded, on the device: (N, 3, H, W) uint8 and (N,) int64 class indices.
+
+    That is its only copy: the host holds a batch at a time of a set on another device.
+    """
+    num, size = len(real_set), real_set.size
+    pixels = torch.empty(num, 3, size, size, dtype=torch.uint8, device=device)
+    loader = _loader(real_set, workers=workers if pixels.nbytes > SMALL_BYTES else 0, batch_size=256,
+                     pin_memory=False)
+    for part, (batch, _) in zip(pixels.split(256), progress(loader, text="decode real images"), strict=True):
+        part.copy_(batch)
+    return pixels, torch.tensor(real_set.labels, device=device)
 
 
 class EvaluationBatches:
@@ -63,7 +71,7 @@ class EvaluationBatches:
                  workers: int):
         self._set, self._batch_size, self._workers, self._kept = real_set, batch_size, workers, None
         if fits(len(real_set), real_set.size, device=device, resident_gb=resident_gb):
-            self._kept = tuple(part.to(device) for part in load_pixels(real_set, workers=workers))
+            self._kept = load_pixels(real_set, workers=workers, device=device)
 
     def __iter__(self):
         if self._kept:
@@ -95,14 +103,15 @@ def _decode_checked(run: Path, entry: Entry, size: int) -> torch.Tensor:
     return picture
 
 
-def load_distilled(run: Path, entries: list[Entry], *, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+def load_distilled(run: Path, entries: list[Entry], *, size: int,
+                   device: torch.device = CPU) -> tuple[torch.Tensor, torch.Tensor]:
     """Decodes distilled images, checking each file against the sha256 that its unit recorded.
 
-    Args:    entries: of `ImageManifest.select`;  size: side [pixels].
-    Returns: (N, 3, size, size) uint8, (N,) int64 class indices.
+    Args:    entries: of `ImageManifest.select`;  size: side [pixels];  device: where the only copy lies.
+    Returns: (N, 3, size, size) uint8 there, (N,) int64 class indices.
     Raises:  FileNotFoundError or ValueError naming a file missing, changed, damaged or of another size.
     """
-    pixels = torch.empty(len(entries), 3, size, size, dtype=torch.uint8)
+    pixels = torch.empty(len(entries), 3, size, size, dtype=torch.uint8, device=device)
     with ThreadPoolExecutor() as pool:
         decoded = pool.map(lambda entry: _decode_checked(run, entry, size), entries)
         for i, picture in enumerate(progress(decoded, total=len(entries), text="decode")):
@@ -160,7 +169,7 @@ def open_distilled(run: Path, entries: list[Entry], *, size: int, device: torch.
     Raises: as `load_distilled`, at once.
     """
     if fits(len(entries), size, device=device, resident_gb=resident_gb):
-        return ResidentImages(load_distilled(run, entries, size=size)[0].to(device))
+        return ResidentImages(load_distilled(run, entries, size=size, device=device)[0])
     say(f"{run}: {len(entries)} images are more than --resident-gb {resident_gb:g}, or half of the free "
         f"memory, holds; {workers} workers decode them")
     return StreamedImages(run, entries, size=size, device=device, workers=workers)

@@ -1,5 +1,6 @@
 """Accuracy and diversity, as plain functions.   N images, K classes, F features."""
 import statistics
+import weakref
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -13,6 +14,8 @@ T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 
          2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048,
          2.045, 2.042)
 Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
+# Network -> images at a time, where the device's memory did not hold a batch of it.
+_held: "weakref.WeakKeyDictionary[nn.Module, int]" = weakref.WeakKeyDictionary()
 
 
 def topk_hits(logits: torch.Tensor, labels: torch.Tensor, k: int) -> int:
@@ -22,13 +25,18 @@ def topk_hits(logits: torch.Tensor, labels: torch.Tensor, k: int) -> int:
 
 
 def logits_of(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """The network's logits, in halves of the batch where the device's memory does not hold it whole."""
-    try:
-        return model(images)
-    except torch.cuda.OutOfMemoryError:
-        if len(images) == 1:
-            raise
-    return torch.cat([logits_of(model, half) for half in images.chunk(2)])  # outside: the error holds memory
+    """The network's logits, in parts where the device's memory does not hold the batch whole.
+
+    How many images it holds is found by halving, and remembered for the network's later batches.
+    """
+    while True:
+        parts = images.split(_held.get(model, len(images)))
+        try:
+            return torch.cat([model(part) for part in parts])
+        except torch.cuda.OutOfMemoryError:
+            if len(parts[0]) == 1:
+                raise
+        _held[model] = -(-len(parts[0]) // 2)  # outside: the error holds memory
 
 
 @torch.no_grad()
@@ -50,21 +58,22 @@ def evaluate(model: nn.Module, batches: Batches, *, mean: tuple[float, ...], std
     return {"top1": top1 / num, "top5": top5 / num, "images": num}
 
 
-def intra_class_cosine(features: torch.Tensor, labels: torch.Tensor) -> list[float]:
+def intra_class_cosine(batches: Batches, *, num_classes: int) -> list[float]:
     """Mean cosine similarity over all pairs of images of a class; lower is more diverse.
 
+    A class's pairs are in |sum of its unit features|^2, so only that sum and the number are kept.
     Source: paper figure 4.
-    Args:    features: (N, F) penultimate features;  labels: (N,) class indices.
+    Args:    batches: of ((N, F) penultimate features, (N,) class indices).
     Returns: one value for each class that has two images or more, in class order.
     """
-    unit = torch.nn.functional.normalize(features.double(), dim=1)
-    values = []
-    for label in labels.unique():
-        members = unit[labels == label]
-        num = len(members)
-        if num > 1:
-            values.append(((members.sum(0) @ members.sum(0) - num) / (num * (num - 1))).item())
-    return values
+    sums, counts = torch.zeros(num_classes, 0), torch.zeros(num_classes, dtype=torch.float64)
+    for features, labels in batches:
+        unit = torch.nn.functional.normalize(features.cpu().double(), dim=1)
+        sums = sums if sums.shape[1] else unit.new_zeros(num_classes, unit.shape[1])
+        sums.index_add_(0, labels, unit)
+        counts += torch.bincount(labels, minlength=num_classes)
+    pairs = counts * (counts - 1)
+    return ((sums.square().sum(1) - counts) / pairs)[pairs > 0].tolist()
 
 
 def mean_and_std(values: Iterable[float]) -> tuple[float, float]:

@@ -37,8 +37,7 @@ def open_session(config: Any) -> Session:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     set_threads(config.threads)
-    if hasattr(config, "precision"):
-        set_precision(config.precision, device)
+    set_precision(getattr(config, "precision", "fp32"), device)  # torch's own default is TF32 in convolutions
     return Session(device, shard, identity_threads(config.threads, device))
 
 

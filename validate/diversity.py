@@ -5,6 +5,8 @@
 The features are the penultimate ones of a trained network, for ImageNet-1K a ResNet-18.
 """
 import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -13,11 +15,12 @@ from torch import nn
 from models.registry import load_teachers, model_spec, penultimate
 from utils.augment import normalize
 from utils.flags import ComputeFlags, WeightFlags, parse_config
-from utils.formats import assemble_manifest, run_folder
+from utils.formats import Entry, assemble_manifest, run_folder
 from utils.loading import load_distilled
 from utils.metrics import intra_class_cosine, mean_and_std
 from utils.pieces import Values, option, require
-from utils.runtime import choose_device, command_line, say, set_threads
+from utils.precision import set_precision
+from utils.runtime import choose_device, command_line, progress, say, set_threads
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,10 +38,13 @@ class DiversityConfig(WeightFlags, ComputeFlags):
 
 
 @torch.no_grad()
-def features_of(model: nn.Module, pixels: torch.Tensor, *, mean: tuple[float, ...], std: tuple[float, ...],
-                device: torch.device) -> torch.Tensor:
-    """(N, 3, H, W) uint8 pixels to (N, F) features, in batches of 100 on `device`."""
-    return torch.cat([model(normalize(batch.to(device), mean, std)).cpu() for batch in pixels.split(100)])
+def features_of(model: nn.Module, run: Path, entries: list[Entry], *, size: int, mean: tuple[float, ...],
+                std: tuple[float, ...],
+                device: torch.device) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """((B, F) features, (B,) class indices) of a run's images, 100 at a time: more are never in memory."""
+    for first in progress(range(0, len(entries), 100), text="features"):
+        pixels, labels = load_distilled(run, entries[first:first + 100], size=size, device=device)
+        yield model(normalize(pixels, mean, std)), labels
 
 
 def main(argv: list[str] | None = None) -> Values:
@@ -46,15 +52,15 @@ def main(argv: list[str] | None = None) -> Values:
     config = parse_config(DiversityConfig, argv, description=__doc__)
     device = choose_device(config.device)
     set_threads(config.threads)
+    set_precision("fp32", device)
     run = run_folder(config.data, flag="--data")
     manifest = assemble_manifest(run)
     teacher, = load_teachers([config.arch_name], weights=config.weights, weights_dir=config.weights_dir,
                              dataset=manifest.dataset, num_classes=manifest.num_classes, device=device,
                              stem=config.stem or manifest.stem).values()
-    pixels, labels = load_distilled(run, manifest.select(config.ipc), size=manifest.size)
-    features = features_of(penultimate(teacher.model), pixels, mean=manifest.mean, std=manifest.std,
-                           device=device)
-    values = intra_class_cosine(features, labels)
+    values = intra_class_cosine(
+        features_of(penultimate(teacher.model), run, manifest.select(config.ipc), size=manifest.size,
+                    mean=manifest.mean, std=manifest.std, device=device), num_classes=manifest.num_classes)
     require(values, f"{run}: one image a class has no pairs to compare; make IPC 2 or more")
     mean, std = mean_and_std(values)
     say(f"{run}: intra-class cosine {mean:.4f} +- {std:.4f} over {len(values)} classes ({config.arch_name})")

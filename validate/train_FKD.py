@@ -15,6 +15,7 @@ from torch import nn
 
 from models import optimizers, registry
 from utils import distributed, files, flags, folders, formats, loading, methods, runtime
+from utils.compiling import compile_every_shape
 from utils.data import RealSet
 from utils.flags import RECIPE
 from utils.pieces import Values, choice, identity, option, piece_name, require
@@ -114,6 +115,7 @@ def build_student(name: str, *, num_classes: int, stem: str, seed: int, device: 
     student = registry.build_model(name, num_classes=num_classes, stem=stem)
     student = student.to(device).to(memory_format=torch.channels_last)
     if compiled:
+        compile_every_shape()
         student.compile(dynamic=False)
     return student
 
@@ -127,6 +129,7 @@ def run(config: ValidateConfig) -> dict[str, Any]:
         todo=functools.partial(config.unfinished, anew=config.overwrite),
         micro_batches=config.gradient_accumulation_steps, trained=trained), dry_run=config.dry_run)
     session, images, labels = open_session(config), plan.images, plan.labels
+    distributed.check_devices(config.device, session.device)
     memory: Values = {"device": session.device, "workers": config.workers, "resident_gb": config.resident_gb}
     real = RealSet(images.dataset, config.val_dir, "val", size=images.size)
     real.check_classes(images.class_names, flag="--val-dir", whose="the distilled images")

@@ -20,7 +20,8 @@ class BatchNorm(Alignment):
                                        range=">= 0")
     engine: Literal["fused", "reference"] = option(
         "fused", "a network at a time, rewritten; or hooks and every graph at once: equal to rounding")
-    compile: bool = option(False, "compile the fused engine's networks (a minute or so a network, once)")
+    compile: bool = option(
+        False, "compile the fused engine's networks (a minute or so a network and number of slices)")
 
     def __post_init__(self) -> None:
         super().__post_init__()

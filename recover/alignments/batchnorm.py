@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from recover.alignments.alignment import Aligned
+from utils.compiling import compile_every_shape
 from utils.pieces import require
 from utils.precision import lowered
 
@@ -40,6 +41,7 @@ class BNAlignment(Aligned):
         self._precision = precision
         self._model: Callable[[torch.Tensor], torch.Tensor] = self._prepare(model, weights)
         if compiled:  # after the hooks: those that come later would be ignored
+            compile_every_shape()
             self._model = torch.compile(self._model, dynamic=False)
 
     def _prepare(self, model: nn.Module, multipliers: dict[nn.Module, float]) -> nn.Module:

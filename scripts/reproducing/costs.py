@@ -1,15 +1,24 @@
 """What a row costs, counted before it runs: images, iterations, FLOPs, bytes, and hours at a stated rate.
 
-FLOPs are counted by torch's FLOP counter on the networks themselves, without data or weights: two for a
-multiply-add, convolutions and matrix products only.
+Two FLOPs a multiply-add, of convolutions and matrix products only, counted by torch's FLOP counter on the
+networks themselves, without data or weights.  Of a layer each of these is once its forward's:
+    forward     every layer
+    recover     forward, and the gradient of every layer's input, down to the image
+    student     forward, the gradient of every layer's weight, and of its input but for the first layer's
+Recover runs a network of a draw that has a cross-entropy or something to align: AlexNet without a
+cross-entropy is not run.  The teachers' check, views, losses and statistics are not counted; attention is
+as torch counts it, which computes some of it twice.
 """
 import dataclasses
 import functools
+import math
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.registry import build_skeleton
+from recover.selection import Draw, Pool
 from scripts.reproducing.plans import Plan
 from utils.files import readable
 from utils.loading import planned_images
@@ -21,18 +30,26 @@ INDICES, ITERATIONS = 32, 64  # whose drawn teachers are counted; more are taken
 VAL_IMAGES = {"imagenet-1k": 50000, "cifar10": 10000, "digits": 450}
 
 
-@functools.cache
-def network_flops(name: str, *, num_classes: int, size: int, stem: str, kind: str) -> int:
-    """FLOPs of one image through a network.
+def _convolution_backward(grad, x, weight, bias, stride, padding, dilation, transposed, output_padding,
+                          groups, wanted, **unused) -> int:
+    """FLOPs of a convolution's backward from its shapes: each wanted gradient costs what the forward did.
+
+    torch's own formula counts a weight's gradient as if there were no groups.
+    """
+    return 2 * math.prod(x if transposed else grad) * math.prod(weight[1:]) * sum(wanted[:2])
+
+
+def model_flops(model: nn.Module, *, size: int, kind: str) -> int:
+    """FLOPs of one image of `size` pixels through a network on the meta device.
 
     Args: kind: forward;  input, forward and the gradient of the image (recover);  train, forward and the
           gradients of weights and features (validate).
     """
-    model = build_skeleton(name, num_classes=num_classes, stem=stem)
     images = torch.empty(2, 3, size, size, device="meta")
     model.requires_grad_(kind == "train").train(kind == "train")
     images.requires_grad_(kind == "input")
-    counter = FlopCounterMode(display=False)
+    counter = FlopCounterMode(display=False, custom_mapping={
+        torch.ops.aten.convolution_backward: _convolution_backward})
     with counter, torch.set_grad_enabled(kind != "forward"):
         logits = model(images)
         if kind != "forward":
@@ -40,13 +57,20 @@ def network_flops(name: str, *, num_classes: int, size: int, stem: str, kind: st
     return counter.get_total_flops() // 2
 
 
+@functools.cache
+def network_flops(name: str, *, num_classes: int, size: int, stem: str, kind: str) -> int:
+    """`model_flops` of a network by its name."""
+    return model_flops(build_skeleton(name, num_classes=num_classes, stem=stem), size=size, kind=kind)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Counts of one row; FLOPs of each stage, bytes of each folder."""
+    """Counts of one row.   networks: that an iteration runs, on average;  FLOPs of each stage, bytes of each
+    folder."""
 
     images: int
     iterations: int
-    teachers: float
+    networks: float
     recover_flops: float
     relabel_flops: float
     validate_flops: float
@@ -60,6 +84,11 @@ class Cost:
         return self.recover_flops + self.relabel_flops + self.validate_flops
 
 
+def networks_run(draw: Draw, pool: Pool) -> list[str]:
+    """The networks of a draw that recover runs."""
+    return [name for name in draw.names if name in draw.ce or name in pool.with_bn]
+
+
 def count_cost(plan: Plan, dataset: str) -> Cost:
     """Counts a plan, as if nothing of it were done."""
     config, images = plan.recover, plan.ipc * plan.num_classes
@@ -69,8 +98,9 @@ def count_cost(plan: Plan, dataset: str) -> Cost:
         sample = min(config.iterations_of(ipc_id), ITERATIONS)
         for draw in config.teachers.plan(pool, ipc_id, 0, sample, seed=config.seed):
             share = config.iterations_of(ipc_id) / sample
-            seen, networks = seen + share, networks + share * len(draw.names)
-            flops += share * sum(network_flops(name, kind="input", **about) for name in draw.names)
+            names = networks_run(draw, pool)
+            seen, networks = seen + share, networks + share * len(names)
+            flops += share * sum(network_flops(name, kind="input", **about) for name in names)
     groups = sum(config.iterations_of(ipc_id) for ipc_id in range(plan.ipc))
     chunks = -(-plan.num_classes // config.batch_size)
     epochs = plan.relabel.epochs if plan.relabel else plan.validate.epochs
@@ -83,11 +113,11 @@ def count_cost(plan: Plan, dataset: str) -> Cost:
         label_bytes = plan.num_label_files() * planned.epoch_bytes
     model, seeds = plan.validate.model, len(plan.validate.seeds)
     online = seeds * views * per_view if plan.relabel and not label_views else 0
-    evaluations = -(-epochs // plan.validate.eval_every) + 1
+    evaluations = len({*range(0, epochs, plan.validate.eval_every), epochs - 1})
     student = network_flops(model, kind="train", **about) * views + evaluations * VAL_IMAGES[dataset] \
         * network_flops(model, kind="forward", **about)
     return Cost(
-        images=images, iterations=groups * chunks, teachers=networks / seen if seen else 0.0,
+        images=images, iterations=groups * chunks, networks=networks / seen if seen else 0.0,
         recover_flops=flops / seen * groups * plan.num_classes if seen else 0.0,
         relabel_flops=label_views * per_view, validate_flops=seeds * student + online,
         image_bytes=predicted_bytes(images, size=config.size, **config.encoding), label_bytes=label_bytes,
@@ -100,6 +130,6 @@ def describe_cost(cost: Cost, *, tflops: float) -> str:
     stages = " + ".join(f"{flops / 1e15:.3g}" for flops in (cost.recover_flops, cost.relabel_flops,
                                                             cost.validate_flops))
     hours = f", {readable_time(cost.flops / tflops / 1e12)} at {tflops:g} TFLOP/s" if tflops else ""
-    return (f"{cost.images} images, {cost.iterations} iterations of {cost.teachers:.1f} networks; PFLOPs of "
+    return (f"{cost.images} images, {cost.iterations} iterations of {cost.networks:.1f} networks; PFLOPs of "
             f"recover + relabel + validate: {stages}{hours}; images {readable(cost.image_bytes)}, labels "
             f"{readable(cost.label_bytes)}, students {readable(cost.student_bytes)}")

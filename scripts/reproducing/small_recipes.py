@@ -27,6 +27,11 @@ class Recipe:
     validate: dict = dataclasses.field(default_factory=dict)
     teachers: dict = dataclasses.field(default_factory=dict)
 
+    @property
+    def teacher_names(self) -> tuple[str, ...]:
+        """The networks that stand for others."""
+        return tuple(sorted(set(self.networks.values()) - {""}))
+
 
 NARROW = {"resnet18": "narrow_resnet", "mobilenet_v2": "narrow_mobilenet",
           "efficientnet_b0": "narrow_efficientnet", "shufflenet_v2_x0_5": "narrow_shufflenet",
