@@ -4,41 +4,48 @@ What a unit needs to go on lies in one file of tensors and numbers until the uni
 states of torch's random generators beside it.   Source: ours.
 """
 import signal
-import threading
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import torch
 
+from utils import interrupts
 from utils.distributed import leads
 from utils.files import save_tensors
 from utils.pieces import Values
-from utils.runtime import say, warn_once
+from utils.runtime import note, warn_once
 
 FORM = 2  # of what is saved; work of another form starts over
 
 
 class StopSignals:
-    """Inside `with`, SIGTERM and SIGINT set `asked`: the loop saves and stops; a second one stops at once."""
+    """Inside `with`, SIGTERM and SIGINT set `asked`: the loop saves and stops; again, 2 s later, at once."""
 
-    def __init__(self):
-        self.asked = False
+    def __init__(self, doing: str = "saving unfinished work"):
+        """Args: doing: what the loop does when asked."""
+        self.asked, self._doing = False, doing
 
     def _ask(self, number: int, frame: object) -> None:
+        if interrupts.is_echo():
+            return
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        say(f"{signal.Signals(number).name}: saving unfinished work; once more stops without")
+        note(f"{signal.Signals(number).name}: {self._doing}; once more, after {interrupts.ECHO:.0f} s, stops "
+             f"at once without")
+
+    def obey(self, kept: str) -> None:
+        """Raises: KeyboardInterrupt if asked.   Args: kept: what was saved and what was not."""
+        if self.asked:
+            raise KeyboardInterrupt(kept)
 
     def __enter__(self):
-        in_main = threading.current_thread() is threading.main_thread()  # only there may handlers be set
-        signals = (signal.SIGTERM, signal.SIGINT) if in_main else ()
-        self._before = {number: signal.signal(number, self._ask) for number in signals}
+        self._before = interrupts.answer(self._ask)
         return self
 
     def __exit__(self, kind, error, trace):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        interrupts.restore(self._before)
         if self.asked and not leads() and isinstance(error, RuntimeError):
             raise KeyboardInterrupt from error  # rank 0 saved and left; what it was asked for never came
 
@@ -54,7 +61,7 @@ class Unfinished:
     def load(self) -> Values | None:
         """What the last save was given, on the CPU, the random generators set as they were; None without.
 
-        A damaged file is named in a warning, and the unit starts over.
+        A damaged file is named in a warning, and the unit starts over.   Raises: OSError if it is unreadable.
         """
         if not self._path.is_file():
             return None
@@ -64,6 +71,8 @@ class Unfinished:
                 warn_once(f"{self._path}: saved by another version, this unit starts over")
                 return None
             _set_generators(saved["generators"])
+        except OSError:
+            raise  # what cannot be read now is not damaged: the run ends, and the save stays
         except Exception as error:  # torch raises many kinds on damaged archives; each means the same here
             warn_once(f"{self._path}: damaged ({type(error).__name__}), this unit starts over")
             return None
@@ -74,15 +83,31 @@ class Unfinished:
         return self._leads and (self._stop.asked or monotonic() - self._saved >= self._seconds)
 
     def save(self, state: Values) -> None:
-        """Saves tensors and numbers, atomically.   Raises: KeyboardInterrupt after it, if a signal came."""
+        """Saves tensors and numbers, atomically; the check of the tensors is a host sync.
+
+        Raises: RuntimeError naming a tensor that is not finite: nothing is saved, and the save before stays;
+                KeyboardInterrupt after it, if a signal came.
+        """
+        if bad := first_not_finite(state):
+            raise RuntimeError(f"{self._path}: not saved, {bad} is not finite; a rerun goes on from the save "
+                               f"before; lower the learning rate or the weights of the terms if it recurs")
         save_tensors(self._path, {"form": FORM, "state": state, "generators": _generators()})
         self._saved = monotonic()
-        if self._stop.asked:
-            raise KeyboardInterrupt
+        self._stop.obey(f"unfinished work is saved in {self._path}")
 
     def discard(self) -> None:
         """Forgets it: the unit is finished."""
         self._path.unlink(missing_ok=True)
+
+
+def first_not_finite(state: Any, name: str = "state") -> str:
+    """Where in nested dicts and sequences the first tensor lies that is not finite; "" if there is none."""
+    if isinstance(state, torch.Tensor):
+        return "" if state.isfinite().all() else name
+    if not isinstance(state, (dict, list, tuple)):
+        return ""
+    parts = state.items() if isinstance(state, dict) else enumerate(state)
+    return next(filter(None, (first_not_finite(part, f"{name}.{key}") for key, part in parts)), "")
 
 
 def _generators() -> dict[str, torch.Tensor]:
