@@ -8,5 +8,6 @@ here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 . "$here/env.sh"
 words=
 while [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; do words="$words $1"; shift; done
+set -f  # a '*' stays what it is
 # shellcheck disable=SC2086  # tables and rows are words without spaces
 exec "$PYTHON" -m scripts.reproduce $words --out "$OUT" ${IMAGENET:+--train-data-path "$IMAGENET"} "$@"
