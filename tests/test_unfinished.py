@@ -16,9 +16,10 @@ from helpers import contents, words
 
 from recover import data_synthesis
 from recover.units import Block, UnitLaws, UnitPlan
+from utils import interrupts
 from utils.augment import plan_shared_views
 from utils.files import claim_folder, read_json, save_tensors
-from utils.runtime import command_line, generator
+from utils.runtime import command_line, generator, progress, say
 from utils.unfinished import StopSignals, Unfinished
 from validate import train_FKD
 
@@ -214,6 +215,77 @@ def test_a_second_signal_stops_at_once_but_an_echo_does_not(monkeypatch, capfd):
         now[0] += 0.2
         os.kill(os.getpid(), signal.SIGTERM)
         pytest.fail("it went on")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_command_that_starts_ends_with_75(number, tmp_path):
+    """Before torch is imported: here a module of a package of ours that waits."""
+    (tmp_path / "slow").mkdir()
+    (tmp_path / "slow" / "__init__.py").write_text((ROOT / "validate" / "__init__.py").read_text())
+    (tmp_path / "slow" / "work.py").write_text("import time\nprint(1, flush=True)\ntime.sleep(30)\n")
+    process = subprocess.Popen([sys.executable, "-m", "slow.work"], text=True, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, cwd=tmp_path, start_new_session=True,
+                               env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"})
+    assert process.stdout.readline() == "1\n"
+    os.killpg(process.pid, number)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 75 and said == "interrupted: nothing was begun, run the same command again\n"
+
+
+def test_a_library_leaves_signals_alone():
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    interrupts.answer_early()
+    assert before == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
+
+
+END = """import atexit, os, sys, signal
+from utils.runtime import command_line
+def main(argv):
+    atexit.register(os.kill, os.getpid(), signal.SIGINT)
+    atexit.register(os.kill, os.getpid(), signal.SIGTERM)
+    if argv:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+command_line(main)
+"""
+
+
+@pytest.mark.parametrize("words, status, said", [((), 0, ""), (("x",), 75, "interrupted: nothing was saved")])
+def test_the_status_stands_while_a_command_ends(words, status, said):
+    done = subprocess.run([sys.executable, "-c", END, *words], capture_output=True, text=True, timeout=60,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == status and done.stderr.startswith(said)
+    assert done.stderr.count("\n") == bool(said)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_relabel_with_workers_stops_without_tracebacks(number, tiny, uninterrupted, tmp_path):
+    """The signal goes to the whole group, as a terminal's Ctrl-C and SLURM's do: workers leave it to us."""
+    flags = tiny.relabel_flags(uninterrupted, "--epochs", 5000, "--resident-gb", 0, "--workers", 2,
+                               "--fkd-path", tmp_path)
+    process = subprocess.Popen([sys.executable, "-m", "relabel.generate_soft_label", *flags], text=True,
+                               stderr=subprocess.PIPE, cwd=ROOT, start_new_session=True)
+    wait_for(tmp_path / "2" / "epoch_001.pt", process)
+    os.killpg(process.pid, number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 75, said
+    assert "Traceback" not in said and "orker" not in said.split("workers decode them")[1]
+    assert "interrupted: finished epochs of labels are kept, this one starts over; run" in said
+
+
+def test_progress_in_a_log_is_lines(capfd):
+    bar = progress(total=4, text="recover")
+    for _ in range(3):
+        bar.start_t -= 90  # a minute and a half goes by
+        bar.last_print_t -= 90
+        bar.update()
+        say("between")
+    bar.close()
+    said = capfd.readouterr().err
+    assert "\r" not in said and "\x1b" not in said
+    lines = said.splitlines()
+    assert [line for line in lines if line != "between"][0].startswith("recover:  25%| 1/4 [01:30<")
+    assert len(lines) == 6 and all(lines)
 
 
 def test_what_is_not_finite_is_never_saved(tmp_path):

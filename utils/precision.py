@@ -45,13 +45,13 @@ class PixelAdam(torch.optim.Adam):
         """One step on the gradient, which it forgets.
 
         Args:    terms: of this step;  before: of the last one that was taken.
-        Returns: those of the two that belong to the last step taken.
+        Returns: those of the two that belong to the last step taken; 0 before the first.
         """
         group, = self.param_groups
         group["lr"] = lr
         if self.skips:
             self.found_inf = (~group["params"][0].grad.isfinite().all()).float()
-            terms = {name: torch.where(self.found_inf > 0, before.get(name, value), value)
+            terms = {name: torch.where(self.found_inf > 0, before.get(name, torch.zeros_like(value)), value)
                      for name, value in terms.items()}
         self.step()
         self.zero_grad(set_to_none=True)
