@@ -243,19 +243,16 @@ from utils.runtime import command_line
 def main(argv):
     atexit.register(os.kill, os.getpid(), signal.SIGINT)
     atexit.register(os.kill, os.getpid(), signal.SIGTERM)
-    if argv:
-        os.kill(os.getpid(), signal.SIGTERM)
-        os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGTERM)
 command_line(main)
 """
 
 
-@pytest.mark.parametrize("words, status, said", [((), 0, ""), (("x",), 75, "interrupted: nothing was saved")])
-def test_the_status_stands_while_a_command_ends(words, status, said):
-    done = subprocess.run([sys.executable, "-c", END, *words], capture_output=True, text=True, timeout=60,
+def test_the_status_stands_while_a_command_ends():
+    done = subprocess.run([sys.executable, "-c", END], capture_output=True, text=True, timeout=60,
                           env={**os.environ, "PYTHONPATH": str(ROOT)})
-    assert done.returncode == status and done.stderr.startswith(said)
-    assert done.stderr.count("\n") == bool(said)
+    assert done.returncode == 75 and done.stderr.startswith("interrupted: nothing was saved just now;")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -269,7 +266,7 @@ def test_relabel_with_workers_stops_without_tracebacks(number, tiny, uninterrupt
     os.killpg(process.pid, number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 75, said
-    assert "Traceback" not in said and "orker" not in said.split("workers decode them")[1]
+    assert not [word for word in ("Traceback", "unexpectedly", "killed by") if word in said], said
     assert "interrupted: finished epochs of labels are kept, this one starts over; run" in said
 
 
@@ -284,7 +281,7 @@ def test_progress_in_a_log_is_lines(capfd):
     said = capfd.readouterr().err
     assert "\r" not in said and "\x1b" not in said
     lines = said.splitlines()
-    assert [line for line in lines if line != "between"][0].startswith("recover:  25%| 1/4 [01:30<")
+    assert [line for line in lines if line != "between"][0].startswith("recover:  25% 1/4 [01:30<")
     assert len(lines) == 6 and all(lines)
 
 
