@@ -120,6 +120,7 @@ def train_teacher(name: str, pixels: torch.Tensor, labels: torch.Tensor, *, conf
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         first = saved["epoch"]
+        say(f"{name}: goes on from its save, {first} of {config.epochs} epochs are done")
     steps = -(-len(pixels) // config.batch_size)
     for epoch in progress(range(first, config.epochs), text=name):
         seed_everything(config.seed, "teacher", name, epoch)  # dropout

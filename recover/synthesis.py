@@ -18,24 +18,27 @@ from recover.units import Inputs, Unit, UnitLaws, UnitPlan
 from utils.augment import pixel_bounds, shared_view, to_uint8
 from utils.metrics import topk_hits
 from utils.pieces import Values
-from utils.runtime import Log, finite_values, seed_everything, warn_once
+from utils.precision import PixelAdam
+from utils.runtime import Log, finite_values, say, seed_everything, warn_once
 from utils.unfinished import StopSignals, Unfinished
 
 Bounds = tuple[torch.Tensor, torch.Tensor]
 Made = tuple[list[torch.Tensor], list[Terms]]
-Report = Callable[[int, int, list[UnitPlan], list[Terms]], None]
+Report = Callable[[int, int, list[UnitPlan], list[Terms], list[int]], None]
 
 
 def synthesize_batch(starts: list[torch.Tensor], targets: torch.Tensor, objective: Objective, *,
                      plans: list[UnitPlan], betas: tuple[float, float], bounds: Bounds, report: Report,
-                     log_every: int, unfinished: Unfinished, saved: Values | None) -> Made:
+                     log_every: int, precision: str, unfinished: Unfinished, saved: Values | None) -> Made:
     """The hot loop: Adam on the pixels.   Source: paper eq. 4; supplement table 1b.
 
     Args:    starts: S tensors (N, 3, H, W), normalised;  targets: (N,);  plans: S, of equally many blocks,
-             which slices end by themselves;  bounds: least and greatest normalised pixel;
+             which slices end by themselves;  bounds: least and greatest normalised pixel;  precision: of
+             PRECISIONS, for fp16 skips steps that overflow;
              unfinished, saved: where work in progress is kept, and what it held;
-             report(block, step, active plans, terms): every so many iterations, the only host sync.
-    Returns: S tensors (N, 3, H, W), and S dicts of the terms at each slice's last iteration.
+             report(block, step, active plans, terms, skipped steps): every so many iterations, the only
+             host sync.
+    Returns: S tensors (N, 3, H, W), and S dicts of the terms at each slice's last iteration that was taken.
     """
     state = saved or {"block": 0, "step": 0, "images": starts, "optimizers": (), "objective": None,
                       "final": [{} for _ in starts]}
@@ -44,7 +47,7 @@ def synthesize_batch(starts: list[torch.Tensor], targets: torch.Tensor, objectiv
     for number in range(state["block"], len(plans[0].blocks)):
         blocks = [plan.blocks[number] for plan in plans]
         images = [x.detach().clone().requires_grad_() for x in images]
-        optimizers = [torch.optim.Adam([x], lr=1.0, betas=betas, eps=1e-8) for x in images]
+        optimizers = [PixelAdam(x, betas=betas, precision=precision) for x in images]
         for optimizer, own in zip(optimizers, state["optimizers"], strict=False):
             optimizer.load_state_dict(own)
         for step in range(first, max(len(block.rates) for block in blocks)):
@@ -52,17 +55,17 @@ def synthesize_batch(starts: list[torch.Tensor], targets: torch.Tensor, objectiv
             views = [shared_view(images[s], blocks[s].views, step) for s in active]
             terms = objective.backward(views, targets, [blocks[s].draws[step] for s in active])
             for s, own in zip(active, terms, strict=True):
-                optimizers[s].param_groups[0]["lr"] = blocks[s].rates[step]
-                optimizers[s].step()
-                optimizers[s].zero_grad(set_to_none=True)
+                final[s] = optimizers[s].take(blocks[s].rates[step], own, final[s])
                 images[s].data.clamp_(*bounds)
-                final[s] = own
             if step % log_every == 0:
-                report(number, step, [plans[s] for s in active], terms)
+                report(number, step, [plans[s] for s in active], [final[s] for s in active],
+                       [optimizers[s].skipped(step + 1) for s in active])
             if unfinished.due():
                 unfinished.save({"block": number, "step": step + 1, "images": [x.detach() for x in images],
                                  "optimizers": [optimizer.state_dict() for optimizer in optimizers],
                                  "final": final, "objective": objective.state()})
+        for optimizer, block in zip(optimizers, blocks, strict=True):
+            optimizer.skipped(len(block.rates))
         images = [block.after(x.detach(), start) if block.after else x.detach()
                   for block, x, start in zip(blocks, images, starts, strict=True)]
         first, state = 0, {"optimizers": ()}
@@ -106,6 +109,9 @@ class Synthesis:
         unfinished = Unfinished(first.unfinished(self.run), minutes=self.save_every, stop=self.stop)
         saved = unfinished.load()  # after the starts: it sets the random generators as they were
         earlier = sum(plan.until(saved["block"], saved["step"]) for plan in plans) if saved else 0
+        if earlier:
+            total = sum(plan.iterations for plan in plans)
+            say(f"{first}: goes on from its save, {earlier} of {total} iterations are done")
         self.bar.update(earlier)
         images, final = starts, list[Terms]({} for _ in group)
         if self.objective and first.members:
@@ -113,7 +119,8 @@ class Synthesis:
             images, final = synthesize_batch(
                 starts, torch.tensor(first.classes, device=inputs.device), self.objective, plans=plans,
                 betas=self.betas, bounds=(low.to(inputs.device), high.to(inputs.device)), saved=saved,
-                unfinished=unfinished, log_every=self.log_every, report=self._report)
+                unfinished=unfinished, log_every=self.log_every, precision=inputs.precision,
+                report=self._report)
         for plan, finished, terms in zip(plans, images, final, strict=True):
             values = finite_values(terms, where=f"the last iteration of {plan.unit}")
             save_unit(self.run, plan, to_uint8(finished, mean=inputs.mean, std=inputs.std), terms=values,
@@ -124,11 +131,15 @@ class Synthesis:
                            seconds_per_iteration=seconds)
         unfinished.discard()
 
-    def _report(self, block: int, step: int, active: list[UnitPlan], terms: list[Terms]) -> None:
-        for plan, own in zip(active, terms, strict=True):
+    def _report(self, block: int, step: int, active: list[UnitPlan], terms: list[Terms],
+                skipped: list[int]) -> None:
+        for plan, own, missed in zip(active, terms, skipped, strict=True):
             at = plan.until(block, step)
-            self.log.write(ipc_id=plan.unit.ipc_id, chunk=plan.unit.chunk, step=at,
-                           **finite_values(own, where=f"iteration {at} of {plan.unit}"))
+            if missed:
+                warn_once("a gradient overflowed in float16: such a step is skipped (\"skipped\" in the log)")
+            values = finite_values(own, where=f"iteration {at} of {plan.unit}") if missed <= step else {}
+            self.log.write(ipc_id=plan.unit.ipc_id, chunk=plan.unit.chunk, step=at, **values,
+                           **{"skipped": missed} if missed else {})
             self.bar.update(plan.until(block, step + self.log_every) - at)
 
     def _verify(self, images: torch.Tensor, unit: Unit) -> dict[str, float]:

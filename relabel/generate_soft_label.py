@@ -21,6 +21,7 @@ from utils.label_files import has_labels, label_path, save_labels
 from utils.label_formats import FP16, LABEL_FORMATS
 from utils.pieces import choice, identity, option, piece_name, require
 from utils.session import open_plan, open_session
+from utils.unfinished import StopSignals
 from utils.views import MIXES, OPERATIONS, ImageOperations, NoMix, Views
 
 
@@ -173,17 +174,20 @@ def run(config: RelabelConfig) -> Path:
         runtime.say(f"{folder}: {len(mine)} epochs of labels to make as {form}; {config.num_files} epochs "
                     f"take {files.readable(plan.epoch_bytes * config.num_files)}")
         models = [teacher.channels_last() for teacher in networks.values()]
-        with runtime.Log(folder / files.log_name(session.shard)) as log:
+        stopping = "stopping, without the epoch under way"
+        with StopSignals(stopping) as stop, runtime.Log(folder / files.log_name(session.shard)) as log:
             for epoch in runtime.progress(mine, text="relabel"):
                 started = time.perf_counter()
                 save_labels(label_path(folder, epoch), label_epoch(
                     images, models, epoch=epoch, seed=config.seed, views=plan.views, ensemble=config.ensemble,
                     precision=config.precision, label_format=config.label_format, mean=about.mean,
-                    std=about.std))
+                    std=about.std,
+                    after_batch=lambda: stop.obey("finished epochs are kept, this one starts over")))
                 log.write(epoch=epoch, seconds_per_epoch=time.perf_counter() - started)
                 folders.check_claimed(folder)
-        if formats.assemble_label_manifest(folder) is None:
-            runtime.say(f"{folder}: {len(mine)} epochs made now; other shards are not finished yet")
+        whole = formats.assemble_label_manifest(folder) is not None
+        runtime.say(f"{folder}: {len(mine)} epochs made now; " + (
+            f"all {config.num_files} are complete" if whole else "other shards are not finished yet"))
         return folder
 
 

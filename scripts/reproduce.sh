@@ -10,6 +10,7 @@ here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 words='' share=''
 if [ "${1:-}" = --shard ]; then share="--shard $2"; shift 2; fi  # scripts/slurm/*.sbatch give it first
 while [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; do words="$words $1"; shift; done
+set -f  # a '*' stays what it is
 # shellcheck disable=SC2086  # tables, rows and the share are words without spaces
 exec "$PYTHON" -m scripts.reproduce $words --out "$OUT" ${IMAGENET:+--train-data-path "$IMAGENET"} \
     ${NPROC:+--processes "$NPROC"} $share "$@"

@@ -913,7 +913,9 @@ def test_a_process_ends_with_one_line_and_status_2(tmp_path):
 @pytest.mark.parametrize("raised, status, shown", [
     (ValueError("two\nlines"), 2, "error: two lines\n"), (FileNotFoundError("no x"), 2, "error: no x\n"),
     (RuntimeError("nan"), 1, "error: RuntimeError: nan\n"), (OSError("full"), 1, "error: OSError: full\n"),
-    (KeyboardInterrupt(), 75, "error: interrupted; work is kept, run the same command again\n")])
+    (KeyboardInterrupt("x is saved"), 75, "interrupted: x is saved; run the same command again\n"),
+    (KeyboardInterrupt(), 75, "interrupted: nothing was saved just now; finished work and earlier saves are "
+                              "kept; run the same command again\n")])
 def test_exit_statuses(raised, status, shown, monkeypatch, capsys):
     def main(argv):
         raise raised

@@ -1,18 +1,21 @@
 """Lower precision and compiled networks: the same objective to their rounding, statistics in float32."""
+import itertools
+import json
 import shutil
 
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import POOL
+from helpers import POOL, contents
 
 from models.registry import load_teachers
 from models.train_teachers import TeacherConfig
 from recover.data_synthesis import RecoverConfig
+from recover.objective import Objective
 from recover.selection import Draw, Pool
 from recover.units import Inputs
 from utils.flags import build_config
-from utils.precision import LOSS_SCALE, lowered, set_precision
+from utils.precision import LOSS_SCALE, PixelAdam, lowered, set_precision
 from utils.records import read_json
 from utils.session import open_session
 from validate import diversity
@@ -143,3 +146,80 @@ def test_compiled_networks_compute_the_same(step, made, tiny, tmp_path):
     run = tiny.recover(tmp_path, "--compile", "--pool", *NAMES)
     assert len(list(run.glob("syn/*/*.png"))) == 8
     assert tiny.validate(made, "--compile", "--output-dir", tmp_path / "out", "--seeds", 0)["n"] == 1
+
+
+# ---------------------------------------------------------------- gradients that float16 does not hold
+
+def steps_of(gradients, precision: str):
+    """The images, optimiser and terms after a step on each of these gradients."""
+    images, terms = torch.zeros(3, requires_grad=True), {}
+    optimizer = PixelAdam(images, betas=(0.5, 0.9), precision=precision)
+    for i, gradient in enumerate(gradients):
+        images.grad = torch.tensor(gradient)
+        terms = optimizer.take(0.1, {"loss": torch.tensor(float("nan") if i == 1 else float(i))}, terms)
+        assert images.grad is None
+    return images.detach(), optimizer, terms
+
+
+def test_a_step_that_overflows_is_skipped_under_fp16_as_gradscaler_does():
+    good, bad = [1.0, -2.0, 3.0], [1.0, float("inf"), 0.0]
+    images, optimizer, terms = steps_of([good, bad], "fp16")
+    once, alone, _ = steps_of([good], "fp16")
+    assert torch.equal(images, once) and terms["loss"] == 0.0 and optimizer.skipped(2) == 1
+    for name, value in optimizer.state_dict()["state"][0].items():
+        assert torch.equal(value, alone.state_dict()["state"][0][name])
+    images, optimizer, _ = steps_of([bad, good], "fp16")
+    assert torch.equal(images, once) and optimizer.skipped(2) == 1
+    assert steps_of([bad], "fp16")[1].skipped(1) == 1  # the first step alone says nothing yet
+    with pytest.raises(RuntimeError, match="2 of 3 steps overflowed in float16: use --precision bf16"):
+        steps_of([bad, bad, good], "fp16")[1].skipped(3)
+
+
+def test_other_precisions_skip_nothing_and_are_plain_adam():
+    gradients = [[1.0, -2.0, 3.0], [0.5, 0.1, 0.0]]
+    images = torch.zeros(3, requires_grad=True)
+    plain = torch.optim.Adam([images], lr=0.1, betas=(0.5, 0.9), eps=1e-8)
+    for gradient in gradients:
+        images.grad = torch.tensor(gradient)
+        plain.step()
+    ours, optimizer, terms = steps_of(gradients, "fp32")
+    assert torch.equal(ours, images) and optimizer.skipped(2) == 0 and terms["loss"].isnan()
+    assert steps_of([*gradients, [float("inf")] * 3], "bf16")[0].isnan().all()
+
+
+def overflowing(monkeypatch, at) -> None:
+    """Makes the gradient overflow at these calls of the objective, and its terms with it."""
+    calls, backward = itertools.count(), Objective.backward
+
+    def run(objective, views, targets, draws):
+        terms = backward(objective, views, targets, draws)
+        if next(calls) in at:
+            overflow.append(views[0].sum() * float("inf"))
+            overflow[-1].backward()
+            terms[0]["loss"] = terms[0]["loss"] * float("inf")
+        return terms
+    overflow: list[torch.Tensor] = []
+    monkeypatch.setattr(Objective, "backward", run)
+
+
+def test_recover_under_fp16_goes_on_past_overflows_and_says_so(tiny, tmp_path, monkeypatch, capfd):
+    overflowing(monkeypatch, at=(0, 6, 7))
+    run = tiny.recover(tmp_path, "--iteration", 12, "--ipc-end", 1, "--precision", "fp16", "--save-every", 0)
+    rows = [json.loads(row) for row in (run / "log.jsonl").read_text().splitlines()]
+    rows = [row for row in rows if row["chunk"] == 0]
+    assert [row.get("skipped") for row in rows] == [1] * 6 + [2] + [3] * 5 + [None]
+    assert "loss" not in rows[0] and rows[6]["loss"] == rows[7]["loss"] == rows[5]["loss"] != rows[8]["loss"]
+    assert capfd.readouterr().err.count("a gradient overflowed in float16") == 1
+
+
+def test_a_state_that_is_not_finite_ends_the_run_and_a_rerun_goes_on(tiny, tmp_path, monkeypatch, capfd):
+    flags = ("--iteration", 12, "--ipc-end", 1, "--save-every", 0, "--log-every", 50)
+    whole = tiny.recover(tmp_path / "whole", *flags)
+    with monkeypatch.context() as patch:
+        overflowing(patch, at=(6,))
+        with pytest.raises(RuntimeError, match="ipc0000_chunk00.pt: not saved, state.images.0 is not finite"):
+            tiny.recover(tmp_path, *flags)
+    capfd.readouterr()
+    run = tiny.recover(tmp_path, *flags)
+    assert "goes on from its save, 6 of 12 iterations are done" in capfd.readouterr().err
+    assert contents(run) == contents(whole)

@@ -241,6 +241,62 @@ def test_nproc_launches_torchrun(stage, command_of):
     assert command == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "8", *alone]
 
 
+def environment(folder: Path, *, torch_in: str = "site-packages") -> Path:
+    """What looks like an environment with torch, and names itself."""
+    (folder / "bin").mkdir(parents=True)
+    (folder / "lib" / "python3.11" / torch_in / "torch").mkdir(parents=True)
+    (folder / "bin" / "python").write_text(f"#!/bin/sh\necho {folder.name}\n")
+    (folder / "bin" / "python").chmod(0o755)
+    return folder
+
+
+def test_the_active_environment_wins(tmp_path):
+    names = {"venv": "site-packages", "conda": "site-packages", "bare": "elsewhere", "path": "site-packages"}
+    venv, conda, bare, path = (environment(tmp_path / name, torch_in=own) for name, own in names.items())
+    (path / "bin" / "python3").symlink_to("python")
+    root = tmp_path / "root"
+    for folder in ("scripts", "recover"):
+        shutil.copytree(ROOT / folder, root / folder)
+
+    def chosen(**env) -> str:
+        done = run_script(root / "recover" / "recover_r18.sh", cwd=tmp_path, **{
+            "VIRTUAL_ENV": "", "CONDA_PREFIX": "", "PATH": f"{path / 'bin'}:{os.environ['PATH']}", **env})
+        return done.stdout.strip()
+    assert chosen() == "path"
+    environment(root / ".venv")
+    assert chosen() == chosen(CONDA_PREFIX=str(bare)) == ".venv"
+    assert chosen(CONDA_PREFIX=str(conda)) == "conda"
+    assert chosen(CONDA_PREFIX=str(conda), VIRTUAL_ENV=str(venv)) == "venv"
+    assert chosen(CONDA_PREFIX=str(conda), PYTHON=str(venv / "bin" / "python")) == "venv"
+
+
+@pytest.mark.parametrize("env, named", [
+    ({"NPROC": "abc"}, "NPROC must be a number above 0, got 'abc'"), ({"NPROC": "0"}, "NPROC"),
+    ({"IPC": "1e3"}, "IPC must be a number above 0, got '1e3'"), ({"IPC": "-1"}, "IPC"),
+    ({"PYTHON": "", "VIRTUAL_ENV": "/nonexistent"}, "no program /nonexistent/bin/python"),
+    ({"PYTHON": "/no/python"}, "no program /no/python")], ids=str)
+def test_what_the_environment_says_is_checked(env, named, tmp_path):
+    done = run_script(ROOT / STAGES["validate"][2].format("r18"), cwd=tmp_path,
+                      **{"PYTHON": sys.executable, **env})
+    assert done.returncode == 2 and done.stdout == "" and list(tmp_path.iterdir()) == []
+    assert done.stderr.startswith("train_FKD_10_r18.sh: ") and named in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_star_is_not_a_list_of_files(command_of, tmp_path):
+    _, _, command = command_of(ROOT / "scripts" / "reproduce.sh", "*", "--dry-run", OUT="/o")
+    assert command == ["-m", "scripts.reproduce", "*", "--out", "/o", "--dry-run"]
+
+
+def test_an_interrupted_script_ends_with_75_before_python_too(tmp_path):
+    here = tmp_path / "folder"
+    here.mkdir()
+    (here / "stage.sh").write_text(f'here={ROOT}/scripts\n. "{ROOT}/scripts/env.sh"\nkill -TERM $$\nrun x\n')
+    done = run_script(here / "stage.sh", cwd=tmp_path, PYTHON=sys.executable)
+    assert (done.returncode, done.stdout) == (75, "")
+    assert done.stderr == "interrupted: run the same command again\n"
+
+
 # ---------------------------------------------------------------- what they do
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """The SLURM scripts, under stand-ins for SLURM's commands: shares, seeds, warning, requeue, the chain."""
 import os
+import platform
 import re
 import shutil
 import signal
@@ -29,7 +30,7 @@ sleep 0.1; sleep 0.1; sleep 0.1
 echo "$signals" > "$0.signals"
 exit "${STATUS:-75}"
 '''
-SBATCH = '''printf "%s\\n" "$#" "$@" "STAGE=$STAGE" "PRISM_ROOT=$PRISM_ROOT" >> "$0.said"
+SBATCH = '''printf "%s\\n" "$#" "$@" >> "$0.said"
 jobs=$(cat "$0.jobs" 2>/dev/null || echo 100)
 echo $((jobs + 1)) > "$0.jobs"
 [ "$jobs" -lt "${ACCEPTS:-200}" ] || { echo "sbatch: error: no such partition" >&2; exit 1; }
@@ -60,7 +61,8 @@ class Cluster:
         self.bin.mkdir()
         self.command("python", PYTHON)
         self.command("sbatch", SBATCH)
-        self.command("squeue", RECORD + 'echo "${STATE:-RUNNING}"\n')
+        self.command("squeue", RECORD + 'case $* in *%l*) echo "${LIMIT:-4:00:00}" ;; '
+                                        '*) echo "${STATE:-RUNNING}" ;; esac\n')
         self.command("scontrol", RECORD + 'exit "${REFUSES:-0}"\n')
 
     def command(self, name: str, text: str) -> None:
@@ -74,22 +76,23 @@ class Cluster:
 
     def environment(self, **env) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "SBATCH"))
-                and name not in ("OUT", "IMAGENET", "IPC", "NPROC", "PRIMARY", "PYTHONPATH", "STAGE",
-                                 "ARRAY", "PRISM_ROOT")}
+                and name not in ("OUT", "IMAGENET", "IPC", "NPROC", "PRIMARY", "PYTHONPATH", "TORCH_HOME",
+                                 "ARRAY", "SHARES", "RECOVER", "RELABEL", "VALIDATE")}
         return {**kept, "PATH": f"{self.bin}:{kept['PATH']}", "PYTHON": str(self.bin / "python"), **env}
 
-    def start(self, stage: str, *flags, array=(), shell: str = "sh", **env) -> subprocess.Popen:
+    def start(self, stage: str, *flags, array=(), shell: str = "sh", first=None, **env) -> subprocess.Popen:
         """A batch script as SLURM starts it: a copy of the file, in the folder of the user.
 
-        Args: array: (task, first, last, count), or nothing.
+        Args: array: (task, first, last, count), or nothing;  first: words before the flags, the stage script.
         """
+        first = [DEFAULTS[stage][1]] if first is None else first
         copy = self.folder / "slurm_script"
         shutil.copy(SLURM / f"{stage}.sbatch", copy)
         names = ("TASK_ID", "TASK_MIN", "TASK_MAX", "TASK_COUNT")
         numbers = {f"SLURM_ARRAY_{name}": str(value) for name, value in zip(names, array, strict=False)}
         if array:
             numbers["SLURM_ARRAY_JOB_ID"] = "40"
-        return subprocess.Popen([shell, str(copy), *words(*flags)], cwd=self.folder, text=True,
+        return subprocess.Popen([shell, str(copy), *first, *words(*flags)], cwd=self.folder, text=True,
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
                                 env=self.environment(SLURM_JOB_ID="41", SLURM_SUBMIT_DIR=str(ROOT),
                                                      **numbers) | env)
@@ -110,10 +113,10 @@ class Cluster:
                               capture_output=True, timeout=30, env=self.environment(**env))
 
     def submitted(self) -> list[list[str]]:
-        """The words of every call of sbatch, with STAGE and PRISM_ROOT."""
+        """The words of every call of sbatch."""
         lines, calls = self.said("sbatch"), []
         while lines:
-            end = int(lines[0]) + 3
+            end = int(lines[0]) + 1
             calls.append(lines[1:end])
             lines = lines[end:]
         return calls
@@ -150,7 +153,7 @@ def test_what_is_asked_of_slurm(stage):
 # ---------------------------------------------------------------- shares and seeds
 
 @pytest.mark.parametrize("stage", ["recover", "relabel"])
-@pytest.mark.parametrize("first, count", [(0, 1), (0, 3), (1, 3), (7, 2)])
+@pytest.mark.parametrize("first, count", [(0, 1), (0, 3), (1, 3)])
 def test_an_array_is_every_share_once(stage, first, count, cluster):
     shares = []
     for task in range(first, first + count):
@@ -160,11 +163,22 @@ def test_an_array_is_every_share_once(stage, first, count, cluster):
     assert cluster.said("python")[:2] == ["-m", DEFAULTS[stage][0]]
 
 
-@pytest.mark.parametrize("array", [(4, 0, 14, 8), (3, 0, 7, 3)], ids=["steps", "list"])
-def test_an_array_with_gaps_is_refused(array, cluster):
+@pytest.mark.parametrize("array", [(4, 0, 14, 8), (3, 0, 7, 3), (3, 3, 3, 1), (1, 1, 1, 1), (7, 7, 8, 2)],
+                         ids=["steps", "list", "one", "one, the second", "a part"])
+def test_an_array_with_gaps_or_of_a_part_is_refused(array, cluster):
     status, errors = cluster.run("recover", array=array)
     assert status == 2 and "--array must be one range" in errors and errors.count("\n") == 1
     assert not cluster.said("python")
+
+
+@pytest.mark.parametrize("array", [(3, 3, 5, 2), (3, 3, 3, 1), (3, 0, 7, 8)])
+def test_shares_make_elements_of_a_larger_array_again(array, cluster):
+    assert cluster.run("recover", array=array, SHARES="8")[0] == 0 and cluster.flag("--shard") == "3/8"
+    first = ["SHARES=9", "recover/recover_r18.sh"]
+    assert cluster.run("recover", array=array, first=first)[0] == 0 and cluster.flag("--shard") == "3/9"
+    for shares, named in (("3", "SHARES=3 end at 2"), ("x", "got 'x'"), ("0", "got '0'")):
+        status, errors = cluster.run("recover", array=array, SHARES=shares)
+        assert status == 2 and named in errors
 
 
 def test_without_an_array_a_job_does_everything_or_one_named_share(cluster):
@@ -186,8 +200,9 @@ def test_an_element_of_validate_is_a_seed(seed, cluster):
 def test_the_stage_scripts_choices_hold(stage, cluster):
     flags = ("--exp-name", "a name", "--seed", "7")
     script = DEFAULTS[stage][1].replace("r18", "r50")
-    env = {"STAGE": script, "PRIMARY": "resnet50", "OUT": "here", "IPC": "50", "NPROC": "8"}
-    assert cluster.run(stage, *flags, array=(1, 0, 2, 3), **env) == (0, "")
+    env = {"PRIMARY": "resnet50", "OUT": "elsewhere", "NPROC": "8"}
+    first = ["OUT=here", "IPC=50", script]  # before the environment
+    assert cluster.run(stage, *flags, array=(1, 0, 2, 3), first=first, **env) == (0, "")
     asked = cluster.said("python")
     assert asked[:2] == ["-m", DEFAULTS[stage][0]]  # not torchrun: one process an element
     assert asked[-4:] == list(flags)
@@ -195,17 +210,35 @@ def test_the_stage_scripts_choices_hold(stage, cluster):
     assert cluster.said("python", "env") == ["1", "here", str(cluster.folder)]  # relative paths hold
 
 
-def test_an_unknown_stage_script_is_refused(cluster):
-    status, errors = cluster.run("recover", STAGE="recover/recover_r99.sh")
-    assert status == 2 and "STAGE=recover/recover_r99.sh" in errors and not cluster.said("python")
+@pytest.mark.parametrize("stage", DEFAULTS)
+@pytest.mark.parametrize("first", [["recover/recover_r99.sh"], [], ["--ipc-end", "5"], ["OUT=x"]], ids=str)
+def test_no_stage_is_taken_for_granted(first, stage, cluster):
+    status, errors = cluster.run(stage, array=(0, 0, 0, 1), first=first)
+    assert status == 2 and "the stage script comes first" in errors and errors.count("\n") == 1
+    assert not cluster.said("python")
 
 
 @pytest.mark.parametrize("stage", DEFAULTS)
-def test_the_root_is_where_one_submits_or_as_told(stage, cluster):
-    away = str(cluster.folder)
+def test_the_root_is_where_one_submits_or_the_stage_scripts(stage, cluster):
+    away, script = str(cluster.folder), DEFAULTS[stage][1]
     status, errors = cluster.run(stage, array=(0, 0, 0, 1), SLURM_SUBMIT_DIR=away)
-    assert status == 2 and f"{away} is not PRISM's root" in errors and not cluster.said("python")
-    assert cluster.run(stage, array=(0, 0, 0, 1), SLURM_SUBMIT_DIR=away, PRISM_ROOT=str(ROOT)) == (0, "")
+    assert status == 2 and f"got '{script}' in {away}" in errors and not cluster.said("python")
+    whole = [str(ROOT / script)]
+    assert cluster.run(stage, array=(0, 0, 0, 1), first=whole, SLURM_SUBMIT_DIR=away) == (0, "")
+
+
+def test_a_log_begins_with_who_and_what(cluster):
+    process = cluster.start("recover", "--seed", 7, array=(3, 0, 7, 8))
+    shown, _ = process.communicate(timeout=30)
+    assert re.match(rf"slurm: \d{{4}}-\d\d-\d\d \S+ {platform.node()} 40_3: recover/recover_r18.sh "
+                    rf"--shard 3/8 --seed 7\n", shown)
+
+
+@pytest.mark.parametrize("limit", ["1:00", "4:59"])
+def test_a_time_limit_that_holds_little_beside_the_warning_is_refused(limit, cluster):
+    status, errors = cluster.run("recover", LIMIT=limit)
+    assert status == 2 and f"--time is {limit}" in errors and not cluster.said("python")
+    assert cluster.run("recover", LIMIT="5:00") == (0, "")
 
 
 # ---------------------------------------------------------------- how it ends
@@ -219,7 +252,7 @@ def test_other_statuses_pass_through(status, cluster):
 @pytest.mark.parametrize("stage", DEFAULTS)
 def test_an_interrupted_element_requeues_itself(stage, cluster):
     status, errors = cluster.run(stage, array=(3, 1, 8, 8), STATUS="75")
-    assert status == 75 and "40_3 saved and requeued" in errors
+    assert status == 75 and "40_3 interrupted and requeued" in errors
     assert cluster.said("scontrol") == ["requeue", "40_3"]
 
 
@@ -236,7 +269,7 @@ def test_a_cancelled_job_stays_cancelled(state, cluster):
 
 def test_a_refused_requeue_is_said(cluster):
     status, errors = cluster.run("recover", STATUS="75", REFUSES="1")
-    assert status == 75 and "41 saved, but not requeued: submit it again" in errors
+    assert status == 75 and "41 interrupted, but not requeued: submit it again" in errors
 
 
 # ---------------------------------------------------------------- the warning
@@ -285,6 +318,16 @@ def test_a_stage_that_ends_otherwise_after_the_warning_is_not_requeued(status, s
     assert process.returncode == status and not cluster.said("scontrol")
 
 
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_a_stage_that_the_warning_ends_before_it_can_answer_is_requeued(shell, cluster):
+    cluster.command("python", ': > "$0.ready"\nexec sleep 30\n')
+    process = cluster.start("recover", array=(2, 0, 2, 3), shell=shell)
+    wait_for(cluster.bin / "python.ready", process)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == 75 and cluster.said("scontrol") == ["requeue", "40_2"]
+
+
 def test_a_stages_own_process_saves_and_is_requeued(cluster):
     """With the stages' own signal handling and ends; that a stage then goes on: test_unfinished.py."""
     (cluster.folder / "stage.py").write_text(STAGE)
@@ -304,21 +347,50 @@ def test_submit_chains_the_stages(shell, cluster):
     done = cluster.submit("r50", "--partition=a b", "--account=me", shell=shell, ARRAY="5", CLUSTER=";east")
     assert done.returncode == 0 and not done.stderr
     assert re.findall(r"\w+", done.stdout) == ["recover", "101", "relabel", "102", "validate", "103"]
-    shared = ["--parsable", "--partition=a b", "--account=me"]
+    def shared(stage):
+        return ["--parsable", f"--job-name=prism-{stage}-r50", "--partition=a b", "--account=me"]
+
+    settings = ["IMAGENET=", f"OUT={ROOT}/out", "IPC=10", f"PYTHON={cluster.bin}/python"]
     assert cluster.submitted() == [
-        [*shared, "--array=0-4", str(SLURM / "recover.sbatch"),
-         "STAGE=recover/recover_r50.sh", f"PRISM_ROOT={ROOT}"],
-        [*shared, "--array=0-4", "--dependency=afterok:101", "--kill-on-invalid-dep=yes",
-         str(SLURM / "relabel.sbatch"), "STAGE=relabel/relabel_r50.sh", f"PRISM_ROOT={ROOT}"],
-        [*shared, "--dependency=afterok:102", "--kill-on-invalid-dep=yes",
-         str(SLURM / "validate.sbatch"), "STAGE=validate/train_FKD_10_r50.sh", f"PRISM_ROOT={ROOT}"]]
+        [*shared("recover"), "--array=0-4", str(SLURM / "recover.sbatch"), *settings,
+         f"{ROOT}/recover/recover_r50.sh"],
+        [*shared("relabel"), "--array=0-4", "--dependency=afterok:101", "--kill-on-invalid-dep=yes",
+         str(SLURM / "relabel.sbatch"), *settings, f"{ROOT}/relabel/relabel_r50.sh"],
+        [*shared("validate"), "--dependency=afterok:102", "--kill-on-invalid-dep=yes",
+         str(SLURM / "validate.sbatch"), *settings, f"{ROOT}/validate/train_FKD_10_r50.sh"]]
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_submit_passes_flags_and_places_on(shell, cluster):
+    done = cluster.submit("r18", "--mem=1G", "--", "--weights-dir", "a b", "--", shell=shell, OUT="here",
+                          PRIMARY="resnet50", IMAGENET="/my data", IPC="50", RELABEL="--epochs *")
+    assert done.returncode == 0 and not done.stderr
+    calls = cluster.submitted()
+    assert all(call[2] == "--mem=1G" for call in calls)
+    after = [call[call.index("IMAGENET=/my data"):] for call in calls]
+    settings = ["IMAGENET=/my data", "OUT=here", "IPC=50", f"PYTHON={cluster.bin}/python", "PRIMARY=resnet50"]
+    flags = ["--weights-dir", "a b", "--"]
+    assert after == [[*settings, f"{ROOT}/recover/recover_r18.sh", *flags],
+                     [*settings, f"{ROOT}/relabel/relabel_r18.sh", *flags, "--epochs", "*"],
+                     [*settings, f"{ROOT}/validate/train_FKD_10_r18.sh", *flags]]
+    copied = cluster.start("relabel", first=after[1], SLURM_SUBMIT_DIR="/", array=(0, 0, 0, 1))
+    assert copied.wait(timeout=30) == 0, copied.stderr.read()
+    assert cluster.said("python", "env")[1] == "here" and "/my data" in cluster.said("python")
+
+
+def test_submit_without_slurm_is_one_line(cluster):
+    for name in ("dirname", "sh"):
+        (cluster.bin / name).symlink_to(shutil.which(name))
+    (cluster.bin / "sbatch").unlink()
+    done = cluster.submit("r18", PATH=str(cluster.bin))
+    assert done.returncode == 2 and "no sbatch here" in done.stderr and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("student", ["r18", "r50", "r101"])
 def test_submit_knows_every_student(student, cluster):
     assert cluster.submit(student).returncode == 0
-    stages = [call[-2].removeprefix("STAGE=") for call in cluster.submitted()]
-    assert len(stages) == 3 and all((ROOT / stage).is_file() for stage in stages)
+    stages = [call[-1] for call in cluster.submitted()]
+    assert len(stages) == 3 and all(Path(stage).is_file() for stage in stages)
     assert "--array=0-7" in cluster.submitted()[0]
 
 

@@ -16,10 +16,11 @@ from helpers import contents, words
 
 from recover import data_synthesis
 from recover.units import Block, UnitLaws, UnitPlan
+from utils import interrupts
 from utils.augment import plan_shared_views
 from utils.files import save_tensors
 from utils.records import read_json
-from utils.runtime import command_line, generator
+from utils.runtime import command_line, generator, progress, say
 from utils.unfinished import StopSignals, Unfinished
 from validate import train_FKD
 
@@ -188,22 +189,121 @@ def test_a_signal_saves_and_ends_with_75(stage, number, tiny, uninterrupted, tmp
         with pytest.raises(SystemExit) as ended:
             command_line(main)
     assert ended.value.code == 75 and clock.steps == 5  # it stopped at the end of that step
-    assert saved.is_file() and "interrupted; work is kept" in capfd.readouterr().err
-    signal.signal(signal.SIGTERM, handlers[0])
-    assert signal.getsignal(signal.SIGINT) == handlers[1]
+    said = capfd.readouterr().err
+    assert saved.is_file() and f"interrupted: unfinished work is saved in {saved}; run" in said
+    assert "error" not in said and "goes on" not in said
+    assert handlers == (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT))
     main(flags)
+    done = "IPC index 0, chunk 0: goes on from its save, 5 of 30 iterations are done" if stage == "recover" \
+        else "student, seed 0: goes on from its save, 2 of 8 epochs and 1 batches are done"
+    assert done in capfd.readouterr().err
     expected = {path: digest for path, digest in contents(whole).items()
                 if stage == "validate" or not path.startswith(("fkd", "validate"))}
     assert contents(folder) == expected and not saved.exists()
 
 
-def test_the_second_signal_stops_at_once():
+def test_a_second_signal_stops_at_once_but_an_echo_does_not(monkeypatch, capfd):
+    """SLURM without proctrack/cgroup signals the stage, and the shell above it, which passes its own on."""
+    now = [100.0]
+    monkeypatch.setattr("utils.interrupts.monotonic", lambda: now[0])
     with pytest.raises(KeyboardInterrupt), StopSignals() as stop:
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.01)
-        assert stop.asked
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+            assert stop.asked
+            now[0] += 1.9
+        said = capfd.readouterr().err
+        assert "SIGINT: saving unfinished work; once more, after 2 s," in said and said.count("\n") == 1
+        now[0] += 0.2
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(1)
+        pytest.fail("it went on")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_command_that_starts_ends_with_75(number, tmp_path):
+    """Before torch is imported: here a module of a package of ours that waits."""
+    (tmp_path / "slow").mkdir()
+    (tmp_path / "slow" / "__init__.py").write_text((ROOT / "validate" / "__init__.py").read_text())
+    (tmp_path / "slow" / "work.py").write_text("import time\nprint(1, flush=True)\ntime.sleep(30)\n")
+    process = subprocess.Popen([sys.executable, "-m", "slow.work"], text=True, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, cwd=tmp_path, start_new_session=True,
+                               env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"})
+    assert process.stdout.readline() == "1\n"
+    os.killpg(process.pid, number)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 75 and said == "interrupted: nothing was begun, run the same command again\n"
+
+
+def test_a_library_leaves_signals_alone():
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    interrupts.answer_early()
+    assert before == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
+
+
+END = """import atexit, os, sys, signal
+from utils.runtime import command_line
+def main(argv):
+    atexit.register(os.kill, os.getpid(), signal.SIGINT)
+    atexit.register(os.kill, os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGTERM)
+command_line(main)
+"""
+
+
+def test_the_status_stands_while_a_command_ends():
+    done = subprocess.run([sys.executable, "-c", END], capture_output=True, text=True, timeout=60,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 75 and done.stderr.startswith("interrupted: nothing was saved just now;")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_relabel_with_workers_stops_without_tracebacks(number, tiny, uninterrupted, tmp_path):
+    """The signal goes to the whole group, as a terminal's Ctrl-C and SLURM's do: workers leave it to us."""
+    flags = tiny.relabel_flags(uninterrupted, "--epochs", 5000, "--resident-gb", 0, "--workers", 2,
+                               "--fkd-path", tmp_path)
+    process = subprocess.Popen([sys.executable, "-m", "relabel.generate_soft_label", *flags], text=True,
+                               stderr=subprocess.PIPE, cwd=ROOT, start_new_session=True)
+    wait_for(tmp_path / "2" / "epoch_001.pt", process)
+    os.killpg(process.pid, number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 75, said
+    assert not [word for word in ("Traceback", "unexpectedly", "killed by") if word in said], said
+    assert "interrupted: finished epochs of labels are kept, this one starts over; run" in said
+
+
+def test_progress_in_a_log_is_lines(capfd):
+    bar = progress(total=4, text="recover")
+    for _ in range(3):
+        bar.start_t -= 90  # a minute and a half goes by
+        bar.last_print_t -= 90
+        bar.update()
+        say("between")
+    bar.close()
+    said = capfd.readouterr().err
+    assert "\r" not in said and "\x1b" not in said
+    lines = said.splitlines()
+    assert [line for line in lines if line != "between"][0].startswith("recover:  25% 1/4 [01:30<")
+    assert len(lines) == 6 and all(lines)
+
+
+def test_what_is_not_finite_is_never_saved(tmp_path):
+    unit = Unfinished(tmp_path / "unit.pt", minutes=0, stop=StopSignals())
+    state = {"step": 3, "images": [torch.ones(2)], "optimizers": [{"state": {0: {"exp_avg": torch.ones(2)}}}]}
+    unit.save(state)
+    state["optimizers"][0]["state"][0]["exp_avg"][1] = float("inf")
+    with pytest.raises(RuntimeError, match=r"unit.pt: not saved, state.optimizers.0.state.0.exp_avg is not"):
+        unit.save({**state, "step": 4})
+    assert unit.load()["step"] == 3
+
+
+def test_a_save_that_cannot_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    unit = Unfinished(tmp_path / "unit.pt", minutes=0, stop=StopSignals())
+    unit.save({"step": 3})
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.load", lambda *_, **__: (_ for _ in ()).throw(PermissionError("not yours")))
+        with pytest.raises(PermissionError):
+            unit.load()
+    assert unit.load() == {"step": 3}
 
 
 def test_other_ranks_leave_the_decision_to_rank_0(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ import torch
 import torchvision.transforms.functional as TF
 from torch.utils.data import DataLoader, Dataset
 
+from utils import interrupts
 from utils.data import RealSet, count_classes, dataset_spec
 from utils.files import sha256_bytes
 from utils.formats import Entry, ImageManifest, run_path
@@ -40,10 +41,18 @@ def _free_memory() -> int:
         return 8 << 30
 
 
+class _Loader(DataLoader[Any]):
+    """A DataLoader whose workers leave signals to this process."""
+
+    def __iter__(self):
+        with interrupts.blocked():  # they are forked here
+            return super().__iter__()
+
+
 def _loader(dataset: Dataset[Any], *, workers: int, **how: Any) -> DataLoader[Any]:
     # fork: a set opens its files through a closure, which cannot be pickled to a fresh process.
-    return DataLoader(dataset, num_workers=workers, multiprocessing_context="fork" if workers else None,
-                      **{"pin_memory": torch.cuda.is_available(), **how})
+    return _Loader(dataset, num_workers=workers, multiprocessing_context="fork" if workers else None,
+                   **{"pin_memory": torch.cuda.is_available(), **how})
 
 
 def load_pixels(real_set: RealSet, *, workers: int = 0,

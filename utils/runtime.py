@@ -9,19 +9,20 @@ import json
 import math
 import os
 import random
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy
 import torch
 import torchvision
 from tqdm import tqdm
 
-EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED = 2, 1, 75
+from utils import interrupts
+
+EXIT_BAD_INPUT, EXIT_FAILED = 2, 1
 _said: set[str] = set()
 _hushed: list[bool] = []
 
@@ -48,7 +49,7 @@ def seed_everything(*parts: object) -> None:
 def say(message: str) -> None:
     """Prints one line for the person at the terminal, between progress bars; silent inside `hushed`."""
     if not _hushed:
-        tqdm.write(message, file=sys.stderr)
+        note(message)
 
 
 @contextlib.contextmanager
@@ -61,11 +62,16 @@ def hushed() -> Iterator[None]:
         _hushed.pop()
 
 
+def note(message: str) -> None:
+    """Prints one line that `hushed` does not silence."""
+    tqdm.write(message, file=sys.stderr)
+
+
 def warn_once(message: str) -> None:
     """Says a warning the first time it is given in this process."""
     if message not in _said:
         _said.add(message)
-        tqdm.write(f"warning: {message}", file=sys.stderr)
+        note(f"warning: {message}")
 
 
 def choose_device(name: str, *, local_rank: int = 0) -> torch.device:
@@ -123,10 +129,25 @@ def versions() -> dict[str, str]:
             "torchvision": torchvision.__version__, "numpy": numpy.__version__, "pillow": PIL.__version__}
 
 
+class _Lines:
+    """A log file as tqdm's terminal: what would be written over becomes a line of its own."""
+
+    def __init__(self, file: TextIO):
+        self._file = file
+
+    def write(self, text: str) -> None:
+        if line := text.replace("\x1b[A", "").strip():  # without the carriage returns and steps up
+            self._file.write(line + "\n")
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
 def progress(iterable: Iterable[Any] | None = None, *, total: int | None = None, text: str = "") -> Any:
-    """A progress bar with ETA on stderr, for what takes longer than two seconds; rare in a redirected log."""
-    return tqdm(iterable, total=total, desc=text, delay=2, dynamic_ncols=True, leave=False,
-                mininterval=0.5 if sys.stderr.isatty() else 15)
+    """A progress bar with ETA on stderr, for what takes longer than two seconds; in a log a line a minute."""
+    place: dict[str, Any] = {"dynamic_ncols": True, "mininterval": 0.5} if sys.stderr.isatty() else \
+        {"file": _Lines(sys.stderr), "ncols": 0, "mininterval": 60, "maxinterval": 60}
+    return tqdm(iterable, total=total, desc=text, delay=2, leave=False, **place)
 
 
 def finite_values(terms: dict[str, torch.Tensor], *, where: str) -> dict[str, float]:
@@ -176,21 +197,25 @@ def command_line(main: Callable[[list[str]], object]) -> None:
 
     SIGTERM ends it as Ctrl-C does.  PRISM_TRACEBACK=1 shows the traceback instead.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = interrupts.answer(interrupts.raise_interrupt)
     if os.environ.get("PRISM_TRACEBACK") == "1":
         main(sys.argv[1:])
         return
     try:
-        main(sys.argv[1:])
+        try:
+            main(sys.argv[1:])
+        finally:  # a program's status stands from here on; a test that calls a main gets its handlers back
+            interrupts.ignore() if main.__module__ == "__main__" else interrupts.restore(before)
     except (ValueError, FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError) as error:
-        status, text = EXIT_BAD_INPUT, str(error)
-    except KeyboardInterrupt:
-        status, text = EXIT_INTERRUPTED, "interrupted; work is kept, run the same command again"
+        status, text = EXIT_BAD_INPUT, f"error: {error}"
+    except KeyboardInterrupt as stop:
+        kept = str(stop) or "nothing was saved just now; finished work and earlier saves are kept"
+        status, text = interrupts.EXIT_INTERRUPTED, f"interrupted: {kept}; run the same command again"
     except (OSError, RuntimeError) as error:
         too_long = isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ELOOP)
         status = EXIT_BAD_INPUT if too_long else EXIT_FAILED
-        text = str(error) if too_long else f"{type(error).__name__}: {error}"
+        text = f"error: {error}" if too_long else f"error: {type(error).__name__}: {error}"
     else:
         return
-    print("error: " + " ".join(text.split()), file=sys.stderr)
+    print(" ".join(text.split()), file=sys.stderr)
     sys.exit(status)

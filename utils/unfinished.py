@@ -5,42 +5,49 @@ states of torch's random generators beside it.   Source: ours.
 """
 import hashlib
 import signal
-import threading
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import torch
 
+from utils import interrupts
 from utils.distributed import leads
 from utils.files import load_tensors, tensor_bytes, write_bytes
 from utils.pieces import Values, require
-from utils.runtime import say, warn_once
+from utils.runtime import note, warn_once
 
 DIGEST = 32  # bytes of SHA-256, before what is saved
 FORM = 3  # of what is saved; work of another form starts over
 
 
 class StopSignals:
-    """Inside `with`, SIGTERM and SIGINT set `asked`: the loop saves and stops; a second one stops at once."""
+    """Inside `with`, SIGTERM and SIGINT set `asked`: the loop saves and stops; again, 2 s later, at once."""
 
-    def __init__(self):
-        self.asked = False
+    def __init__(self, doing: str = "saving unfinished work"):
+        """Args: doing: what the loop does when asked."""
+        self.asked, self._doing = False, doing
 
     def _ask(self, number: int, frame: object) -> None:
+        if interrupts.is_echo():
+            return
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        say(f"{signal.Signals(number).name}: saving unfinished work; once more stops without")
+        note(f"{signal.Signals(number).name}: {self._doing}; once more, after {interrupts.ECHO:.0f} s, stops "
+             f"at once without")
+
+    def obey(self, kept: str) -> None:
+        """Raises: KeyboardInterrupt if asked.   Args: kept: what was saved and what was not."""
+        if self.asked:
+            raise KeyboardInterrupt(kept)
 
     def __enter__(self):
-        in_main = threading.current_thread() is threading.main_thread()  # only there may handlers be set
-        signals = (signal.SIGTERM, signal.SIGINT) if in_main else ()
-        self._before = {number: signal.signal(number, self._ask) for number in signals}
+        self._before = interrupts.answer(self._ask)
         return self
 
     def __exit__(self, kind, error, trace):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        interrupts.restore(self._before)
         if self.asked and not leads() and isinstance(error, RuntimeError):
             raise KeyboardInterrupt from error  # rank 0 saved and left; what it was asked for never came
 
@@ -56,7 +63,7 @@ class Unfinished:
     def load(self) -> Values | None:
         """What the last save was given, on the CPU, the random generators set as they were; None without.
 
-        A damaged file is named in a warning, and the unit starts over.
+        A damaged file is named in a warning, and the unit starts over.   Raises: OSError if it is unreadable.
         """
         if not self._path.is_file():
             return None
@@ -79,16 +86,32 @@ class Unfinished:
         return self._leads and (self._stop.asked or monotonic() - self._saved >= self._seconds)
 
     def save(self, state: Values) -> None:
-        """Saves tensors and numbers, atomically.   Raises: KeyboardInterrupt after it, if a signal came."""
+        """Saves tensors and numbers, atomically; the check of the tensors is a host sync.
+
+        Raises: RuntimeError naming a tensor that is not finite: nothing is saved, and the save before stays;
+                KeyboardInterrupt after it, if a signal came.
+        """
+        if bad := first_not_finite(state):
+            raise RuntimeError(f"{self._path}: not saved, {bad} is not finite; a rerun goes on from the save "
+                               f"before; lower the learning rate or the weights of the terms if it recurs")
         content = tensor_bytes({"form": FORM, "state": state, "generators": _generators()})
         write_bytes(self._path, hashlib.sha256(content).digest() + content)
         self._saved = monotonic()
-        if self._stop.asked:
-            raise KeyboardInterrupt
+        self._stop.obey(f"unfinished work is saved in {self._path}")
 
     def discard(self) -> None:
         """Forgets it: the unit is finished."""
         self._path.unlink(missing_ok=True)
+
+
+def first_not_finite(state: Any, name: str = "state") -> str:
+    """Where in nested dicts and sequences the first tensor lies that is not finite; "" if there is none."""
+    if isinstance(state, torch.Tensor):
+        return "" if state.isfinite().all() else name
+    if not isinstance(state, (dict, list, tuple)):
+        return ""
+    parts = state.items() if isinstance(state, dict) else enumerate(state)
+    return next(filter(None, (first_not_finite(part, f"{name}.{key}") for key, part in parts)), "")
 
 
 def _generators() -> dict[str, torch.Tensor]:

@@ -19,7 +19,7 @@ from utils.metrics import Batches, evaluate
 from utils.pieces import Values
 from utils.precision import lowered
 from utils.records import Checksum
-from utils.runtime import Log, finite_values, progress
+from utils.runtime import Log, finite_values, progress, say
 from utils.unfinished import StopSignals, Unfinished
 from utils.views import EpochViews
 from validate.losses import CE
@@ -132,8 +132,11 @@ class Journal:
         self._saved_best: Checksum | None = None
         self._bar = progress(total=recipe.epochs, text=f"student, seed {seed}")
 
-    def begin(self, epoch: int, state: Values | None) -> None:
-        """Goes on from `state`, if there is one, at an epoch: the log keeps the rows before it."""
+    def begin(self, epoch: int, state: Values | None, *, batches: int = 0) -> None:
+        """Goes on from `state`, if there is one, at an epoch: the log keeps the rows before it.
+
+        Args: batches: of that epoch that are trained already.
+        """
         path = self._folder / "log.jsonl"
         rows = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         write_atomically(path, lambda file: file.write("".join(f"{row}\n" for row in rows[:epoch]).encode()))
@@ -141,6 +144,8 @@ class Journal:
         if state:
             self._last, self._best, self._earlier = state["last"], state["best"], state["seconds"]
             self._saved_best = state["saved_best"]
+            say(f"student, seed {self._seed}: goes on from its save, {epoch} of {self._recipe.epochs} epochs "
+                f"and {batches} batches are done")
         self._bar.update(epoch)
 
     def _seconds(self) -> float:
@@ -226,7 +231,7 @@ def train_student(learner: Learner, journal: Journal | None, unfinished: Unfinis
     if "learner" in saved:
         learner.load(saved["learner"])
     if journal:
-        journal.begin(saved["epoch"], saved["journal"])
+        journal.begin(saved["epoch"], saved["journal"], batches=len(saved["losses"]))
     losses = [loss.to(images.device) for loss in saved["losses"]]
 
     def after_batch() -> None:
