@@ -185,12 +185,13 @@ def run(config: RecoverConfig) -> Path:
         check_starts(real, config.init, config.ipc_end)
     teachers, checked = preflight.open_teachers(
         config.networks + (config.verifier_arch,) * config.verifier, config, dataset=config.dataset,
-        class_names=real.class_names, stem=config.stem, mean=config.mean, std=config.std,
-        device=session.device, open_real=lambda: real,
+        class_names=real.class_names, size=config.size, stem=config.stem, mean=config.mean, std=config.std,
+        device=session.device, training=real, root=config.train_data_path,
         known=None if config.overwrite else folder / "preflight.json")  # else of other data, perhaps
     files.claim_folder(folder, settings=RecoverConfig, overwrite=config.overwrite, dry_run=config.dry_run,
                        contents=("syn", "units", "unfinished", "preflight.json", "log*.jsonl"), identity={
         "format": "prism-images", "version": FORMAT_VERSION, "class_names": real.class_names,
+        "protocol": methods.protocol_record("recover", config, implied=data.implied_fields(config)),
         "weights": {name: teachers[name].sha256 for name in config.networks},
         "config": {**identity(config), "threads": session.threads}})
     groups = config.groups(num_classes, available=lambda k: config.init.available(real, k))

@@ -17,7 +17,7 @@ from models import train_teachers
 from recover import data_synthesis
 from relabel import generate_soft_label
 from scripts.reproducing.costs import count_cost, describe_cost
-from scripts.reproducing.matrix import TABLES, Row
+from scripts.reproducing.matrix import NO_ROW, TABLES, Row
 from scripts.reproducing.plans import Plan, describe_state, plan_row, select_rows, words_of
 from scripts.reproducing.small_recipes import RECIPES
 from scripts.reproducing.tables import tables_of
@@ -65,8 +65,8 @@ class ReproduceConfig(Options):
         """A row's plan.   Raises: ValueError where it cannot run."""
         common = {"device": self.device, "threads": self.threads, "weights_dir": self.teachers_dir(draw)}
         val = {"val_dir": self.val_dir or self.train_data_path}
-        places = {"recover": common | {"train_data_path": self.train_data_path}, "relabel": common | val,
-                  "validate": common | val}
+        places = {"recover": common | {"train_data_path": self.train_data_path, "val_dir": self.val_dir},
+                  "relabel": common | val, "validate": common | val}
         return plan_row(row, dataset=self.dataset, origin=self.origin, out=Path(self.out), places=places,
                         ipc=self.ipc, draw=draw, seeds=self.seeds)
 
@@ -83,11 +83,13 @@ def plans_of(config: ReproduceConfig, rows: list[Row]) -> dict[str, list[Plan] |
 
 
 def list_rows(config: ReproduceConfig, rows: list[Row]) -> None:
-    """Prints every row: key, the paper's words and figure, state."""
+    """Prints every row: key, the paper's words and figure, state; and what of table 1 has none."""
     for row, plans in zip(rows, plans_of(config, rows).values(), strict=True):
         figure = results.figure(row.paper, row.std)
         state = plans if isinstance(plans, str) else "; ".join(dict.fromkeys(map(describe_state, plans)))
         print(f"{row.key:<32} {figure:>12}  {state:<10}   {row.label}")
+    if any(row.table == "1" for row in rows):
+        say(NO_ROW)
 
 
 def print_plans(config: ReproduceConfig, rows: list[Row]) -> None:
@@ -155,7 +157,8 @@ def entries_of(config: ReproduceConfig, rows: list[Row]) -> list[dict]:
             entries.append({"table": row.table, "key": row.key, "label": row.label, "paper": row.paper,
                             "paper_std": row.std, "protocol": row.protocol, "wanted": wanted,
                             "ipc": plans[0].ipc, "model": plans[0].validate.model,
-                            "folders": [plan.students for plan in plans]})
+                            "folders": [plan.students for plan in plans], "other": plans[0].other,
+                            "vram_gb": row.vram_gb, "runs": [plan.run for plan in plans]})
     return entries
 
 
@@ -181,7 +184,8 @@ def main(argv=None) -> list[dict]:
     entries, folder = entries_of(config, rows), Path(config.out, config.dataset, "tables")
     tables = tables_of(entries, dataset=config.dataset)
     named = words if len(words) < 9 else (words[0], f"{len(words) - 1}-rows")  # a file's name has its limits
-    name = "-".join(named) + ("-from-final" if config.origin == "final" else "")
+    name = "-".join(named) + ("-from-final" if config.origin == "final" else "") \
+        + (f"-ipc{config.ipc}" if config.ipc else "")
     for ending, text in tables.items():
         write_atomically(folder / f"{name}.{ending}", lambda file, text=text: file.write(text.encode()))
     print(tables["md"])

@@ -178,8 +178,10 @@ def claim_folder(folder: Path, *, identity: dict[str, Any], settings: type[Optio
     if "weights" in identity:  # earlier versions named networks that a run did not use, too
         there["weights"] = {name: there["weights"][name] for name in identity["weights"]
                             if name in there.get("weights", {})}
-    rows = [row for row in _differences(there, identity) if not row.startswith("protocol.changed ")]
-    if rows:  # what was changed of a protocol only repeats the config
+    for saved in (there, identity):  # which only repeats the config, and joined images late
+        saved.pop("protocol", None)
+    rows = _differences(there, identity)
+    if rows:
         more = f" (and {len(rows) - 3} more differences)" if len(rows) > 3 else ""
         raise ValueError(f"{folder} holds another configuration: {'; '.join(rows[:3])}{more}. "
                          f"Choose another folder, or --overwrite to delete what is there")

@@ -221,4 +221,7 @@ class TeacherFlags(WeightFlags):
 
     min_teacher_accuracy: float | None = option(
         None, "least top-1 on real images; none: 0.7 x recorded, else min(0.5, 10 / classes)", identity=False)
-    preflight_images: int = option(512, "real images of the teachers' check", identity=False, range="> 0")
+    preflight_images: int = option(512, "real images of the teachers' check, of each split, spread over the "
+                                   "classes", identity=False, range="> 0")
+    val_dir: str = option("", "held-out real images, to check teachers on; none: recover takes those of the "
+                          "data's folder where there are any, relabel what recover measured", identity=False)
