@@ -3,6 +3,7 @@
 A class order that differs between data and teacher is this field's commonest silent failure, so recover looks
 at its training images; what a teacher is worth, held-out images say, where there are any.   Source: ours.
 """
+import contextlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -80,18 +81,16 @@ def real_images(dataset: str, val_dir: str, *, size: int, training: RealSet | No
              taken where no --val-dir names them.
     Raises:  ValueError where --val-dir is given, or must be, and holds no such images.
     """
-    splits = {"training": training} if training else {}
+    splits = {} if training is None else {"training": training}
     if training is None or val_dir:
         return splits | {"held-out": RealSet(dataset, val_dir, "val", size=size)}
-    try:
+    with contextlib.suppress(ValueError):
         found = RealSet(dataset, root, "val", size=size, bare=False)
-    except ValueError:
-        found = None
-    if found is None or found.class_names != training.class_names:
-        say("teachers are checked on training images alone: there are no held-out ones below the data's "
-            "folder (--val-dir names some)")
-        return splits
-    return splits | {"held-out": found}
+        if found.class_names == training.class_names:
+            return splits | {"held-out": found}
+    say("teachers are checked on training images alone: there are no held-out ones of these classes below the "
+        "data's folder (--val-dir names some)")
+    return splits
 
 
 def is_known(teacher: Teacher, records: Mapping[str, Any], *, least: float, held_out: bool) -> bool:

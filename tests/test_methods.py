@@ -12,7 +12,7 @@ from relabel import generate_soft_label
 from relabel.generate_soft_label import RelabelConfig
 from utils.data import dataset_preset, implied_fields
 from utils.files import read_json
-from utils.flags import build_config
+from utils.flags import build_config, flags_of, parse_config
 from utils.formats import open_labels
 from utils.loading import planned_images
 from utils.methods import (
@@ -172,6 +172,9 @@ def test_delts_students_have_rates_of_their_own(student, lr):
     assert protocol_record("validate", config) == {"name": "delt", "changed": []}
     given = of("validate", "delt", model=student, adamw_lr=0.01)
     assert given.optimizer.adamw_lr == 0.01 and protocol_record("validate", given)["changed"] == ["adamw_lr"]
+    for own in (config, of("validate", "delt", model=student, adamw_lr=1e-3)):
+        assert parse_config(ValidateConfig, flags_of(own, presets=train_FKD.presets),
+                            presets=train_FKD.presets) == own
 
 
 def test_recovery_only():

@@ -5,7 +5,8 @@ Distilled images, `<run>/`:
                                           reader sees the real label order; a run holds any number of IPC
     units/ipc0003_chunk02.json            one per finished unit of recover: teachers, iterations, final
                                           losses, sha256 of its files
-    config.json                           what the run is: config, weight hashes, class names (its identity)
+    config.json                           what the run is: config, weight hashes, class names (its identity);
+                                          protocol, and what was changed of it
     manifest.json                         assembled from the units by whoever finds them all
     preflight.json, log.jsonl             teachers' accuracies on real images; losses over the iterations
 Soft labels, `<run>/fkd/<ipc>/`:

@@ -66,7 +66,7 @@ def paired_difference(a: list[Values], b: list[Values]) -> Paired:
 def config_differences(a: Values, b: Values) -> list[str]:
     """In what two results' settings differ, of all three stages: "name: value in A -> value in B"."""
     from validate.train_FKD import ValidateConfig  # which reports by this module
-    rows = _differences(*(restated(ValidateConfig, result["config"]) for result in (a, b)))
+    rows = _differences(restated(ValidateConfig, a["config"]), restated(ValidateConfig, b["config"]))
     for stage, made in (("recover", "images"), ("relabel", "labels")):
         mine, theirs = (result.get(f"{made}_config") for result in (a, b))
         others = a.get(made) != b.get(made)
