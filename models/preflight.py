@@ -88,8 +88,8 @@ def real_images(dataset: str, val_dir: str, *, size: int, training: RealSet | No
         found = RealSet(dataset, root, "val", size=size, bare=False)
         if found.class_names == training.class_names:
             return splits | {"held-out": found}
-    say("teachers are checked on training images alone: there are no held-out ones of these classes below the "
-        "data's folder (--val-dir names some)")
+    say("teachers are checked on training images alone: there are no held-out ones of these classes below "
+        "the data's folder (--val-dir names some)")
     return splits
 
 

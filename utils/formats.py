@@ -5,8 +5,7 @@ Distilled images, `<run>/`:
                                           reader sees the real label order; a run holds any number of IPC
     units/ipc0003_chunk02.json            one per finished unit of recover: teachers, iterations, final
                                           losses, sha256 of its files
-    config.json                           what the run is: config, weight hashes, class names (its identity);
-                                          protocol, and what was changed of it
+    config.json                           what the run is: config, weight hashes, class names, protocol
     manifest.json                         assembled from the units by whoever finds them all
     preflight.json, log.jsonl             teachers' accuracies on real images; losses over the iterations
 Soft labels, `<run>/fkd/<ipc>/`:
@@ -27,7 +26,6 @@ keys stay in this file: what leaves it are `ImageManifest`, `LabelManifest` and 
 """
 import dataclasses
 import json
-from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,10 +55,8 @@ class ImageManifest:
     """A run's complete IPC indices.
 
     ipc: complete indices from 0;  size: side [pixels];  mean, std: pixel statistics, in 0..1;
-    stem: of the networks that made them;  units: their records, by index;
-    config: flat, of recover;  weights: name -> sha256 of its teachers;  protocol: recover's, and what was
-    changed of it, {} in runs of versions that did not record it;
-    entries: the images of all complete indices, sorted by class, then index.
+    stem: of the networks that made them;  units: records;  made: recover's config, weights and (once recorded)
+    protocol;  entries: the images of all complete indices, sorted by class, then index.
     """
 
     run: Path
@@ -73,9 +69,7 @@ class ImageManifest:
     stem: str
     entries: tuple[Entry, ...] = ()
     units: tuple[Values, ...] = ()
-    config: Values = dataclasses.field(default_factory=dict)
-    weights: dict[str, str] = dataclasses.field(default_factory=dict)
-    protocol: Values = dataclasses.field(default_factory=dict)
+    made: Values = dataclasses.field(default_factory=dict)
 
     @property
     def num_classes(self) -> int:
@@ -87,13 +81,6 @@ class ImageManifest:
         require(ipc <= self.ipc, f"--ipc {ipc}: the run has {self.ipc} complete IPC indices; "
                 f"run recover with --ipc-end {ipc} first")
         return [entry for entry in self.entries if _index_of(entry.path) < (ipc or self.ipc)]
-
-    def primaries(self, ipc: int) -> dict[str, int]:
-        """The logit teachers that made the first `ipc` images of every class -> iterations of units."""
-        counts: Counter[str] = Counter()
-        for unit in self.units:
-            counts.update(unit.get("primary", {}) if unit["ipc_id"] < ipc else {})
-        return dict(sorted(counts.items()))
 
 
 def image_path(class_name: str, ipc_id: int, image_format: str) -> str:
@@ -161,7 +148,7 @@ def assemble_manifest(run: Path, *, write: bool = True) -> ImageManifest:
                 "class_names": names, "ipc": ipc, "size": config["size"], "mean": config["mean"],
                 "std": config["std"], "config": config, "weights": saved["weights"],
                 "versions": sorted({json.dumps(u.pop("versions"), sort_keys=True) for u in units}),
-                "units": units, **{key: saved[key] for key in ("protocol",) if key in saved}}
+                "units": units, **({"protocol": saved["protocol"]} if "protocol" in saved else {})}
     if write and (not path.exists() or read_json(path) != manifest):
         write_json(path, manifest)
     return _image_manifest(run, manifest)
@@ -174,8 +161,7 @@ def _image_manifest(run: Path, saved: Values) -> ImageManifest:
     return ImageManifest(
         run=run, dataset=saved["dataset"], class_names=saved["class_names"], ipc=saved["ipc"],
         size=saved["size"], mean=tuple(saved["mean"]), std=tuple(saved["std"]), stem=saved["config"]["stem"],
-        units=tuple(saved["units"]), config=saved["config"], weights=saved["weights"],
-        protocol=saved.get("protocol", {}),
+        units=tuple(saved["units"]), made={k: saved[k] for k in ("config", "weights", "protocol") if k in saved},
         entries=tuple(sorted(entries, key=lambda entry: (entry.label, entry.path))))
 
 

@@ -3,6 +3,7 @@
 A config is half of it (most of its flags may be left out); a `StudentPlan` is all of it.
 """
 import dataclasses
+from collections import Counter
 from pathlib import Path
 from typing import Literal
 
@@ -161,10 +162,14 @@ def recipe_settings(flags: StudyFlags, plan: StudentPlan) -> Values:
 def provenance(plan: StudentPlan) -> Values:
     """What a result says of the images and labels under it: protocols, settings, teachers, who drew what.
 
-    images_protocol: None where the run's version did not record it;  primary: logit teachers -> iterations.
+    images_protocol: None where the run's version did not record it;  primary: logit teachers -> iterations,
+    of all units.
     """
-    images, labels = plan.images, plan.labels
-    return {"images_protocol": images.protocol or None, "images_config": images.config,
-            "images_teachers": images.weights, "primary": images.primaries(plan.ipc),
+    images, labels, made = plan.images, plan.labels, plan.images.made
+    primary: Counter[str] = Counter()
+    for unit in images.units:
+        primary.update(unit.get("primary", {}) if unit["ipc_id"] < plan.ipc else {})
+    return {"images_protocol": made.get("protocol"), "images_config": made.get("config"),
+            "images_teachers": made.get("weights"), "primary": dict(sorted(primary.items())),
             "labels_protocol": labels and labels.protocol, "labels_config": labels and labels.config,
             "labels_teachers": labels and labels.weights}
