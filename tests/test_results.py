@@ -401,7 +401,7 @@ def test_a_run_from_before_recover_recorded_its_protocol_is_gone_on_with(made, t
     write_json(run / "config.json", saved)
     (run / "manifest.json").unlink()
     images = assemble_manifest(run)
-    assert "protocol" not in read_json(run / "manifest.json") and "protocol" not in images.made
+    assert "protocol" not in read_json(run / "manifest.json") and "protocol" not in images.saved
     before = contents(run)
     tiny.recover(tmp_path)
     tiny.relabel(run)

@@ -55,8 +55,8 @@ class ImageManifest:
     """A run's complete IPC indices.
 
     ipc: complete indices from 0;  size: side [pixels];  mean, std: pixel statistics, in 0..1;
-    stem: of the networks that made them;  units: records;  made: recover's config, weights and (once recorded)
-    protocol;  entries: the images of all complete indices, sorted by class, then index.
+    stem: of the networks that made them;  saved: manifest.json, with recover's units, config and weights, and
+    its protocol since that is recorded;  entries: of all complete indices, sorted by class, then index.
     """
 
     run: Path
@@ -68,8 +68,7 @@ class ImageManifest:
     std: tuple[float, ...]
     stem: str
     entries: tuple[Entry, ...] = ()
-    units: tuple[Values, ...] = ()
-    made: Values = dataclasses.field(default_factory=dict)
+    saved: Values = dataclasses.field(default_factory=dict)
 
     @property
     def num_classes(self) -> int:
@@ -161,7 +160,7 @@ def _image_manifest(run: Path, saved: Values) -> ImageManifest:
     return ImageManifest(
         run=run, dataset=saved["dataset"], class_names=saved["class_names"], ipc=saved["ipc"],
         size=saved["size"], mean=tuple(saved["mean"]), std=tuple(saved["std"]), stem=saved["config"]["stem"],
-        units=tuple(saved["units"]), made={k: saved[k] for k in ("config", "weights", "protocol") if k in saved},
+        saved=saved,
         entries=tuple(sorted(entries, key=lambda entry: (entry.label, entry.path))))
 
 

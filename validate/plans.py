@@ -165,11 +165,11 @@ def provenance(plan: StudentPlan) -> Values:
     images_protocol: None where the run's version did not record it;  primary: logit teachers -> iterations,
     of all units.
     """
-    images, labels, made = plan.images, plan.labels, plan.images.made
+    made, labels = plan.images.saved, plan.labels
     primary: Counter[str] = Counter()
-    for unit in images.units:
+    for unit in made["units"]:
         primary.update(unit.get("primary", {}) if unit["ipc_id"] < plan.ipc else {})
-    return {"images_protocol": made.get("protocol"), "images_config": made.get("config"),
-            "images_teachers": made.get("weights"), "primary": dict(sorted(primary.items())),
+    return {"images_protocol": made.get("protocol"), "images_config": made["config"],
+            "images_teachers": made["weights"], "primary": dict(sorted(primary.items())),
             "labels_protocol": labels and labels.protocol, "labels_config": labels and labels.config,
             "labels_teachers": labels and labels.weights}
