@@ -13,10 +13,16 @@ SQUEEZE = "SRe2L squeeze on CIFAR-100"
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Weight decay on weight matrices only, not on biases or norm parameters.   Source: published recipe."""
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.ndim <= 1]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    """Weight decay on weight matrices only, not on biases or norm parameters.   Source: published recipe.
+
+    Nor on tokens, positions, scales and bias tables (ViT, ConvNeXt, Swin), which have two dimensions or more
+    but do not go by the name of a weight.
+    """
+    def is_matrix(name: str, parameter: nn.Parameter) -> bool:
+        return parameter.ndim > 1 and name.endswith("weight")
+    matrices = [p for name, p in model.named_parameters() if is_matrix(name, p)]
+    others = [p for name, p in model.named_parameters() if not is_matrix(name, p)]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

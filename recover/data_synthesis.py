@@ -196,9 +196,10 @@ def run(config: RecoverConfig) -> Path:
     teachers, checked = preflight.open_teachers(
         config.networks + (config.verifier_arch,) * config.verifier, config, dataset=config.dataset,
         class_names=real.class_names, stem=config.stem, size=config.size, mean=config.mean, std=config.std,
-        device=session.device, open_real=lambda: real,
+        device=session.device, training=real, root=config.train_data_path,
         known=None if config.overwrite else folder / "preflight.json")  # else of other data, perhaps
     owner = {"class_names": real.class_names,
+             "protocol": methods.protocol_record("recover", config, implied=data.implied_fields(config)),
              "weights": {name: teachers[name].sha256 for name in config.networks},
              "config": {**identity(config), "threads": session.threads}}
     groups = distributed.my_units(

@@ -19,7 +19,7 @@ from utils.distributed import my_units
 from utils.flags import RECIPE
 from utils.label_files import has_labels, label_path, save_labels
 from utils.label_formats import FP16, LABEL_FORMATS
-from utils.pieces import choice, identity, option, piece_name, require
+from utils.pieces import Values, choice, identity, option, piece_name, require
 from utils.session import open_plan, open_session
 from utils.unfinished import StopSignals
 from utils.views import MIXES, OPERATIONS, ImageOperations, NoMix, Views
@@ -69,7 +69,6 @@ class RelabelConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, metho
     candidate_number: int = option(4, "only the first so many of the ensemble", source=RECIPE, range="> 0")
     ensemble: Mean = choice(ENSEMBLES, "equal-norm", "how logits combine: the r18 rule, the r50/r101 rule, "
                             "the mean, the primary", source=RECIPE)
-    val_dir: str = option("", "real images, to check teachers that recover did not check", identity=False)
     label_format: FP16 = choice(LABEL_FORMATS, "fp16", "how they are stored; topk: K logits and the others' "
                                 "mean; online: nothing, validate computes the same labels",
                                 source="fp16: published recipe")
@@ -119,6 +118,14 @@ class RelabelConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, metho
         return LabelPlan(images, ipc, entries, views, folder / str(ipc),
                          num_views * (self.label_format.row_bytes(images.num_classes) + 15) + 4096)
 
+    def resolved(self, plan: LabelPlan) -> dict[str, Values]:
+        """The plan's values of options that leave one to data and IPC, and those that these imply."""
+        images, batch = plan.images, self.method.label_batch(plan.ipc, plan.images.num_classes)
+        return {"taken": {"batch_size": plan.views.batch_size, "flip": plan.views.flip,
+                          "label_epochs": self.pool_epochs},
+                "implied": {"batch_size": batch, "flip": data.dataset_spec(images.dataset).flip,
+                            "label_epochs": self.epochs}}
+
 
 presets = methods.method_preset("relabel")
 
@@ -149,10 +156,9 @@ def run(config: RelabelConfig) -> Path:
                           anew=config.overwrite, form=form), dry_run=config.dry_run)
     session, folder, about = open_session(config), plan.folder, plan.images
     networks, _ = open_teachers(
-        config.teacher_names, config, dataset=about.dataset, class_names=about.class_names, stem=about.stem,
-        size=about.size, mean=about.mean, std=about.std, device=session.device,
-        known=about.run / "preflight.json",
-        open_real=lambda: data.RealSet(about.dataset, config.val_dir, "val", size=about.size))
+        config.teacher_names, config, dataset=about.dataset, class_names=about.class_names, size=about.size,
+        stem=about.stem, mean=about.mean, std=about.std, device=session.device,
+        known=about.run / "preflight.json")
     images = loading.open_distilled(about.run, plan.entries, size=about.size, device=session.device,
                                     workers=config.workers, resident_gb=config.resident_gb)
     owner = {
@@ -160,7 +166,7 @@ def run(config: RelabelConfig) -> Path:
         "mean": about.mean, "std": about.std, "num_images": len(plan.entries), "stem": about.stem,
         "label_epochs": config.pool_epochs, "images": formats.image_set_digest(plan.entries),
         "views": identity(plan.views), "teachers": config.teacher_names,
-        "protocol": methods.protocol_record("relabel", config),
+        "protocol": methods.protocol_record("relabel", config, **config.resolved(plan)),
         "weights": {name: teacher.sha256 for name, teacher in networks.items()},
         "config": {**identity(config), "ipc": plan.ipc, "batch_size": plan.views.batch_size,
                    "threads": session.threads}}

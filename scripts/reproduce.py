@@ -25,7 +25,7 @@ from scripts.reproducing.launch import (
     shares_of,
     shown_command,
 )
-from scripts.reproducing.matrix import TABLES, Row
+from scripts.reproducing.matrix import NO_ROW, TABLES, Row
 from scripts.reproducing.plans import CONFIGS, Plan, describe_state, plan_row, select_rows
 from scripts.reproducing.small_recipes import RECIPES
 from scripts.reproducing.tables import tables_of
@@ -87,7 +87,8 @@ class ReproduceConfig(*PASSED_ON, ShardFlags):
     def plan(self, row: Row, draw: int) -> Plan:
         """A row's plan.   Raises: ValueError where it cannot run."""
         val = {"val_dir": self.val_dir or self.train_data_path}
-        own = {"recover": {"train_data_path": self.train_data_path, "compile": self.compile}, "relabel": val,
+        own = {"recover": {"train_data_path": self.train_data_path, "val_dir": self.val_dir,
+                           "compile": self.compile}, "relabel": val,
                "validate": val | {"compile": self.compile}}
         places = {stage: {"weights_dir": self.teachers_dir(draw), **own[stage], **{
             field.name: getattr(self, field.name) for group in PASSED_ON
@@ -108,11 +109,13 @@ def plans_of(config: ReproduceConfig, rows: list[Row]) -> dict[str, list[Plan] |
 
 
 def list_rows(config: ReproduceConfig, rows: list[Row]) -> None:
-    """Prints every row: key, the paper's words and figure, state."""
+    """Prints every row: key, the paper's words and figure, state; and what of table 1 has none."""
     for row, plans in zip(rows, plans_of(config, rows).values(), strict=True):
         figure = results.figure(row.paper, row.std)
         state = plans if isinstance(plans, str) else "; ".join(dict.fromkeys(map(describe_state, plans)))
         print(f"{row.key:<32} {figure:>12}  {state:<10}   {row.label}")
+    if any(row.table == "1" for row in rows):
+        say(NO_ROW)
 
 
 def print_commands(config: ReproduceConfig, plan: Plan, draw: int) -> None:
@@ -204,7 +207,8 @@ def entries_of(config: ReproduceConfig, rows: list[Row]) -> list[dict]:
             entries.append({"table": row.table, "key": row.key, "label": row.label, "paper": row.paper,
                             "paper_std": row.std, "protocol": row.protocol, "wanted": wanted,
                             "ipc": plans[0].ipc, "model": plans[0].validate.model,
-                            "folders": [plan.students for plan in plans]})
+                            "folders": [plan.students for plan in plans], "other": plans[0].other,
+                            "vram_gb": row.vram_gb, "runs": [plan.run for plan in plans]})
     return entries
 
 
@@ -230,7 +234,8 @@ def main(argv=None) -> list[dict]:
     entries, folder = entries_of(config, rows), Path(config.out, config.dataset, "tables")
     tables = tables_of(entries, dataset=config.dataset)
     named = words if len(words) < 9 else (words[0], f"{len(words) - 1}-rows")  # a file's name has its limits
-    name = "-".join(named) + ("-from-final" if config.origin == "final" else "")
+    name = "-".join(named) + ("-from-final" if config.origin == "final" else "") \
+        + (f"-ipc{config.ipc}" if config.ipc else "")
     for ending, text in tables.items():
         write_atomically(folder / f"{name}.{ending}", lambda file, text=text: file.write(text.encode()))
     print(tables["md"])

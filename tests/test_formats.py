@@ -113,7 +113,7 @@ def test_the_manifest_counts_complete_indices_from_zero_on(run):
     assert (manifest.run, manifest.dataset) == (run, "d")
     assert (manifest.class_names, manifest.num_classes) == (CLASSES, 3)
     assert (manifest.size, manifest.mean, manifest.std) == (8, (0.5,) * 3, (0.25,) * 3)
-    assert (manifest.stem, manifest.primary) == ("small", "net")
+    assert manifest.stem == "small" and manifest.saved == written and "protocol" not in written
     write_json(unit_path(run, 2, 1), {**read_json(unit_path(run, 3, 1)), "ipc_id": 2, "files": {
         image_path("n11", 2, "png"): "n11/2"}})
     assert assemble_manifest(run).ipc == 4 == read_json(run / "manifest.json")["ipc"]

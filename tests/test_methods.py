@@ -10,9 +10,10 @@ from recover import data_synthesis
 from recover.data_synthesis import RecoverConfig
 from relabel import generate_soft_label
 from relabel.generate_soft_label import RelabelConfig
-from utils.data import dataset_preset
-from utils.flags import build_config
+from utils.data import dataset_preset, implied_fields
+from utils.flags import build_config, flags_of, parse_config
 from utils.formats import open_labels
+from utils.loading import planned_images
 from utils.methods import (
     METHODS,
     MethodFlags,
@@ -161,10 +162,26 @@ def test_delt():
         of("recover", "delt")
 
 
+@pytest.mark.parametrize("student, lr", [
+    ("resnet18", 1e-3), ("resnet101", 1e-3), ("vgg11", 5e-4), ("efficientnet_b0", 2e-3),
+    ("mobilenet_v2", 2.5e-3), ("alexnet", 1e-4), ("vit_b_16", 1e-4), ("swin_v2_t", 1e-4)])
+def test_delts_students_have_rates_of_their_own(student, lr):
+    config = of("validate", "delt", model=student)
+    assert config.optimizer.adamw_lr == lr
+    assert of("validate", "prism", model=student).optimizer.adamw_lr == 1e-3
+    assert protocol_record("validate", config) == {"name": "delt", "changed": []}
+    given = of("validate", "delt", model=student, adamw_lr=0.01)
+    assert given.optimizer.adamw_lr == 0.01 and protocol_record("validate", given)["changed"] == ["adamw_lr"]
+    for own in (config, of("validate", "delt", model=student, adamw_lr=1e-3)):
+        assert parse_config(ValidateConfig, flags_of(own, presets=train_FKD.presets),
+                            presets=train_FKD.presets) == own
+
+
 def test_recovery_only():
     recover, validate = flatten(of("recover", "recovery-only")), flatten(of("validate", "recovery-only"))
     assert (recover["lr"], recover["iteration"], recover["iteration_step"], recover["init"]) \
         == (0.25, 4000, 0, "real")
+    assert recover["pool"] == ("resnet18", "resnet34", "shufflenet_v2_x1_0", "mnasnet1_0", "efficientnet_b0")
     assert (validate["loss_type"], validate["epochs"], validate["batch_size"]) == ("ce", 90, 256)
     assert validate["schedule"] == "linear"
     assert (validate["optimizer"], validate["adamw_lr"]) == ("sgd", 0.1)
@@ -187,7 +204,8 @@ def test_a_label_batch_is_50_up_to_ipc_10_and_100_above(ipc, expected):
     (1000, 100, "resnet18", 200), (1000, 1, "resnet101", 10), (1000, 10, "resnet101", 50),
     (1000, 50, "resnet101", 100), (10, 1, "resnet18", 10), (10, 10, "resnet18", 50),
     (10, 50, "resnet101", 100),
-    (100, 1, "resnet18", 20), (100, 10, "resnet18", 100), (100, 100, "resnet18", 200),
+    (100, 50, "resnet101", 200), (100, 1, "resnet18", 20),
+    (100, 10, "resnet18", 100), (100, 100, "resnet18", 200),
     (200, 1, "resnet18", 100), (200, 50, "resnet101", 100), (4, 2, "resnet18", 8)])
 def test_delts_batches(classes, ipc, student, expected):
     assert delt_batch_size(ipc, classes, student=student) == expected
@@ -210,7 +228,8 @@ def test_flags_win_over_a_protocol_and_are_said():
     assert protocol_record("recover", config) == {"name": "sre2l", "changed": ["lr"]}
     assert protocol_record("recover", of("recover", "sre2l", lr=0.25)) == {"name": "sre2l", "changed": []}
     changed = of("validate", "prism", loss_type="kl", model="resnet50", seeds=(3, 4), epochs=300)
-    assert protocol_record("validate", changed) == {"name": "prism", "changed": ["loss_type"]}
+    assert protocol_record("validate", changed, implied={"epochs": 300}) \
+        == {"name": "prism", "changed": ["loss_type"]}
     assert issubclass(ValidateConfig, MethodFlags)
 
 
@@ -232,6 +251,24 @@ def test_flags_win_over_a_protocol_and_are_said():
 def test_what_was_changed_of_a_protocol(stage, protocol, values, changed):
     """The pieces and those options of theirs that are neither the protocol's nor their defaults."""
     assert protocol_record(stage, of(stage, protocol, **values)) == {"name": protocol, "changed": changed}
+
+
+@pytest.mark.parametrize("given, changed", [
+    ({}, []), ({"batch_size": 16}, ["batch_size"]), ({"batch_size": 50}, []), ({"flip": True}, []),
+    ({"steps_per_epoch": 4, "label_epochs": 300}, ["steps_per_epoch"]), ({"flip": False}, ["flip"]),
+    ({"label_epochs": 60, "batch_size": 100}, ["batch_size", "label_epochs"]), ({"epochs": 9}, ["epochs"])])
+def test_a_setting_without_a_default_is_held_against_what_the_protocol_would_take(given, changed):
+    config = of("relabel", "prism", ipc=10, **given)
+    resolved = config.resolved(config.plan(planned_images("imagenet-1k", 10)))
+    assert set(protocol_record("relabel", config, **resolved)["changed"]) == set(changed)
+
+
+@pytest.mark.parametrize("given, changed", [
+    ({"dataset": "digits"}, []), ({"dataset": "cifar10", "size": 64}, ["size"]),
+    ({"dataset": "digits", "flip": True, "lr": 0.1}, ["flip", "lr"])])
+def test_what_the_data_set_presets_is_no_change_of_a_recipe(given, changed):
+    config = of("recover", "prism", **given)
+    assert sorted(protocol_record("recover", config, implied=implied_fields(config))["changed"]) == changed
 
 
 def test_a_protocols_options_go_with_its_piece():

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import numpy
 import pytest
-from helpers import POOL
+from helpers import POOL, contents
 
-from scripts.reproducing.tables import table_row, tables_of
+from scripts.reproducing.tables import peak_memory, table_row, tables_of
 from utils.files import sha256_bytes, write_json
+from utils.formats import assemble_manifest
 from utils.metrics import T_975
+from utils.records import read_json
 from validate import results
-from validate.results import config_differences, paired_difference, read_results
+from validate.results import config_differences, describe_students, paired_difference, read_results
 
 pytest_plugins = ["stage_fixtures"]
 
@@ -77,6 +79,30 @@ def test_a_difference_is_taken_of_one_data_set_only(tmp_path):
         assert "paper, on ImageNet-1K" in on_digits[ending] and "+0.6" not in on_digits[ending]
         assert "on ImageNet-1K" not in on_imagenet[ending] and "+0.6" in on_imagenet[ending]
     assert "Data set: digits." in on_digits["md"] and "no difference" in on_digits["md"]
+
+
+def test_a_figure_of_another_ipc_or_origin_is_named_and_no_difference_is_taken(tmp_path):
+    folder = write_students(tmp_path, {0: 0.2, 1: 0.2, 2: 0.2})
+    row = table_row(entry(folder, paper=39.1, paper_std=None, other="another IPC"), comparable=True)
+    assert (row["paper"], row["difference"]) == ("39.1 (another IPC)", "-")
+    note = "To a figure of another IPC or origin no difference is taken."
+    tables = [tables_of([entry(folder, other=other)], dataset="imagenet-1k")["md"] for other in ("", "x")]
+    assert note not in tables[0] and note in tables[1]
+
+
+def test_peak_memory_stands_beside_the_papers(tmp_path):
+    for name, values in (("a", (2.5, 6.25)), ("b", (6.04,)), ("cpu", (None,))):
+        (tmp_path / name).mkdir()
+        lines = [json.dumps({"step": 4, "done": True, "peak_memory_gb": value}) for value in values]
+        (tmp_path / name / "log.jsonl").write_text("\n".join((*lines, '{"peak_memory_gb": 9')))
+    assert peak_memory([tmp_path / "a", tmp_path / "b"]) == 6.25
+    assert peak_memory([tmp_path / "cpu"]) is None is peak_memory([tmp_path / "none"])
+    of = {"vram_gb": 6.5, "runs": [tmp_path / "a"]}
+    students = write_students(tmp_path / "s", {0: 0.5})
+    entries = [entry(students, **of), entry(students, **of | {"runs": [tmp_path / "cpu"]}), entry(students)]
+    heads, *rows = csv.reader(io.StringIO(tables_of(entries, dataset="imagenet-1k")["csv"]))
+    assert heads[-2:] == ["recover [GB]", "paper [GB]"]
+    assert [row[-2:] for row in rows] == [["6.2", "6.5"], ["-", "6.5"], ["-", "-"]]
 
 
 @pytest.fixture
@@ -187,8 +213,8 @@ def test_two_runs_are_compared_on_the_command_line(tmp_path, capsys):
     assert first == f"A  41.0 +- 1.0  (n = 3)  {a}, protocol prism"
     assert second == f"B  51.2 +- 1.0  (n = 3)  {b}, protocol prism"
     assert difference == ("B - A  +10.17 points, standard error 0.17, 95 % interval +9.45 to +10.88 over 3 "
-                          "common seeds: decided")
-    assert settings == "they differ in  temperature: 20 -> 4" and "--draws" in caveat
+                          "common seeds: decided for these images: students' seeds alone")
+    assert settings == "they differ in  temperature: 20 -> 4" and "A0,A1,A2 B0,B1,B2" in caveat
     assert found.mean == pytest.approx(61 / 6)
     results.main([str(a), str(a)])
     out = capsys.readouterr().out
@@ -205,9 +231,98 @@ def test_bad_words_are_refused(names, error, tmp_path, refused):
     assert error in refused(results.main, [tmp_path / name for name in names])
 
 
+MADE = {"iteration": 4000, "iteration_step": 500, "init": "real", "bn_reduce": "mean", "seed": 0}
+
+
+def made_by(folder: Path, top1: dict[int, float], images: str, changed=(), labels=None, **config) -> Path:
+    """Students whose results say how their images (of that digest) and labels were made."""
+    write_students(folder, top1)
+    for path in folder.glob("seed*/result.json"):
+        write_json(path, {**read_json(path), "images": images, "labels": images,
+                          "images_config": MADE | config,
+                          "images_protocol": {"name": "prism", "changed": list(changed)},
+                          "images_teachers": {"net": "aa"}, "labels_teachers": {"net": "aa"},
+                          "labels_protocol": {"name": "prism", "changed": ["batch_size"]},
+                          "labels_config": {"batch_size": 16, "seed": 0, **(labels or {})}})
+    return folder
+
+
+def test_students_on_different_images_decide_nothing(tmp_path, capsys):
+    a = made_by(tmp_path / "a", {0: 0.40, 1: 0.42, 2: 0.41}, "i")
+    b = made_by(tmp_path / "b", {0: 0.50, 1: 0.52, 5: 0.51}, "j", ["bn_reduce"], {"batch_size": 50},
+                bn_reduce="sum")
+    assert results.main([str(a), str(b)]) is None
+    first, second, difference, settings = capsys.readouterr().out.splitlines()
+    assert first.endswith("protocol prism; images prism; labels prism (changed: batch_size)")
+    assert second.endswith("images prism (changed: bn_reduce); labels prism (changed: batch_size)")
+    assert difference == (
+        "B - A  +10.00 points, standard error 0.82 by the students' seeds alone: nothing is decided, the "
+        "image sets' spread is not measured: n = 1 image set a side (draws measure it: "
+        "python -m validate.results A0,A1,A2 B0,B1,B2)")
+    assert settings == ("they differ in  recover bn_reduce: mean -> sum; images: others; "
+                        "relabel batch_size: 16 -> 50; labels: others")
+    one = made_by(tmp_path / "one", {0: 0.5}, "k")
+    assert results.main([str(a), str(one)]) is None
+    assert "B - A  +9.00 points: nothing is decided" in capsys.readouterr().out
+
+
+def test_real_images_and_what_is_not_recorded_are_named(tmp_path, capsys):
+    real = made_by(tmp_path / "real", {0: 0.4}, "r", iteration=0, iteration_step=0, init="random")
+    noise = made_by(tmp_path / "noise", {0: 0.4}, "n", iteration=0, iteration_step=0, init="noise")
+    older = write_students(tmp_path / "older", {0: 0.4})
+    results.main([str(real), str(noise)])
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    assert "; real images (recover --iteration 0 --init random); labels" in first
+    assert "; starting images (recover --iteration 0 --init noise); labels" in second
+    results.main([str(real), str(older)])
+    assert "recover: not recorded; images: others; relabel: not recorded; labels: others" \
+        in capsys.readouterr().out
+    trained = read_results(older)[0] | {"images_config": MADE, "images_protocol": None}
+    assert describe_students(trained) == "protocol prism; images of an unrecorded protocol"
+    again = trained | {"images_teachers": {"net": "bb", "own": "c"}}
+    assert config_differences(trained | {"images_teachers": {"net": "aa"}}, again) \
+        == ["recover teachers' weights: others"]
+
+
+def test_draws_are_paired_in_order(tmp_path, capsys):
+    a = [made_by(tmp_path / f"a{i}", {0: 0.4 + i / 10, 1: 0.5 + i / 10}, f"a{i}", seed=i) for i in range(3)]
+    b = [made_by(tmp_path / f"b{i}", {1: 0.53 + i / 9, 2: 0.1}, f"b{i}", seed=i, bn_reduce="sum")
+         for i in range(3)]
+    found = results.main([",".join(map(str, side)) for side in (a, b)])
+    each = [100 * (0.03 + i / 9 - i / 10) for i in range(3)]  # of the seed that both have
+    assert found.each == pytest.approx(each) and found.n == 3
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith(f"A  55.0 +- 10.0  (n = 3 draws)  {a[0]}, {a[1]}, {a[2]}, protocol prism")
+    assert out[2].endswith("over 3 draws (+3.00, +4.11, +5.22): decided over draws of the images")
+    assert out[3] == ("they differ in  recover bn_reduce: mean -> sum; images: others; labels: others")
+    assert len(out) == 4
+    same = [made_by(tmp_path / f"r{i}", {0: 0.4}, "r", seed=i, jitter=i) for i in range(2)]
+    results.main([",".join(map(str, side)) for side in (a[:2], same)])
+    out = capsys.readouterr().out
+    assert "not decided: the interval holds 0" in out
+    assert "\nB's folders hold the same images: over its images nothing is varied\n" in out
+    assert "\nB's draws differ in more than the draw: recover jitter: 0 -> 1\n" in out
+
+
+@pytest.mark.parametrize("a, b, error", [
+    ("a0,a1", "b0", "A lists 2 folders and B 1: expected one of each a draw, in order"),
+    ("a0,a1", "b1,b0", "draw 0 pairs images of recover --seed 0 and 1: list the folders of both sides in"),
+    ("a0,a0", "b0,b1", "a folder is listed twice"), ("a0,none", "b0,b1", "none: no finished students there"),
+    ("a0,a1", "b0,c1", "draw 1: the runs share no finished seed ([0] and [4])"),
+    ("a0,d1", "a0,d1", "the folders of a side hold students on the same images, which are no draws")])
+def test_lists_that_pair_no_draws_are_refused(a, b, error, tmp_path, monkeypatch, refused):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a0", "a1", "b0", "b1"):
+        made_by(Path(name), {0: 0.5}, name, seed=int(name[1]))
+    made_by(Path("c1"), {4: 0.5}, "c1", seed=1)
+    made_by(Path("d1"), {0: 0.5}, "a0", seed=1)
+    assert error in refused(results.main, [a, b])
+
+
 def test_help_says_how_to_call_it(capsys):
     assert results.main(["--help"]) is None
-    assert "python -m validate.results A B" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "python -m validate.results A B" in out and "python -m validate.results A0,A1,A2 B0,B1,B2" in out
 
 
 # ---------------------------------------------------------------- what validate records
@@ -248,3 +363,53 @@ def test_a_later_student_adds_a_line_and_its_row(made, tiny, tmp_path):
     assert [(line["row"], line["seed"]) for line in lines] == [("", 0), ("", 1), ("2/x", 4)]
     found = results.main([str(run / "validate" / POOL[0])] * 2)
     assert found.n == 3 and found.each == [0, 0, 0]
+
+
+def test_a_result_says_who_made_its_images_and_what_was_changed_in_all_three_stages(made, tiny, tmp_path):
+    run = tiny.recover(tmp_path, "--primary", "drawn", "--bn-reduce", "sum", "--ipc-end", 4, "--iteration", 1)
+    labels = tiny.relabel(run, "--batch-size", 3, "--steps-per-epoch", 2, "--no-flip", "--ipc", 2)
+    result = tiny.validate(run, "--seeds", 0, "--allow-fewer-epochs", "--epochs", 2)["results"][0]
+    units = [read_json(path) for path in run.glob("units/ipc000[01]*.json")]
+    assert len(units) == 4 and result["primary"] == {
+        name: sum(unit["primary"].get(name, 0) for unit in units) for name in sorted(
+            {name for unit in units for name in unit["primary"]})}
+    assert sum(result["primary"].values()) == 4
+    assert result["images_protocol"]["name"] == "prism" and set(result["images_protocol"]["changed"]) == {
+        "arch_name", "pool", "primary", "bn_reduce", "size", "iteration", "iteration_step", "batch_size"}
+    assert set(result["labels_protocol"]["changed"]) \
+        == {"epochs", "batch_size", "steps_per_epoch", "flip", "arch_name", "pool"}
+    assert set(result["protocol"]["changed"]) == {
+        "epochs", "allow_fewer_epochs", "gradient_accumulation_steps", "eval_every"}
+    config = read_json(run / "config.json")
+    assert result["images_config"] == config["config"] and result["images_teachers"] == config["weights"]
+    assert result["labels_config"] == read_json(labels / "config.json")["config"]
+    assert read_json(run / "manifest.json")["protocol"] == config["protocol"] == result["images_protocol"]
+
+
+def test_hard_labels_say_what_they_changed(made, tiny, tmp_path):
+    flags = ("--fkd-path", "", "--loss-type", "ce", "--output-dir", tmp_path / "out", "--seeds", 0)
+    tiny.validate(made, *flags, "--epochs", 1, "--batch-size", 8, "--protocol", "recovery-only")
+    result = read_results(tmp_path / "out")[0]
+    assert result["labels_protocol"] is None and set(result["protocol"]["changed"]) \
+        == {"epochs", "batch_size", "eval_every"}
+
+
+def test_a_run_from_before_recover_recorded_its_protocol_is_gone_on_with(made, tiny, tmp_path):
+    """Its students and labels are the same ones, and say that it is not recorded."""
+    run = shutil.copytree(made, tmp_path / "run")
+    saved = read_json(run / "config.json")
+    del saved["protocol"]
+    write_json(run / "config.json", saved)
+    (run / "manifest.json").unlink()
+    images = assemble_manifest(run)
+    assert "protocol" not in read_json(run / "manifest.json") and "protocol" not in images.saved
+    before = contents(run)
+    tiny.recover(tmp_path)
+    tiny.relabel(run)
+    found = tiny.validate(run, "--seeds", 0, 1, 2)
+    assert {path: digest for path, digest in contents(run).items() if path in before
+            and not path.endswith("results.json")} == {
+        path: digest for path, digest in before.items() if not path.endswith("results.json")}
+    older, newer = found["results"][0], found["results"][2]
+    assert older["config"] == newer["config"] and older["images"] == newer["images"]
+    assert older["labels"] == newer["labels"] and newer["images_protocol"] is None

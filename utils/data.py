@@ -217,6 +217,12 @@ def dataset_preset(given: Values) -> Values:
     return dataset_spec(given.get("dataset", "imagenet-1k")).preset(given.get("size"))
 
 
+def implied_fields(flags: DataFlags) -> Values:
+    """What the data set presets, with what goes with --size where that is another: no change of a recipe."""
+    spec = dataset_spec(flags.dataset)
+    return {**spec.preset(flags.size), "size": spec.size}
+
+
 def count_classes(name: str) -> int:
     """The number of classes of a data set, without reading its images (a folder's class folders are listed).
 
@@ -274,9 +280,11 @@ class RealSet(Dataset[tuple[torch.Tensor, int]]):
         return resize_and_crop(self._open(i), self.size), self.labels[i]
 
     def spread(self, num: int) -> list[int]:
-        """About `num` positions spread evenly over the classes, the same each time."""
-        per_class = max(1, num // len(self.class_names))
-        return [i for positions in self.by_class
+        """At most `num` positions, the same each time: as many of every class, or one of every so-manieth."""
+        classes = min(num, len(self.by_class))
+        per_class = num // classes
+        chosen = [self.by_class[k * len(self.by_class) // classes] for k in range(classes)]
+        return [i for positions in chosen
                 for i in positions[::max(1, len(positions) // per_class)][:per_class]]
 
     def check_readable(self, positions: Iterable[int]) -> None:

@@ -143,7 +143,7 @@ def to_words(values: Mapping[str, Any]) -> list[str]:
 def flags_of(config: Options, *, presets: Presets) -> list[str]:
     """The words of a command line of which `parse_config` makes this config again."""
     values = flatten(config)
-    given: Values = {name: values[name] for name in ("dataset", "protocol") if name in values}
+    given: Values = {name: values[name] for name in ("dataset", "protocol", "model") if name in values}
     implied = expected_values(type(config), values, _implied(type(config), given, presets))
     return to_words({name: value for name, value in values.items() if value != implied[name]})
 
@@ -222,4 +222,7 @@ class TeacherFlags(WeightFlags):
     min_teacher_accuracy: float | None = option(
         None, "least top-1 on real images; none: 0.7 x recorded, else min(0.5, 10 / classes)", identity=False,
         range="in [0, 1]")
-    preflight_images: int = option(512, "real images of the teachers' check", identity=False, range="> 0")
+    preflight_images: int = option(512, "real images of the teachers' check, of each split, spread over the "
+                                   "classes", identity=False, range="> 0")
+    val_dir: str = option("", "held-out real images, to check teachers on; none: recover takes those of the "
+                          "data's folder where there are any, relabel what recover measured", identity=False)

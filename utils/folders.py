@@ -174,13 +174,13 @@ def _today(there: Values, identity: Values, classes: Mapping[str, type[Options]]
 
 
 def _differences(there: Values, here: Values, prefix: str = "") -> list[str]:
-    """Where two identities differ; what was changed of a protocol only repeats the config."""
+    """Where two identities differ; a protocol only repeats the config, and joined images late."""
     rows = []
-    for key in sorted(set(there) | set(here)):
+    for key in sorted((set(there) | set(here)) - {"protocol"}):
         a, b = there.get(key), here.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
             rows += _differences(a, b, f"{prefix}{key}.")
-        elif a != b and prefix + key != "protocol.changed":
+        elif a != b:
             rows.append(f"{prefix}{key} is {_short(a)} there and {_short(b)} here")
     return rows
 

@@ -5,7 +5,7 @@ Distilled images, `<run>/`:
                                           reader sees the real label order; a run holds any number of IPC
     units/ipc0003_chunk02.json            one per finished unit of recover: teachers, iterations, final
                                           losses, sha256 of its files, their bytes together
-    config.json                           what the run is: config, weight hashes, class names (its identity)
+    config.json                           what the run is: config, weight hashes, class names, protocol
     manifest.json                         assembled from the units by whoever finds them all
     preflight.json, log.jsonl             teachers' accuracies on real images; losses over the iterations
 Soft labels, `<run>/fkd/<ipc>/`:
@@ -55,8 +55,8 @@ class ImageManifest:
     """A run's complete IPC indices.
 
     ipc: complete indices from 0;  size: side [pixels];  mean, std: pixel statistics, in 0..1;
-    primary: the logit teacher that made the images;  stem: of its networks;
-    entries: the images of all complete indices, sorted by class, then index.
+    stem: of the networks that made them;  saved: manifest.json, with recover's units, config and weights, and
+    its protocol since that is recorded;  entries: of all complete indices, sorted by class, then index.
     """
 
     run: Path
@@ -67,8 +67,8 @@ class ImageManifest:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     stem: str
-    primary: str = ""
     entries: tuple[Entry, ...] = ()
+    saved: Values = dataclasses.field(default_factory=dict)
 
     @property
     def num_classes(self) -> int:
@@ -134,6 +134,8 @@ def assemble_manifest(run: Path, *, write: bool = True) -> ImageManifest:
         "std": config["std"], "config": config, "weights": saved["weights"],
         "versions": sorted({json.dumps(unit.pop("versions", {}), sort_keys=True) for unit in units}),
         "units": units}
+    if "protocol" in saved:
+        manifest["protocol"] = saved["protocol"]
     if write and not (path.is_file() and path.read_bytes() == json_bytes(manifest)):
         write_json(path, manifest)
         return assemble_manifest(run, write=_complete_units(run, names)[0] > ipc)  # others finished meanwhile
@@ -152,7 +154,7 @@ def _image_manifest(run: Path, saved: Manifest) -> ImageManifest:
     return ImageManifest(
         run=run, dataset=saved["dataset"], class_names=saved["class_names"], ipc=saved["ipc"],
         size=saved["size"], mean=tuple(saved["mean"]), std=tuple(saved["std"]), stem=saved["config"]["stem"],
-        primary=saved["config"]["arch_name"],
+        saved=dict(saved),
         entries=tuple(sorted(entries, key=lambda entry: (entry.label, entry.path))))
 
 

@@ -33,7 +33,11 @@ class RunSettings(TypedDict):
     arch_name: str
 
 
-class Run(TypedDict):
+class _Protocol(TypedDict, total=False):
+    protocol: Values  # of recover, since it is recorded
+
+
+class Run(_Protocol):
     """<run>/config.json."""
 
     format: str
@@ -113,11 +117,16 @@ class Accuracy(TypedDict):
     top5: Share
 
 
-class _ResultFiles(TypedDict, total=False):
+class _ResultOrigin(TypedDict, total=False):
     files: dict[str, Checksum]
+    images: str
+    labels: str | None
+    images_config: Values
+    images_protocol: Values | None
+    labels_protocol: Values | None
 
 
-class Result(_ResultFiles):
+class Result(_ResultOrigin):
     """seed0/result.json: written when the student's files are."""
 
     seed: int
@@ -138,7 +147,11 @@ class Teacher(TypedDict, total=False):
     recipe: Values
 
 
-class Checked(TypedDict):
+class _Split(TypedDict, total=False):
+    split: str  # training or held-out
+
+
+class Checked(_Split):
     """A teacher in preflight.json, by the digest of its weights."""
 
     name: str

@@ -3,6 +3,7 @@
 A config is half of it (most of its flags may be left out); a `StudentPlan` is all of it.
 """
 import dataclasses
+from collections import Counter
 from pathlib import Path
 from typing import Literal
 
@@ -141,7 +142,37 @@ def plan_early(flags: StudyFlags) -> StudentPlan:
         images = assemble_manifest(run_folder(flags.train_dir, flag="--train-dir"), write=False)
     except FileNotFoundError:
         images = planned_images(flags.dataset, flags.ipc, run_or_syn=flags.train_dir)
-    ipc, law = flags.ipc or images.ipc, flags.method.student_batch
-    batch_size = law(ipc, images.num_classes, flags.model) if law else \
-        flags.method.label_batch(ipc, images.num_classes)
-    return plan_students(flags, images, None, epochs=flags.method.label_epochs, batch_size=batch_size)
+    return plan_students(flags, images, None, epochs=flags.method.label_epochs,
+                         batch_size=method_batch(flags, flags.ipc or images.ipc, images.num_classes))
+
+
+def method_batch(flags: StudyFlags, ipc: int, num_classes: int) -> int:
+    """The views a batch of the protocol's students."""
+    law = flags.method.student_batch
+    return law(ipc, num_classes, flags.model) if law else flags.method.label_batch(ipc, num_classes)
+
+
+def recipe_settings(flags: StudyFlags, plan: StudentPlan) -> Values:
+    """A plan's settings as they were without the flags that images, labels, IPC or protocol stand in for."""
+    own = {field.name: getattr(flags, field.name) for field in dataclasses.fields(StudyFlags)}
+    bare = StudyFlags(**own | dict.fromkeys(("stem", "epochs", "batch_size", "steps_per_epoch",
+                                             "min_scale_crops", "mix_type")))
+    batch_size = method_batch(flags, plan.ipc, plan.images.num_classes)
+    return plan_students(bare, plan.images, plan.labels, epochs=flags.method.label_epochs,
+                         batch_size=batch_size).settings()
+
+
+def provenance(plan: StudentPlan) -> Values:
+    """What a result says of the images and labels under it: protocols, settings, teachers, who drew what.
+
+    images_protocol: None where the run's version did not record it;  primary: logit teachers -> iterations,
+    of all units.
+    """
+    made, labels = plan.images.saved, plan.labels
+    primary: Counter[str] = Counter()
+    for unit in made["units"]:
+        primary.update(unit.get("primary", {}) if unit["ipc_id"] < plan.ipc else {})
+    return {"images_protocol": made.get("protocol"), "images_config": made["config"],
+            "images_teachers": made["weights"], "primary": dict(sorted(primary.items())),
+            "labels_protocol": labels and labels.protocol, "labels_config": labels and labels.config,
+            "labels_teachers": labels and labels.weights}

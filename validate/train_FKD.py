@@ -158,9 +158,9 @@ def run(config: ValidateConfig) -> dict[str, Any]:
                 out=plan.out, images=distilled, targets=torch.tensor([entry.label for entry in plan.entries]),
                 batches=batches, recipe=config.recipe(plan), eval_every=config.eval_every,
                 save_every=config.save_every, stop=stop, about={
-                    "protocol": methods.protocol_record("validate", config), "row": config.row, **made_of,
-                    "labels_protocol": labels and labels.protocol, "primary": images.primary,
-                    "versions": runtime.versions()})
+                    "protocol": methods.protocol_record("validate", config, taken=plan.settings(),
+                                                        implied=plans.recipe_settings(config, plan)),
+                    "row": config.row, **made_of, **plans.provenance(plan), "versions": runtime.versions()})
             for seed in todo:
                 student = build_student(config.model, num_classes=images.num_classes, stem=plan.stem,
                                         seed=seed, device=session.device, compiled=config.compile)

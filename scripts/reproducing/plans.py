@@ -3,7 +3,8 @@
     <out>/<data set>/images_<digest>/              a run of recover, whatever its IPC
         labels_<digest>/<ipc>/                     labels of it
         students_<digest>/seed0/result.json        students on them
-Digests are of the settings: rows that differ only in validation share images and labels.
+Digests are of the settings: rows that differ only in validation share images and labels, and a value that the
+protocol takes by itself is the same setting whether a row says it or not.
 """
 import dataclasses
 from pathlib import Path
@@ -102,7 +103,10 @@ def stage_values(stage: str, settings: dict, recipe: Recipe) -> dict:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-    """One row on one data set: the config of each stage (relabel's None for hard labels), and its places."""
+    """One row on one data set: the config of each stage (relabel's None for hard labels), and its places.
+
+    other: in what this is not the paper's own row: another IPC, or another origin.
+    """
 
     row: Row
     ipc: int
@@ -110,6 +114,7 @@ class Plan:
     relabel: generate_soft_label.RelabelConfig | None
     validate: train_FKD.ValidateConfig
     num_classes: int
+    other: str = ""
 
     @property
     def run(self) -> Path:
@@ -176,15 +181,20 @@ def plan_row(row: Row, *, dataset: str, origin: str, out: Path, places: dict[str
     recover = dataclasses.replace(recover, exp_name=run.name)
     relabel, labels = None, {}
     if soft:
-        relabel = _build("relabel", values["relabel"], data=str(run), ipc=ipc, seed=draw)
+        relabel = _unsaid(_build("relabel", values["relabel"], data=str(run), ipc=ipc, seed=draw),
+                          count_classes(dataset))
         relabel = dataclasses.replace(relabel, fkd_path=str(run / f"labels_{_digest(relabel)}"))
         labels = {"fkd_path": f"{relabel.fkd_path}/{ipc}"}
     validate = _build("validate", values["validate"] | ({"seeds": seeds} if seeds else {}) | labels,
                       train_dir=str(run), ipc=ipc, row=row.key)
     name = sha256_json([_digest(validate), ipc, relabel and _digest(relabel)])[:8]
     validate = dataclasses.replace(validate, output_dir=str(run / f"students_{name}"))
-    return Plan(row=row, ipc=ipc, recover=recover, relabel=relabel, validate=validate,
+    plan = Plan(row=row, ipc=ipc, recover=recover, relabel=relabel, validate=validate,
                 num_classes=count_classes(dataset))
+    own = plan if origin == "chain" else plan_row(row, dataset=dataset, origin="chain", out=out,
+                                                  places=places, ipc=ipc, draw=draw, seeds=seeds)
+    other = "another IPC" if ipc != row.ipc else "another origin" if own.students != plan.students else ""
+    return dataclasses.replace(plan, other=other)
 
 
 def _build(stage: str, values: dict, **own):
@@ -195,6 +205,13 @@ def _build(stage: str, values: dict, **own):
 def _digest(config) -> str:
     """Eight hexadecimal digits of what a config changes in what is written, whatever its IPC."""
     return sha256_json({name: value for name, value in identity(config).items() if name != "ipc"})[:8]
+
+
+def _unsaid(relabel, num_classes: int):
+    """Without the batch that the protocol takes by itself: rows that say it and rows that do not are one."""
+    own = relabel.method.label_batch(relabel.ipc, num_classes)
+    preset = "batch_size" in protocol_settings("relabel", relabel.protocol)
+    return relabel if preset or relabel.batch_size != own else dataclasses.replace(relabel, batch_size=None)
 
 
 def words_of(stage: str, config) -> list[str]:

@@ -39,24 +39,29 @@ class MethodFlags(Options):
         return method_named(self.protocol)
 
 
-def protocol_settings(stage: str, name: str) -> Settings:
-    """What a protocol changes in a stage's defaults, which are PRISM's."""
+def protocol_settings(stage: str, name: str, student: str = "") -> Settings:
+    """What a protocol changes in a stage's defaults, which are PRISM's.   Args: student: --model, if any."""
     found = method_named(name)
-    return {} if found is PRISM else found.settings(stage)
+    own = found.students.get(student, {}).get(stage, {})
+    return own if found is PRISM else {**found.settings(stage), **own}
 
 
 def method_preset(stage: str) -> Presets:
     """The `presets` of `parse_config`: what --protocol implies in a stage."""
-    return lambda given: dict(protocol_settings(stage, given.get("protocol", PRISM.name)))
+    return lambda given: dict(protocol_settings(stage, given.get("protocol", PRISM.name),
+                                                given.get("model", "")))
 
 
-def protocol_record(stage: str, config: MethodFlags) -> Values:
+def protocol_record(stage: str, config: MethodFlags, *, taken: Settings | None = None,
+                    implied: Settings | None = None) -> Values:
     """A protocol's name, and the settings in which a run differs from it: what a result says of itself.
 
-    Left out: what is no part of a protocol, and what its defaults leave to the labels or the IPC.
+    Left out is what is no part of a protocol: data set, IPC, student, threads and seed.
+    Args: taken: what the run makes of options that leave a value to the data, the IPC or the labels;
+          implied: what it would make of them, and of others that the data set presets, were none given.
     """
-    given = flatten(config)
-    expected = expected_values(type(config), given, protocol_settings(stage, config.protocol))
+    given = flatten(config) | dict(taken or {})
+    settings = {**(implied or {}), **protocol_settings(stage, config.protocol, given.get("model", ""))}
+    expected = expected_values(type(config), given, settings)
     return {"name": config.protocol, "changed": [
-        name for name in identity(config)
-        if name not in NO_PROTOCOL and expected[name] is not None and expected[name] != given[name]]}
+        name for name in identity(config) if name not in NO_PROTOCOL and expected[name] != given[name]]}

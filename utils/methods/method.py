@@ -19,7 +19,7 @@ class Method:
     name: as people write it.   source: its paper.   code: its public repository and commit.
     recover, relabel, validate: flat settings of the stages' configs; what they leave out is as the stages'
     defaults, which are PRISM's.  None: the method has no such stage, `absent` says why.
-    students: student -> stage -> settings that are its own.
+    students: student -> stage -> settings that are its own; validate's come with --model by themselves.
     label_batch: (IPC, classes) -> views a batch, for the student too.
     student_batch: (IPC, classes, student) -> views a batch where labels are online; None: the labels' batch.
     figures: student -> IPC -> (top-1, std) on ImageNet-1K as published, in percent; never ours.
