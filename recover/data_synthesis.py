@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from models import preflight, registry
+from models import places, preflight, registry
 from recover import alignments, images, selection, starts, units
 from recover.objective import Objective
 from recover.priors import PRIORS, Prior
@@ -189,7 +189,8 @@ def run(config: RecoverConfig) -> Path:
         device=session.device, open_real=lambda: real,
         known=None if config.overwrite else folder / "preflight.json")  # else of other data, perhaps
     files.claim_folder(folder, settings=RecoverConfig, overwrite=config.overwrite, dry_run=config.dry_run,
-                       contents=("syn", "units", "unfinished", "preflight.json", "log*.jsonl"), identity={
+                       contents=("syn", "units", "unfinished", "preflight.json", "places.json", "log*.jsonl"),
+                       identity={
         "format": "prism-images", "version": FORMAT_VERSION, "class_names": real.class_names,
         "weights": {name: teachers[name].sha256 for name in config.networks},
         "config": {**identity(config), "threads": session.threads}})
@@ -200,12 +201,13 @@ def run(config: RecoverConfig) -> Path:
     if config.dry_run:
         return files.say_ready(folder)
     files.write_json(folder / "preflight.json", checked)
+    places.save_places(folder, config)
     if not mine:
         return images.say_finished(folder, 0)
     inputs = units.Inputs(real, config.teacher_pool, {name: own.model for name, own in teachers.items()},
                           config.seed, config.size, config.mean, config.std, session.device, config.precision)
     total = sum(config.iterations_of(unit.ipc_id) for group in mine for unit in group)
-    with (runtime.progress(total=total, text="recover") as bar, StopSignals() as stop,
+    with (runtime.progress(total=total or sum(map(len, mine)), text="recover") as bar, StopSignals() as stop,
           runtime.Log(folder / files.log_name(session.shard)) as log):
         work = Synthesis(
             run=folder, inputs=inputs, laws=config.laws, start=config.init.prepare(inputs),

@@ -115,6 +115,7 @@ class Synthesis:
             self.log.write(ipc_id=plan.unit.ipc_id, chunk=plan.unit.chunk, step=plan.iterations, done=True,
                            **values, **self._verify(finished, plan.unit), seconds_per_iteration=seconds)
         unfinished.discard()
+        self.bar.update(0 if self.objective else len(group))  # a run without iterations counts units
 
     def _report(self, block: int, step: int, active: list[UnitPlan], terms: list[Terms]) -> None:
         for plan, own in zip(active, terms, strict=True):

@@ -9,7 +9,7 @@ import functools
 import time
 from pathlib import Path
 
-from models import registry
+from models import places, registry
 from models.ensemble import ENSEMBLES, Mean
 from models.preflight import open_teachers
 from relabel.labels import label_epoch
@@ -18,7 +18,7 @@ from utils.augment import RESAMPLER
 from utils.distributed import my_units
 from utils.flags import RECIPE
 from utils.label_formats import FP16, LABEL_FORMATS
-from utils.pieces import choice, identity, option, piece_name, require
+from utils.pieces import Values, choice, identity, option, piece_name, require
 from utils.session import open_plan, open_session
 from utils.views import MIXES, OPERATIONS, ImageOperations, NoMix, Views
 
@@ -117,7 +117,11 @@ class RelabelConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, metho
                          num_views * (self.label_format.row_bytes(images.num_classes) + 15) + 4096)
 
 
-presets = methods.method_preset("relabel")
+def presets(given: Values) -> Values:
+    """What --protocol implies, and what the run does: its pool where it is no pool of the protocol's."""
+    implied, run = methods.method_preset("relabel")(given), given.get("data", RelabelConfig.data)
+    pool = places.inherited_pool(run, implied.get("pool", RelabelConfig.pool))
+    return implied | pool | places.inherited_places(run, given)
 
 
 def describe(plan: LabelPlan, *, epochs: int, num_files: int, anew: bool, form: str, teachers: str) -> str:
@@ -167,8 +171,8 @@ def run(config: RelabelConfig) -> Path:
     files.check_free_disk(folder, plan.epoch_bytes * len(mine))
     if config.dry_run:
         return files.say_ready(folder)
-    runtime.say(f"{folder}: {len(mine)} epochs of labels to make as {form}; {config.num_files} epochs take "
-                f"{files.readable(plan.epoch_bytes * config.num_files)}")
+    runtime.say(f"{folder}: {len(mine)} epochs of labels to make by {teachers}, as {form}; "
+                f"{config.num_files} epochs take {files.readable(plan.epoch_bytes * config.num_files)}")
     models = [teacher.channels_last() for teacher in networks.values()]
     with runtime.Log(folder / files.log_name(session.shard)) as log:
         for epoch in runtime.progress(mine, text="relabel"):

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from models.places import inherited_places
 from models.registry import load_teachers, model_spec, penultimate
 from utils.augment import normalize
 from utils.flags import ComputeFlags, WeightFlags, parse_config
@@ -43,7 +44,8 @@ def features_of(model: nn.Module, pixels: torch.Tensor, *, mean: tuple[float, ..
 
 def main(argv: list[str] | None = None) -> Values:
     """Says mean and spread over classes; returns {"mean", "std", "classes": one value a class}."""
-    config = parse_config(DiversityConfig, argv, description=__doc__)
+    config = parse_config(DiversityConfig, argv, description=__doc__, presets=lambda given: inherited_places(
+        given.get("data", DiversityConfig.data), given))
     device = choose_device(config.device)
     set_threads(config.threads)
     run = run_folder(config.data, flag="--data")

@@ -81,7 +81,7 @@ class ValidateConfig(flags.ProcessFlags, flags.PlanFlags, flags.PrecisionFlags, 
             rate=lambda epoch: self.optimizer.adamw_lr * self.schedule(epoch, plan.epochs))
 
 
-presets = methods.method_preset("validate")
+presets = plans.presets
 
 
 def describe(plan: plans.StudentPlan, *, model: str, seeds: tuple[int, ...], micro_batches: int, trained: str,

@@ -3,6 +3,7 @@
 M distilled images, B views in a batch, b in a micro-batch, C channels, H W pixels, K classes.
 """
 import dataclasses
+import json
 import platform
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from utils.loading import Images
 from utils.metrics import Batches, evaluate
 from utils.pieces import Values
 from utils.precision import lowered
-from utils.runtime import Log, finite_values, progress
+from utils.runtime import Log, finite_values, progress, say
 from utils.unfinished import StopSignals, Unfinished
 from utils.views import EpochViews
 from validate.losses import CE
@@ -157,6 +158,8 @@ class Journal:
                             device=loss.device)
             self._last = {"epoch": epoch, **seen}
             row |= {name: seen[name] for name in ("top1", "top5")}
+            say(f"student, seed {self._seed}: {seen['top1']:.1%} of {seen['images']} test images right after "
+                f"{epoch + 1} of {self._recipe.epochs} epochs")
             if seen["top1"] > self._best["top1"]:
                 self._best = self._last
                 save_weights(self._folder / "student_best.pt", student)
@@ -172,10 +175,11 @@ class Journal:
         cuda = device.type == "cuda"
         result = {"seed": self._seed, "last": self._last, "best": self._best, "device": device.type,
                   **self._about}
-        with Log(self._folder.parent / "results.jsonl") as log:
-            log.write(**result, wall_s=self._seconds(), world=rank_and_world()[1],
-                      device_name=torch.cuda.get_device_name(device) if cuda else platform.machine(),
-                      peak_memory_gb=torch.cuda.max_memory_allocated(device) / 1e9 if cuda else None)
+        times = {"wall_s": round(self._seconds(), 3), "world": rank_and_world()[1],
+                 "device_name": torch.cuda.get_device_name(device) if cuda else platform.machine(),
+                 "peak_memory_gb": torch.cuda.max_memory_allocated(device) / 1e9 if cuda else None}
+        with open(self._folder.parent / "results.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(result | times) + "\n")
         write_json(self._folder / "result.json", result)
 
 

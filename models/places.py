@@ -1,0 +1,50 @@
+"""What later stages take from a run of recover that they are not told: where its teachers lie, and which.
+
+places.json of a run holds --weights and --weights-dir as recover was given them.  It is no part of the run's
+identity: the run may move, and then says so with flags.
+"""
+from collections.abc import Sequence
+from pathlib import Path
+
+from utils.files import read_json, write_json
+from utils.flags import WeightFlags
+from utils.formats import run_path
+from utils.pieces import Values, require
+
+PLACES = "places.json"  # which recover names among the files of a run
+
+
+def save_places(run: Path, flags: WeightFlags) -> None:
+    """Writes where recover was told that weights lie, as absolute paths."""
+    pairs = (pair.partition("=") for pair in flags.weights)
+    places = {"weights": [f"{name}={Path(path).absolute()}" for name, _, path in pairs],
+              "weights_dir": str(Path(flags.weights_dir).absolute()) if flags.weights_dir else ""}
+    if not (run / PLACES).is_file() or read_json(run / PLACES) != places:
+        write_json(run / PLACES, places)
+
+
+def inherited_places(run_or_syn: str, given: Values) -> Values:
+    """--weights and --weights-dir of a run, for `presets`; an explicit --weights-dir replaces both.
+
+    Raises: ValueError naming a places.json that holds anything else.
+    """
+    path = run_path(run_or_syn) / PLACES
+    if "weights_dir" in given or not path.is_file():
+        return {}
+    saved = read_json(path)
+    weights, folder = (saved.get("weights"), saved.get("weights_dir")) if isinstance(saved, dict) else (0, 0)
+    require(isinstance(folder, str) and isinstance(weights, list)
+            and all(isinstance(pair, str) and "=" in pair for pair in weights),
+            f"{path}: expected weights (name=path ...) and weights_dir; delete it and pass --weights-dir")
+    return {"weights": tuple(weights), "weights_dir": folder}
+
+
+def inherited_pool(run_or_syn: str, recipe: Sequence[str]) -> Values:
+    """--arch-name and --pool of a run, for `presets`, where it has none of the recipe's networks."""
+    path = run_path(run_or_syn) / "config.json"
+    saved = read_json(path) if path.is_file() else {}
+    config = saved.get("config") if isinstance(saved, dict) else None
+    pool = config.get("pool") if isinstance(config, dict) else None
+    if not isinstance(config, dict) or not pool or set(pool) & set(recipe):
+        return {}
+    return {"arch_name": config["arch_name"], "pool": tuple(pool)}
