@@ -1,10 +1,10 @@
 """Trains the teacher pool on a data set without public weights: the lineage's "squeeze".
 
-    python -m models.train_teachers --dataset cifar10 --output-dir out/teachers --models resnet18 mobilenet_v2
+    python -m models.train_teachers --dataset cifar10 --output-dir out/teachers
 
 Each network ends as <output-dir>/<name>.pt (a bare state dict) and <name>.json (accuracy, recipe, class
-names), which the stages' `--weights-dir <output-dir>` reads.  Reruns skip what is finished, an unfinished
-network goes on.
+names), which the stages' `--weights-dir <output-dir>` reads.  Reruns skip what is finished, an
+unfinished network goes on.
 """
 import dataclasses
 import functools
@@ -18,22 +18,13 @@ from torch import nn
 
 from models.optimizers import SQUEEZE, SQUEEZERS, TeacherAdamW
 from models.registry import build_model, model_spec
+from utils import files, flags, runtime
 from utils.data import DataFlags, RealSet, dataset_preset
-from utils.files import claim_folder, readable, save_weights, sha256_file, write_json
-from utils.flags import ProcessFlags, SaveFlags, parse_config
 from utils.formats import FORMAT_VERSION
 from utils.loading import EvaluationBatches, load_pixels
-from utils.metrics import evaluate
+from utils.metrics import Batches, evaluate
 from utils.pieces import Values, choice, identity, option, require
-from utils.runtime import (
-    Log,
-    command_line,
-    generator,
-    progress,
-    say,
-    seed_everything,
-    versions,
-)
+from utils.runtime import say
 from utils.schedule import cosine
 from utils.session import open_session
 from utils.unfinished import StopSignals, Unfinished
@@ -43,7 +34,7 @@ CIFAR = "data set, here CIFAR-10"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TeacherConfig(ProcessFlags, SaveFlags, DataFlags):
+class TeacherConfig(flags.ProcessFlags, flags.PlanFlags, flags.SaveFlags, DataFlags):
     """What `python -m models.train_teachers` takes."""
 
     dataset: str = option("cifar10", "data set, or folder:PATH")
@@ -62,6 +53,8 @@ class TeacherConfig(ProcessFlags, SaveFlags, DataFlags):
                                     range="> 0")
     stem: Literal["imagenet", "small"] = option("small", "first layers: as published, or 3x3 without pooling",
                                                 source=CIFAR)
+    eval_every: int = option(10, "epochs between evaluations on the test images, which are only shown",
+                             identity=False, range="> 0")
     memory_limit: float = option(8.0, "refuse a training set that is larger, decoded [GB]", identity=False)
     seed: int = option(0, "seed of everything")
 
@@ -76,6 +69,9 @@ class TeacherConfig(ProcessFlags, SaveFlags, DataFlags):
         return Views(size=self.size, batch_size=self.batch_size, min_scale=self.min_scale_crops,
                      flip=self.flip, mix_type=NoMix())
 
+    def unfinished(self, folder: Path) -> list[str]:
+        """The networks that are not trained yet."""
+        return [name for name in self.models if self.overwrite or not (folder / f"{name}.json").is_file()]
 
 def train_epoch(model: nn.Module, optimizer: torch.optim.Optimizer, pixels: torch.Tensor,
                 labels: torch.Tensor, drawn: EpochViews, *, rate: Callable[[int], float],
@@ -103,13 +99,15 @@ def train_epoch(model: nn.Module, optimizer: torch.optim.Optimizer, pixels: torc
     return torch.stack(losses).mean().item()
 
 
-def train_teacher(name: str, pixels: torch.Tensor, labels: torch.Tensor, *, config: TeacherConfig,
-                  num_classes: int, log: Log, unfinished: Unfinished) -> nn.Module:
+def train_teacher(name: str, pixels: torch.Tensor, labels: torch.Tensor, test: Batches, *,
+                  config: TeacherConfig, num_classes: int, log: runtime.Log,
+                  unfinished: Unfinished) -> nn.Module:
     """Trains one network from scratch, or from its last save, and returns it.
 
-    Args: pixels: (N, 3, H, W) uint8, labels: (N,), the training set;  unfinished: saved between epochs.
+    Args: pixels: (N, 3, H, W) uint8, labels: (N,), the training set;  test: whose accuracy is shown;
+          unfinished: saved between epochs.
     """
-    seed_everything(config.seed, "teacher", name)
+    runtime.seed_everything(config.seed, "teacher", name)
     model = build_model(name, num_classes=num_classes, stem=config.stem)
     model = model.to(pixels.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer, first, saved = config.optimizer(model), 0, unfinished.load()
@@ -118,12 +116,15 @@ def train_teacher(name: str, pixels: torch.Tensor, labels: torch.Tensor, *, conf
         optimizer.load_state_dict(saved["optimizer"])
         first = saved["epoch"]
     steps = -(-len(pixels) // config.batch_size)
-    for epoch in progress(range(first, config.epochs), text=name):
-        seed_everything(config.seed, "teacher", name, epoch)  # dropout
-        drawn = config.views.draw(len(pixels), generator(config.seed, "teacher views", name, epoch))
+    for epoch in runtime.progress(range(first, config.epochs), text=name):
+        runtime.seed_everything(config.seed, "teacher", name, epoch)  # dropout
+        drawn = config.views.draw(len(pixels), runtime.generator(config.seed, "teacher views", name, epoch))
         loss = train_epoch(model, optimizer, pixels, labels, drawn, mean=config.mean, std=config.std,
                            rate=functools.partial(_rate, config.optimizer.lr, epoch, steps, config.epochs))
-        log.write(teacher=name, epoch=epoch, loss=loss)
+        row = {"teacher": name, "epoch": epoch, "loss": loss}
+        if (epoch + 1) % config.eval_every == 0 and epoch + 1 < config.epochs:
+            row["top1"] = accuracy(model, test, config=config, name=name, epochs=epoch + 1)
+        log.write(**row)
         if unfinished.due():
             unfinished.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(),
                              "epoch": epoch + 1})
@@ -135,9 +136,29 @@ def _rate(lr: float, epoch: int, steps: int, epochs: int, batch: int) -> float:
     return lr * cosine(epoch * steps + batch, epochs * steps)
 
 
+def accuracy(model: nn.Module, test: Batches, *, config: TeacherConfig, name: str, epochs: int) -> float:
+    """Says and returns a network's top-1 accuracy on the test images, in [0, 1]."""
+    device = next(model.parameters()).device
+    seen = evaluate(model, test, mean=config.mean, std=config.std, device=device)
+    say(f"{name}: {seen['top1']:.1%} of {seen['images']} test images right after {epochs} of "
+        f"{config.epochs} epochs")
+    return seen["top1"]
+
+
 def _save_teacher(path: Path, model: nn.Module, **record: Any) -> None:
-    save_weights(path, model)
-    write_json(path.with_suffix(".json"), {**record, "sha256": sha256_file(path), "versions": versions()})
+    files.save_weights(path, model)
+    files.write_json(path.with_suffix(".json"), {**record, "sha256": files.sha256_file(path),
+                                                 "versions": runtime.versions()})
+
+
+def describe(config: TeacherConfig, real: RealSet, test: RealSet, todo: list[str]) -> str:
+    """The text of --dry-run, and of the beginning of a run."""
+    return (f"teachers      {' '.join(todo) or 'none'} to train, of {' '.join(config.models)}\n"
+            f"images        {len(real)} of {len(real.class_names)} classes at {config.size} px, "
+            f"{len(test)} test images\n"
+            f"networks      {config.stem} stem (--stem), as every stage that uses them\n"
+            f"epochs        {config.epochs}, {config.epochs * -(-len(real) // config.batch_size)} steps\n"
+            f"results       {config.output_dir}")
 
 
 def run(config: TeacherConfig) -> dict[str, float]:
@@ -145,34 +166,38 @@ def run(config: TeacherConfig) -> dict[str, float]:
     session = open_session(config)
     real = RealSet(config.dataset, config.train_data_path, "train", size=config.size)
     needed = len(real) * 3 * config.size**2
-    require(needed <= config.memory_limit * 1e9, f"the decoded training set takes {readable(needed)}, "
+    require(needed <= config.memory_limit * 1e9, f"the decoded training set takes {files.readable(needed)}, "
             f"--memory-limit is {config.memory_limit} GB; raise it, or use public weights")
     test = RealSet(config.dataset, config.val_dir or config.train_data_path, "val", size=config.size,
                    bare=bool(config.val_dir))
     require(test.class_names == real.class_names, f"--val-dir {config.val_dir}: its class folders are not "
             f"those of the training data")
     folder = Path(config.output_dir)
-    claim_folder(folder, settings=TeacherConfig, overwrite=config.overwrite,
-                 contents=("*.pt", "*.json", "log.jsonl"), identity={
-                     "format": "prism-teachers", "version": FORMAT_VERSION, "class_names": real.class_names,
-                     "config": {**identity(config), "threads": session.threads}})
-    todo, accuracies = [n for n in config.models if not (folder / f"{n}.json").is_file()], {}
-    if not todo:
+    todo, accuracies = config.unfinished(folder), {}
+    if config.dry_run:
+        print(describe(config, real, test, todo))
+    files.claim_folder(folder, settings=TeacherConfig, overwrite=config.overwrite, dry_run=config.dry_run,
+                       contents=("*.pt", "*.json", "log.jsonl"), identity={
+                           "format": "prism-teachers", "version": FORMAT_VERSION,
+                           "class_names": real.class_names,
+                           "config": {**identity(config), "threads": session.threads}})
+    if config.dry_run:
+        files.say_ready(folder)
+    if config.dry_run or not todo:
         return {}
+    say(describe(config, real, test, todo))
     pixels, labels = (part.to(session.device) for part in load_pixels(real))
     test_batches = EvaluationBatches(test, batch_size=250, device=session.device, workers=0,
                                      resident_gb=config.memory_limit)
-    with StopSignals() as stop, Log(folder / "log.jsonl") as log:
+    with StopSignals() as stop, runtime.Log(folder / "log.jsonl") as log:
         for name in todo:
             unfinished = Unfinished(folder / f"{name}.unfinished.pt", minutes=config.save_every, stop=stop)
-            model = train_teacher(name, pixels, labels, config=config, log=log,
+            model = train_teacher(name, pixels, labels, test_batches, config=config, log=log,
                                   num_classes=len(real.class_names), unfinished=unfinished)
-            seen = evaluate(model, test_batches, mean=config.mean, std=config.std, device=session.device)
-            accuracies[name] = seen["top1"]
-            _save_teacher(folder / f"{name}.pt", model, name=name, accuracy=seen["top1"], stem=config.stem,
-                          class_names=real.class_names, recipe=identity(config))
+            accuracies[name] = accuracy(model, test_batches, config=config, name=name, epochs=config.epochs)
+            _save_teacher(folder / f"{name}.pt", model, name=name, accuracy=accuracies[name],
+                          stem=config.stem, class_names=real.class_names, recipe=identity(config))
             unfinished.discard()
-            say(f"{name}: {seen['top1']:.1%} of {seen['images']} test images")
     return accuracies
 
 
@@ -183,8 +208,8 @@ def presets(given: Values) -> Values:
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Runs a command line's words; returns name -> top-1 accuracy of the networks that it trained."""
-    return run(parse_config(TeacherConfig, argv, description=__doc__, presets=presets))
+    return run(flags.parse_config(TeacherConfig, argv, description=__doc__, presets=presets))
 
 
 if __name__ == "__main__":
-    command_line(main)
+    runtime.command_line(main)

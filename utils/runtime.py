@@ -21,6 +21,7 @@ import torchvision
 from tqdm import tqdm
 
 EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED = 2, 1, 75
+EXIT_NO_READER = 141  # as of a process that SIGPIPE ends
 _said: set[str] = set()
 _hushed: list[bool] = []
 
@@ -165,6 +166,15 @@ class Log:
         self.close()
 
 
+def _check_reader() -> None:
+    """Ends the process, silently, where nobody reads its standard output any more: `... | head`."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at exit
+        sys.exit(EXIT_NO_READER)
+
+
 def command_line(main: Callable[[list[str]], object]) -> None:
     """Runs `main(sys.argv[1:])` and ends the process with the exit status and the one line that users see.
 
@@ -176,11 +186,17 @@ def command_line(main: Callable[[list[str]], object]) -> None:
         return
     try:
         main(sys.argv[1:])
+        _check_reader()
+    except SystemExit:  # --help
+        _check_reader()
+        raise
     except (ValueError, FileNotFoundError) as error:
         status, text = EXIT_BAD_INPUT, str(error)
     except KeyboardInterrupt:
         status, text = EXIT_INTERRUPTED, "interrupted; work is kept, run the same command again"
     except (OSError, RuntimeError) as error:
+        if isinstance(error, BrokenPipeError):
+            _check_reader()
         status, text = EXIT_FAILED, f"{type(error).__name__}: {error}"
     else:
         return
