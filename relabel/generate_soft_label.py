@@ -59,10 +59,10 @@ class RelabelConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, metho
     mix_type: NoMix = choice(MIXES, "cutmix", "how two images of a batch are mixed", source=RECIPE)
     augment: ImageOperations = choice(OPERATIONS, "none", "of each image before its crop: none, or timm's "
                                       "rand-m6-n2-mstd1.0", source="DELT")
-    arch_name: str = option("resnet18", "primary teacher", source=RECIPE)
+    arch_name: str = option("resnet18", "primary teacher; as --pool", source=RECIPE)
     pool: tuple[str, ...] = option(("resnet18", "mobilenet_v2", "alexnet", "shufflenet_v2_x0_5"),
-                                   "ensemble; an --arch-name outside it takes its first place", source=RECIPE,
-                                   commas=True)
+                                   "ensemble, or the run's pool where that has none of these; an --arch-name "
+                                   "outside it takes its first place", source=RECIPE, commas=True)
     candidate_number: int = option(4, "only the first so many of the ensemble", source=RECIPE, range="> 0")
     ensemble: Mean = choice(ENSEMBLES, "equal-norm", "how logits combine: the r18 rule, the r50/r101 rule, "
                             "the mean, the primary", source=RECIPE)
@@ -148,6 +148,9 @@ def run(config: RelabelConfig) -> Path:
         lambda: config.plan(loading.planned_images(config.dataset, config.ipc, run_or_syn=config.data)),
         functools.partial(describe, epochs=config.epochs, num_files=config.num_files, teachers=teachers,
                           anew=config.overwrite, form=form), dry_run=config.dry_run)
+    if len(plan.entries) <= plan.views.batch_size:
+        runtime.warn_once(f"all {len(plan.entries)} images make one batch of {plan.views.batch_size}, so a "
+                          f"student takes one step an epoch; a smaller --batch-size makes more")
     session, folder, about = open_session(config), plan.folder, plan.images
     networks, _ = open_teachers(
         config.teacher_names, config, dataset=about.dataset, class_names=about.class_names, stem=about.stem,
