@@ -188,5 +188,5 @@ def test_what_the_fused_engine_took_is_said(capsys):
     step("reference", models, [draw("odd", "odd")])
     assert "engine" not in capsys.readouterr().err
     step("fused", models, [draw("odd", "odd")])
-    assert "the fused engine took of their BatchNorm layers, and runs the rest as they are: odd 1 of 4, " \
-        "untraceable 0 of 4, narrow_plain 3 of 3\n" in capsys.readouterr().err
+    assert "BatchNorm layers in the fused engine (the rest runs as it is): odd 1 of 4, untraceable 0 of 4, " \
+        "narrow_plain 3 of 3\n" in capsys.readouterr().err

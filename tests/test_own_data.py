@@ -65,7 +65,7 @@ def test_the_commands_for_ones_own_photographs(tmp_path, capfd):
     script = block("docs/own-data.md", "commands")
     assert 8 <= script.count("python -m") <= 12
     commands = commands_of(script, tmp_path, DATA=data, OUT=out, SIZE=16, IPC=2, DRAWS="0 1", ITERATIONS=2,
-                           EPOCHS=2, TEACHER_EPOCHS=3)
+                           EPOCHS=2, TEACHER_EPOCHS=15)
     assert [module for module, _ in commands].count("validate.train_FKD") == 4
     for module, argv in commands:
         if module == "validate.results" and "A0,A1" not in (results.__doc__ or ""):
@@ -254,7 +254,7 @@ def test_help_is_no_wider_than_the_terminal(module, flags, columns, monkeypatch,
         importlib.import_module(module).main([*flags, "--help"])
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= columns
-    assert sum(line.startswith("    ") and "  " not in line.strip() and line[4] != " " for line in lines) >= 1
+    assert any(line.startswith("    ") and line[4] != " " for line in lines)  # its example, as it was
 
 
 @pytest.mark.parametrize("main, flags, shown", [

@@ -36,8 +36,7 @@ class BatchNorm(Alignment):
                              precision=inputs.precision, compiled=self.compile) for name in names}
         if taken := [f"{name} {own.num_fused} of {len(own)}" for name, own in made.items()
                      if isinstance(own, FusedBNAlignment) and len(own)]:
-            say(f"the fused engine took of their BatchNorm layers, and runs the rest as they are: "
-                f"{', '.join(taken)}")
+            say(f"BatchNorm layers in the fused engine (the rest runs as it is): {', '.join(taken)}")
         aligned: dict[str, Aligned] = {**made}
         if silent := [name for name in names if not len(aligned[name])]:
             warn_once(f"{', '.join(silent)} has no BatchNorm: drawn as a BN teacher its term is 0, and it "
