@@ -182,7 +182,8 @@ def find_weights(name: str, *, weights: dict[str, str], weights_dir: str, datase
     if name in weights or dataset != "imagenet-1k" or not (spec.weights and spec.filename):
         places = " or ".join(map(str, tried)) or "--weights-dir"
         raise ValueError(f"no weights for {name} on {dataset}: expected {places}; train teachers with "
-                         f"python -m models.train_teachers, or pass --weights {name}=PATH")
+                         f"python -m models.train_teachers, or pass --weights-dir or --weights {name}=PATH "
+                         f"(relabel and validate look where recover did, by <run>/places.json)")
     try:
         tried[-1].parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(spec.weights.url, str(tried[-1]), hash_prefix=_hash_of(spec.filename))

@@ -1,10 +1,10 @@
 """Trains the teacher pool on a data set without public weights: the lineage's "squeeze".
 
-    python -m models.train_teachers --dataset cifar10 --output-dir out/teachers --models resnet18 mobilenet_v2
+    python -m models.train_teachers --dataset cifar10 --output-dir out/teachers
 
 Each network ends as <output-dir>/<name>.pt (a bare state dict) and <name>.json (accuracy, recipe, class
-names), which the stages' `--weights-dir <output-dir>` reads.  Reruns skip what is finished, an unfinished
-network goes on.
+names), which the stages' `--weights-dir <output-dir>` reads.  Reruns skip what is finished, an
+unfinished network goes on.
 """
 import dataclasses
 import functools
@@ -18,23 +18,14 @@ from torch import nn
 
 from models.optimizers import SQUEEZE, SQUEEZERS, TeacherAdamW
 from models.registry import build_model, model_spec
+from utils import files, flags, runtime
 from utils.data import DataFlags, RealSet, dataset_preset
-from utils.files import readable, save_weights, sha256_file, write_json
-from utils.flags import ProcessFlags, SaveFlags, parse_config
 from utils.folders import TEACHERS, check_claimed, claim
 from utils.loading import EvaluationBatches, load_pixels
-from utils.metrics import evaluate
+from utils.metrics import Batches, evaluate
 from utils.pieces import Values, choice, identity, option, require
 from utils.records import Teacher, find_record
-from utils.runtime import (
-    Log,
-    command_line,
-    generator,
-    progress,
-    say,
-    seed_everything,
-    versions,
-)
+from utils.runtime import say
 from utils.schedule import cosine
 from utils.session import open_session
 from utils.unfinished import StopSignals, Unfinished
@@ -44,7 +35,7 @@ CIFAR = "data set, here CIFAR-10"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TeacherConfig(ProcessFlags, SaveFlags, DataFlags):
+class TeacherConfig(flags.ProcessFlags, flags.PlanFlags, flags.SaveFlags, DataFlags):
     """What `python -m models.train_teachers` takes."""
 
     dataset: str = option("cifar10", "data set, or folder:PATH")
@@ -64,6 +55,8 @@ class TeacherConfig(ProcessFlags, SaveFlags, DataFlags):
                                     range="in [0.001, 1]")
     stem: Literal["imagenet", "small"] = option("small", "first layers: as published, or 3x3 without pooling",
                                                 source=CIFAR)
+    eval_every: int = option(10, "epochs between evaluations on the test images, which are only shown",
+                             identity=False, range="> 0")
     memory_limit: float = option(8.0, "refuse a training set that is larger, decoded [GB]", identity=False,
                                  range="> 0")
     seed: int = option(0, "seed of everything", range="in (-inf, inf)")
@@ -106,13 +99,15 @@ def train_epoch(model: nn.Module, optimizer: torch.optim.Optimizer, pixels: torc
     return torch.stack(losses).mean().item()
 
 
-def train_teacher(name: str, pixels: torch.Tensor, labels: torch.Tensor, *, config: TeacherConfig,
-                  num_classes: int, log: Log, unfinished: Unfinished) -> nn.Module:
+def train_teacher(name: str, pixels: torch.Tensor, labels: torch.Tensor, test: Batches, *,
+                  config: TeacherConfig, num_classes: int, log: runtime.Log,
+                  unfinished: Unfinished) -> nn.Module:
     """Trains one network from scratch, or from its last save, and returns it.
 
-    Args: pixels: (N, 3, H, W) uint8, labels: (N,), the training set;  unfinished: saved between epochs.
+    Args: pixels: (N, 3, H, W) uint8, labels: (N,), the training set;  test: whose accuracy is shown;
+          unfinished: saved between epochs.
     """
-    seed_everything(config.seed, "teacher", name)
+    runtime.seed_everything(config.seed, "teacher", name)
     model = build_model(name, num_classes=num_classes, stem=config.stem)
     model = model.to(pixels.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer, first, saved = config.optimizer(model), 0, unfinished.load()
@@ -122,12 +117,15 @@ def train_teacher(name: str, pixels: torch.Tensor, labels: torch.Tensor, *, conf
         first = saved["epoch"]
         say(f"{name}: goes on from its save, {first} of {config.epochs} epochs are done")
     steps = -(-len(pixels) // config.batch_size)
-    for epoch in progress(range(first, config.epochs), text=name):
-        seed_everything(config.seed, "teacher", name, epoch)  # dropout
-        drawn = config.views.draw(len(pixels), generator(config.seed, "teacher views", name, epoch))
+    for epoch in runtime.progress(range(first, config.epochs), text=name):
+        runtime.seed_everything(config.seed, "teacher", name, epoch)  # dropout
+        drawn = config.views.draw(len(pixels), runtime.generator(config.seed, "teacher views", name, epoch))
         loss = train_epoch(model, optimizer, pixels, labels, drawn, mean=config.mean, std=config.std,
                            rate=functools.partial(_rate, config.optimizer.lr, epoch, steps, config.epochs))
-        log.write(teacher=name, epoch=epoch, loss=loss)
+        row = {"teacher": name, "epoch": epoch, "loss": loss}
+        if (epoch + 1) % config.eval_every == 0 and epoch + 1 < config.epochs:
+            row["top1"] = accuracy(model, test, config=config, name=name, epochs=epoch + 1)
+        log.write(**row)
         if unfinished.due():
             unfinished.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(),
                              "epoch": epoch + 1})
@@ -139,10 +137,29 @@ def _rate(lr: float, epoch: int, steps: int, epochs: int, batch: int) -> float:
     return lr * cosine(epoch * steps + batch, epochs * steps)
 
 
+def accuracy(model: nn.Module, test: Batches, *, config: TeacherConfig, name: str, epochs: int) -> float:
+    """Says and returns a network's top-1 accuracy on the test images, in [0, 1]."""
+    device = next(model.parameters()).device
+    seen = evaluate(model, test, mean=config.mean, std=config.std, device=device)
+    say(f"{name}: {seen['top1']:.1%} of {seen['images']} test images right after {epochs} of "
+        f"{config.epochs} epochs")
+    return seen["top1"]
+
+
+def describe(config: TeacherConfig, real: RealSet, test: RealSet, todo: list[str]) -> str:
+    """The text of --dry-run, and of the beginning of a run."""
+    return (f"teachers      {' '.join(todo) or 'none'} to train, of {' '.join(config.models)}\n"
+            f"images        {len(real)} of {len(real.class_names)} classes at {config.size} px, "
+            f"{len(test)} test images\n"
+            f"networks      {config.stem} stem (--stem), as every stage that uses them\n"
+            f"epochs        {config.epochs}, {config.epochs * -(-len(real) // config.batch_size)} steps\n"
+            f"results       {config.output_dir}")
+
+
 def is_finished(weights: Path) -> bool:
     """Whether a teacher is there, its record and the weights of which it holds the digest."""
     record = find_record(weights.with_suffix(".json"), Teacher)
-    return record is not None and weights.is_file() and sha256_file(weights) == record.get("sha256")
+    return record is not None and weights.is_file() and files.sha256_file(weights) == record.get("sha256")
 
 
 def _unfinished(folder: Path, names: tuple[str, ...], *, anew: bool) -> list[str]:
@@ -160,22 +177,30 @@ def run(config: TeacherConfig) -> dict[str, float]:
     session = open_session(config)
     real = RealSet(config.dataset, config.train_data_path, "train", size=config.size)
     needed = len(real) * 3 * config.size**2
-    require(needed <= config.memory_limit * 1e9, f"the decoded training set takes {readable(needed)}, "
+    require(needed <= config.memory_limit * 1e9, f"the decoded training set takes {files.readable(needed)}, "
             f"--memory-limit is {config.memory_limit} GB; raise it, or use public weights")
     test = RealSet(config.dataset, config.val_dir or config.train_data_path, "val", size=config.size,
                    bare=bool(config.val_dir))
     test.check_classes(real.class_names, flag="--val-dir", whose="the training data")
     folder = Path(config.output_dir)
-    sets = load_sets(real, test, config, session.device) if _unfinished(
-        folder, config.models, anew=config.overwrite) else None  # bad images are named before the claim
-    with claim(folder, TEACHERS, settings=TeacherConfig, overwrite=config.overwrite, identity={
-            "class_names": real.class_names,
-            "config": {**identity(config), "threads": session.threads}}) as stale:
+    todo = _unfinished(folder, config.models, anew=config.overwrite)
+    if config.dry_run:
+        print(describe(config, real, test, todo))
+    sets = load_sets(real, test, config, session.device) if todo else None  # bad images: before the claim
+    with claim(folder, TEACHERS, settings=TeacherConfig, overwrite=config.overwrite, dry_run=config.dry_run,
+               identity={"class_names": real.class_names,
+                         "config": {**identity(config), "threads": session.threads}}) as stale:
         todo = _unfinished(folder, config.models, anew=stale)
+        if config.dry_run:
+            files.say_ready(folder, f"{len(todo)} networks to train", anew=stale)
+            return {}
         for name in config.models:
             if name not in todo:  # a kill may have come between its record and the end of its save
                 (folder / f"{name}.unfinished.pt").unlink(missing_ok=True)
-        return train(todo, *sets, config, real.class_names) if todo and sets else {}
+        if not (todo and sets):
+            return {}
+        say(describe(config, real, test, todo))
+        return train(todo, *sets, config, real.class_names)
 
 
 def load_sets(real: RealSet, test: RealSet, config: TeacherConfig,
@@ -189,20 +214,18 @@ def train(names: list[str], pixels: torch.Tensor, labels: torch.Tensor, test: Ev
           config: TeacherConfig, class_names: list[str]) -> dict[str, float]:
     """Trains networks and saves each with its record; returns name -> top-1 accuracy on the test set."""
     folder, accuracies = Path(config.output_dir), {}
-    with StopSignals() as stop, Log(folder / "log.jsonl") as log:
+    with StopSignals() as stop, runtime.Log(folder / "log.jsonl") as log:
         for name in names:
             unfinished = Unfinished(folder / f"{name}.unfinished.pt", minutes=config.save_every, stop=stop)
-            model = train_teacher(name, pixels, labels, config=config, log=log,
+            model = train_teacher(name, pixels, labels, test, config=config, log=log,
                                   num_classes=len(class_names), unfinished=unfinished)
-            seen = evaluate(model, test, mean=config.mean, std=config.std, device=pixels.device)
-            accuracies[name] = seen["top1"]
-            saved = save_weights(folder / f"{name}.pt", model)
-            write_json(folder / f"{name}.json", {
-                "name": name, "accuracy": seen["top1"], "stem": config.stem, "class_names": class_names,
-                "recipe": identity(config), "sha256": saved["sha256"], "versions": versions()})
+            accuracies[name] = accuracy(model, test, config=config, name=name, epochs=config.epochs)
+            saved = files.save_weights(folder / f"{name}.pt", model)
+            files.write_json(folder / f"{name}.json", {
+                "name": name, "accuracy": accuracies[name], "stem": config.stem, "class_names": class_names,
+                "recipe": identity(config), "sha256": saved["sha256"], "versions": runtime.versions()})
             unfinished.discard()
             check_claimed(folder)
-            say(f"{name}: {seen['top1']:.1%} of {seen['images']} test images")
     return accuracies
 
 
@@ -213,8 +236,8 @@ def presets(given: Values) -> Values:
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Runs a command line's words; returns name -> top-1 accuracy of the networks that it trained."""
-    return run(parse_config(TeacherConfig, argv, description=__doc__, presets=presets))
+    return run(flags.parse_config(TeacherConfig, argv, description=__doc__, presets=presets))
 
 
 if __name__ == "__main__":
-    command_line(main)
+    runtime.command_line(main)

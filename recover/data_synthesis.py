@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from models import preflight, registry
+from models import places, preflight, registry
 from recover import alignments, images, selection, starts, units
 from recover.objective import Objective
 from recover.priors import PRIORS, Prior
@@ -214,11 +214,13 @@ def run(config: RecoverConfig) -> Path:
             return files.say_ready(folder, f"{len(mine)} groups of units to do", anew=stale)
         images.discard_saves(folder, [group for group in groups if group not in mine])
         files.write_json(folder / "preflight.json", checked)
+        places.save_places(folder, config)
         inputs = units.Inputs(
             real, config.teacher_pool, {name: own.model for name, own in teachers.items()}, config.seed,
             config.size, config.mean, config.std, session.device, config.precision)
         total = sum(config.iterations_of(unit.ipc_id) for group in mine for unit in group)
-        with (runtime.progress(total=total, text="recover") as bar, StopSignals() as stop,
+        steps = total or sum(map(len, mine))
+        with (runtime.progress(total=steps, text="recover") as bar, StopSignals() as stop,
               runtime.Log(folder / files.log_name(session.shard)) as log):
             work = Synthesis(
                 run=folder, inputs=inputs, laws=config.laws, start=config.init.prepare(inputs),

@@ -54,5 +54,5 @@ def say_finished(run: Path, num_made: int) -> Path:
         now = f"IPC {manifest.ipc} is complete ({len(manifest.entries)} images)"
     except FileNotFoundError:
         now = "no IPC index is complete yet (other shards?)"
-    say(f"{run}: {num_made} groups of units made now; {now}")
+    say(f"{run}: {num_made} {'group' if num_made == 1 else 'groups'} of units made now; {now}")
     return run

@@ -130,6 +130,7 @@ class Synthesis:
                            **values, **self._verify(finished, plan.unit), **peak_memory(inputs.device),
                            seconds_per_iteration=seconds)
         unfinished.discard()
+        self.bar.update(0 if self.objective else len(group))  # a run without iterations counts units
 
     def _report(self, block: int, step: int, active: list[UnitPlan], terms: list[Terms],
                 skipped: list[int]) -> None:

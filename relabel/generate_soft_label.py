@@ -9,7 +9,7 @@ import functools
 import time
 from pathlib import Path
 
-from models import registry
+from models import places, registry
 from models.ensemble import ENSEMBLES, Mean
 from models.preflight import open_teachers
 from relabel.labels import label_epoch
@@ -62,10 +62,10 @@ class RelabelConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, metho
     mix_type: NoMix = choice(MIXES, "cutmix", "how two images of a batch are mixed", source=RECIPE)
     augment: ImageOperations = choice(OPERATIONS, "none", "of each image before its crop: none, or timm's "
                                       "rand-m6-n2-mstd1.0", source="DELT")
-    arch_name: str = option("resnet18", "primary teacher", source=RECIPE)
+    arch_name: str = option("resnet18", "primary teacher; as --pool", source=RECIPE)
     pool: tuple[str, ...] = option(("resnet18", "mobilenet_v2", "alexnet", "shufflenet_v2_x0_5"),
-                                   "ensemble; an --arch-name outside it takes its first place", source=RECIPE,
-                                   commas=True)
+                                   "ensemble, or the run's pool where that has none of these; an --arch-name "
+                                   "outside it takes its first place", source=RECIPE, commas=True)
     candidate_number: int = option(4, "only the first so many of the ensemble", source=RECIPE, range="> 0")
     ensemble: Mean = choice(ENSEMBLES, "equal-norm", "how logits combine: the r18 rule, the r50/r101 rule, "
                             "the mean, the primary", source=RECIPE)
@@ -127,7 +127,11 @@ class RelabelConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, metho
                             "label_epochs": self.epochs}}
 
 
-presets = methods.method_preset("relabel")
+def presets(given: Values) -> Values:
+    """What --protocol implies, and what the run does: its pool where it is no pool of the protocol's."""
+    implied, run = methods.method_preset("relabel")(given), given.get("data", RelabelConfig.data)
+    pool = places.inherited_pool(run, implied.get("pool", RelabelConfig.pool))
+    return implied | pool | places.inherited_places(run, given)
 
 
 def describe(plan: LabelPlan, *, epochs: int, num_files: int, anew: bool, form: str, teachers: str) -> str:
@@ -154,6 +158,9 @@ def run(config: RelabelConfig) -> Path:
         lambda: config.plan(loading.planned_images(config.dataset, config.ipc, run_or_syn=config.data)),
         functools.partial(describe, epochs=config.epochs, num_files=config.num_files, teachers=teachers,
                           anew=config.overwrite, form=form), dry_run=config.dry_run)
+    if len(plan.entries) <= plan.views.batch_size:
+        runtime.warn_once(f"all {len(plan.entries)} images make one batch of {plan.views.batch_size}, so a "
+                          f"student takes one step an epoch; a smaller --batch-size makes more")
     session, folder, about = open_session(config), plan.folder, plan.images
     networks, _ = open_teachers(
         config.teacher_names, config, dataset=about.dataset, class_names=about.class_names, size=about.size,
@@ -177,8 +184,8 @@ def run(config: RelabelConfig) -> Path:
         files.check_free_disk(folder, plan.epoch_bytes * len(mine))
         if config.dry_run:
             return files.say_ready(folder, f"{len(mine)} epochs to do", anew=stale)
-        runtime.say(f"{folder}: {len(mine)} epochs of labels to make as {form}; {config.num_files} epochs "
-                    f"take {files.readable(plan.epoch_bytes * config.num_files)}")
+        runtime.say(f"{folder}: {len(mine)} epochs of labels to make by {teachers}, as {form}; "
+                    f"{config.num_files} epochs take {files.readable(plan.epoch_bytes * config.num_files)}")
         models = [teacher.channels_last() for teacher in networks.values()]
         stopping = "stopping, without the epoch under way"
         with StopSignals(stopping) as stop, runtime.Log(folder / files.log_name(session.shard)) as log:

@@ -13,6 +13,7 @@ from relabel.generate_soft_label import RelabelConfig
 from scripts.reproduce import ReproduceConfig
 from scripts.reproducing.costs import count_cost
 from scripts.reproducing.plans import plan_row, select_rows
+from utils.data import DATASETS, dataset_spec
 from utils.files import readable
 from utils.methods import METHODS, STAGES, protocol_settings
 from utils.parser import flag_table
@@ -101,6 +102,20 @@ def methods() -> str:
     return "\n".join(lines)
 
 
+def datasets() -> str:
+    """What every data set presets."""
+    lines = ["| `--dataset` | classes | size | short side | stem | flip | jitter | format | mean | std |",
+             "|---|---|---|---|---|---|---|---|---|---|"]
+    for name, spec in {**DATASETS, "folder:PATH": dataset_spec("folder:")}.items():
+        own = spec.preset()
+        kind = {"jpg": f"jpg, quality {RecoverConfig.jpeg_quality}", "png": "png"}[own["image_format"]]
+        lines.append(f"| `{name}` | {spec.num_classes or 'its folders'} | {spec.size} "
+                     f"| {max(spec.size, spec.size // 7 * 8)} | {own['stem']} | {own['flip']} "
+                     f"| {own['jitter']} | {kind} | {' '.join(map(str, own['mean']))} "
+                     f"| {' '.join(map(str, own['std']))} |")
+    return "\n".join(lines)
+
+
 def _flags(cls) -> tuple[str, Callable[[], str]]:
     return f"flags of {cls.__name__}", functools.partial(flag_table, cls)
 
@@ -110,7 +125,7 @@ TABLES = {
     "README.md": {"performance": performance, "costs": functools.partial(costs, ("1/prism-r18",))},
     "docs/reproduce.md": {"costs": functools.partial(costs, ("1/prism-r", "1/prism-delt-r18")),
                           **dict([_flags(ReproduceConfig)])},
-    "recover/README.md": dict([_flags(RecoverConfig)]),
+    "recover/README.md": {"datasets": datasets, **dict([_flags(RecoverConfig)])},
     "relabel/README.md": dict([_flags(RelabelConfig)]),
     "validate/README.md": {"methods": methods, **dict([_flags(ValidateConfig), _flags(DiversityConfig)])},
     "models/README.md": dict([_flags(TeacherConfig)]),

@@ -3,11 +3,15 @@ import json
 
 import pytest
 import torch
+import torch.nn.functional as F
+import torchvision
 from torch import nn
 
+from models import train_teachers
 from models.optimizers import parameter_groups
 from models.registry import (
     MODELS,
+    ModelSpec,
     build_model,
     build_skeleton,
     find_weights,
@@ -24,10 +28,11 @@ from models.registry import (
 from validate.losses import MSE
 from validate.training import Learner, Recipe, train_batch
 
+pytest_plugins = ["stage_fixtures"]
 NARROW = [name for name in MODELS if name.startswith("narrow_")]
+PUBLIC = [name for name in MODELS if name in torchvision.models.list_models(module=torchvision.models)]
 IMAGENET_ONLY = {"convnext_tiny", "vit_b_16", "swin_t"}
-STEMS = [(name, stem, size) for name in MODELS for stem, size in (("imagenet", 224), ("small", 32))
-         if stem == "imagenet" or name not in IMAGENET_ONLY]
+STEMS = (("imagenet", 224), ("small", 32))
 
 
 # ---------------------------------------------------------------- networks
@@ -61,14 +66,100 @@ def test_every_family_learns_as_a_student(name):
     assert any(not torch.equal(a, b) for a, b in zip(before, student.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("name, stem, size", STEMS)
-def test_every_entry_builds_and_gives_logits_and_features(name, stem, size):
+def check_shapes(name, stem, size):
+    """Logits and penultimate features, by shapes alone; or the stem is refused, naming the other."""
+    try:
+        model = build_skeleton(name, num_classes=7, stem=stem).eval()
+    except ValueError as refused:
+        other, = {"imagenet", "small"} - {stem}
+        assert f"--stem {other}" in str(refused)
+        return
     with torch.device("meta"):
-        model = build_model(name, num_classes=7, stem=stem).eval()
         images = torch.zeros(2, 3, size, size)
         assert model(images).shape == (2, 7)
         last = [m for m in model.modules() if isinstance(m, nn.Linear)][-1]
         assert penultimate(model)(images).shape == (2, last.in_features)
+
+
+def check_eval(name, size=32):
+    """In eval mode an image's logits are its own, the same every time, and draw no random numbers."""
+    torch.manual_seed(0)
+    model = build_model(name, num_classes=7, stem="small")
+    images, drawn = torch.randn(3, 3, size, size), torch.get_rng_state()
+    trained = model(images)
+    assert trained.shape == (3, 7) and trained.requires_grad
+    torch.set_rng_state(drawn)
+    alone = model.eval()(images[1:2])
+    assert torch.equal(torch.get_rng_state(), drawn) and torch.equal(model(images), model(images))
+    torch.testing.assert_close(model(images)[1:2], alone, rtol=1e-4, atol=1e-5)
+    layers, calls = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)], []
+    for layer in layers:
+        layer.register_forward_pre_hook(lambda own, _: calls.append(own))
+    model(images)
+    assert len(calls) == len(set(calls)) == len(layers)
+    assert all(layer.running_mean is not None for layer in layers)
+
+
+@pytest.mark.parametrize("stem, size", STEMS)
+@pytest.mark.parametrize("name", MODELS)
+def test_every_entry_builds_and_gives_logits_and_features(name, stem, size):
+    check_shapes(name, stem, size)
+
+
+@pytest.mark.parametrize("name", [*NARROW, *(name for name in MODELS if name not in (*PUBLIC, *NARROW)),
+                                  "resnet18", "mobilenet_v2"])
+def test_an_image_has_its_own_logits_in_eval_mode(name):
+    check_eval(name)
+
+
+class Guest(nn.Module):
+    """A network of someone else's, by the contract of models/README.md: one stem, a head that is no attribute
+    of the network itself."""
+
+    def __init__(self, num_classes):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
+                                  nn.AvgPool2d(2), nn.Conv2d(8, 12, 3), nn.BatchNorm2d(12))
+        self.top = nn.ModuleDict({"head": nn.Linear(12, num_classes)})
+
+    def forward(self, x):
+        x = torch.relu(self.body(x)).mean((2, 3))
+        return self.top["head"](F.dropout(x, 0.1, self.training))
+
+
+def build_guest(num_classes, stem):
+    return Guest(num_classes)
+
+
+@pytest.fixture
+def guest(monkeypatch):
+    """The name of a network that someone added: one line."""
+    monkeypatch.setitem(MODELS, "guest20", ModelSpec(build_guest))
+    return "guest20"
+
+
+def test_a_network_added_by_the_contract_passes_the_checks_of_all(guest, tiny, tmp_path, capfd):
+    for stem, size in STEMS:
+        check_shapes(guest, stem, size)
+    check_eval(guest)
+    train_teachers.main(tiny.teacher_flags(tmp_path / "teachers", "--models", guest, "narrow_plain"))
+    flags = ("--weights-dir", tmp_path / "teachers", "--pool", guest, "narrow_plain", "--arch-name", guest,
+             "--min-teacher-accuracy", 0, "--iteration", 1)
+    capfd.readouterr()
+    run = tiny.recover(tmp_path, *flags)
+    assert f"{guest} 2 of 2, narrow_plain 3 of 3" in capfd.readouterr().err
+    tiny.relabel(run, *flags[:-2])
+    assert tiny.validate(run, "--model", guest)["n"] == 2
+
+
+def test_a_network_with_one_stem_may_refuse_the_other(guest, monkeypatch):
+    def build(num_classes, stem):
+        if stem == "imagenet":
+            raise ValueError("guest20 is for small images; use --stem small")
+        return Guest(num_classes)
+    monkeypatch.setitem(MODELS, guest, ModelSpec(build))
+    for stem, size in STEMS:
+        check_shapes(guest, stem, size)
 
 
 @pytest.mark.parametrize("name", sorted(IMAGENET_ONLY))
@@ -77,7 +168,7 @@ def test_a_network_without_a_small_stem_says_so(name):
         build_model(name, num_classes=7, stem="small")
 
 
-@pytest.mark.parametrize("name", [n for n in MODELS if n not in IMAGENET_ONLY])
+@pytest.mark.parametrize("name", [n for n in (*PUBLIC, *NARROW) if n not in IMAGENET_ONLY])
 def test_a_small_stem_neither_strides_nor_pools(name):
     def sides(stem):
         """The side of what the first convolution gives, and of what the second takes in."""
@@ -118,7 +209,7 @@ def test_penultimate_features_give_the_logits_through_the_last_layer(gen):
 
 def test_public_weights_are_the_first_version():
     public = {name: spec.weights for name, spec in MODELS.items() if spec.weights}
-    assert set(public) == set(MODELS) - set(NARROW)
+    assert set(public) == set(PUBLIC)
     assert {weights.name for weights in public.values()} == {"IMAGENET1K_V1"}
     assert MODELS["resnet50"].accuracy == pytest.approx(0.76130)  # V2 has 0.80858
     assert MODELS["resnet18"].filename == "resnet18-f37072fd.pth"
@@ -237,7 +328,7 @@ def test_missing_weights_name_the_file(tmp_path, monkeypatch):
         load_teachers(["resnet18"], weights=(), dataset="imagenet-1k", **places)
 
 
-@pytest.mark.parametrize("name", [n for n in MODELS if n not in NARROW])
+@pytest.mark.parametrize("name", PUBLIC)
 def test_a_download_is_checked_against_the_hash_in_its_name(name, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))

@@ -7,7 +7,7 @@ Distilled images, `<run>/`:
                                           losses, sha256 of its files, their bytes together
     config.json                           what the run is: config, weight hashes, class names, protocol
     manifest.json                         assembled from the units by whoever finds them all
-    preflight.json, log.jsonl             teachers' accuracies on real images; losses over the iterations
+    preflight.json, places.json, log.jsonl   teachers' accuracies, where their weights lie; losses
 Soft labels, `<run>/fkd/<ipc>/`:
     epoch_000.pt     torch.load(path, weights_only=True, mmap=True): index (N,) int32; crop (N, 4) int16
                      pixels top, left, height, width; flip (N,) bool; mix_index (N,) int16, position within

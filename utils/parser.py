@@ -2,7 +2,9 @@
 import argparse
 import dataclasses
 import json
+import re
 import sys
+import textwrap
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -29,9 +31,21 @@ class _Parser(argparse.ArgumentParser):
         raise ValueError(f"{message} (see --help)")
 
 
-def _add_field(parser: Any, field: "dataclasses.Field[Any]", kind: Any) -> None:
+class _Help(argparse.HelpFormatter):
+    """Paragraphs as wide as the options below them; indented lines, which are commands, as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        paragraphs = re.split(r"\n(?=\n| )|(?<=\n)\n", text.strip())
+        return "\n".join(part if part.startswith(" ") or not part else textwrap.fill(part.strip(), width)
+                         for part in paragraphs) + "\n"
+
+
+def _add_field(parser: Any, field: "dataclasses.Field[Any]", kind: Any, values: Mapping[str, Any]) -> None:
     names = [flag_of(field)] + ([field.metadata["flag"]] if field.metadata["flag"] else [])
-    text = f"{field.metadata['help']} (default: {shown_default(field)}; {field.metadata['source']})"
+    default, here = shown_default(field), _shown(values.get(field.name, None))
+    known = f"default: {default}" if field.name not in values or here == default else \
+        f"here: {here}; default: {default}"
+    text = f"{field.metadata['help']} ({known}; {field.metadata['source']})"
     common = {"dest": field.name, "default": argparse.SUPPRESS, "help": text.replace("%", "%%")}
     if registry := field.metadata.get("registry"):
         several = not isinstance(field.metadata["chosen"], str)
@@ -61,8 +75,11 @@ def _name_in(registry: Mapping[str, Any]) -> Callable[[str], str]:
 
 def shown_default(field: "dataclasses.Field[Any]") -> str:
     """A default as people read it."""
-    default = field.metadata["chosen"] if "registry" in field.metadata else field.default
-    text = " ".join(map(str, default)) if isinstance(default, tuple) else default
+    return _shown(field.metadata["chosen"] if "registry" in field.metadata else field.default)
+
+
+def _shown(value: Any) -> str:
+    text = " ".join(map(str, value)) if isinstance(value, tuple) else value
     return "none" if text in ("", None) else str(text)
 
 
@@ -75,19 +92,19 @@ def build_parser(cls: type[Options], values: Mapping[str, Any], description: str
                  groups: bool = True) -> argparse.ArgumentParser:
     """The argparse parser of a config class: unset flags leave no trace, abbreviations are refused.
 
-    Args: values: flat, that choose the pieces whose flags are listed under them;  groups: False: only the
-          class's own flags, and no --help.
+    Args: values: flat, that choose the pieces whose flags are listed under them, and that --help shows
+          beside defaults that are others;  groups: False: only the class's own flags, and no --help.
     """
     module = getattr(sys.modules[cls.__module__], "__spec__", None)
     parser = _Parser(prog=f"python -m {module.name}" if module else None, usage="%(prog)s [flags]",
                      description=description, allow_abbrev=False, add_help=groups,
-                     formatter_class=argparse.RawDescriptionHelpFormatter)
+                     formatter_class=_Help)
     parser.add_argument("--config", default=argparse.SUPPRESS, metavar="FILE",
                         help="JSON of a saved config (a run's config.json): its values become defaults")
     kinds = typing.get_type_hints(cls)
     known: set[str] = set()
     for field in fields_of(cls):
-        _add_field(parser, field, kinds[field.name])
+        _add_field(parser, field, kinds[field.name], values)
     for flag, name, piece in chosen_pieces(cls, values) if groups else ():
         own = [field for field in dataclasses.fields(piece) if field.name not in known]
         if not own:
@@ -95,7 +112,7 @@ def build_parser(cls: type[Options], values: Mapping[str, Any], description: str
         group = parser.add_argument_group(f"with {flag} {name}", (piece.__doc__ or "").split("\n")[0])
         kinds, known = typing.get_type_hints(piece), known | {field.name for field in own}
         for field in own:
-            _add_field(group, field, kinds[field.name])
+            _add_field(group, field, kinds[field.name], values)
     return parser
 
 

@@ -22,7 +22,11 @@ Scale = Annotated[float, (1e-9, 1e9)]
 
 # ---------------------------------------------------------------- what the files hold
 
-class RunSettings(TypedDict):
+class _RunPool(TypedDict, total=False):
+    pool: list[str]
+
+
+class RunSettings(_RunPool):
     """What other stages read of recover's config."""
 
     dataset: str
@@ -71,6 +75,13 @@ class Manifest(Run):
     std: list[Scale]
     units: list[Unit]
     versions: list[str]
+
+
+class Places(TypedDict):
+    """<run>/places.json."""
+
+    weights: list[str]  # name=path
+    weights_dir: str
 
 
 class LabelSettings(TypedDict):

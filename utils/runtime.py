@@ -23,6 +23,7 @@ from tqdm import tqdm
 from utils import interrupts
 
 EXIT_BAD_INPUT, EXIT_FAILED = 2, 1
+EXIT_NO_READER = 141  # as of a process that SIGPIPE ends
 _said: set[str] = set()
 _hushed: list[bool] = []
 
@@ -192,6 +193,15 @@ class Log:
         self.close()
 
 
+def _check_reader() -> None:
+    """Ends the process, silently, where nobody reads its standard output any more: `... | head`."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at exit
+        sys.exit(EXIT_NO_READER)
+
+
 def command_line(main: Callable[[list[str]], object]) -> None:
     """Runs `main(sys.argv[1:])` and ends the process with the exit status and the one line that users see.
 
@@ -204,14 +214,20 @@ def command_line(main: Callable[[list[str]], object]) -> None:
     try:
         try:
             main(sys.argv[1:])
+            _check_reader()
         finally:  # a program's status stands from here on; a test that calls a main gets its handlers back
             interrupts.ignore() if main.__module__ == "__main__" else interrupts.restore(before)
+    except SystemExit:  # --help
+        _check_reader()
+        raise
     except (ValueError, FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError) as error:
         status, text = EXIT_BAD_INPUT, f"error: {error}"
     except KeyboardInterrupt as stop:
         kept = str(stop) or "nothing was saved just now; finished work and earlier saves are kept"
         status, text = interrupts.EXIT_INTERRUPTED, f"interrupted: {kept}; run the same command again"
     except (OSError, RuntimeError) as error:
+        if isinstance(error, BrokenPipeError):
+            _check_reader()
         too_long = isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ELOOP)
         status = EXIT_BAD_INPUT if too_long else EXIT_FAILED
         text = f"error: {error}" if too_long else f"error: {type(error).__name__}: {error}"

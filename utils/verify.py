@@ -57,7 +57,7 @@ def check_folder(folder: Path) -> Iterator[Row]:
             yield "whole" if path.suffix == ".jsonl" else "unfinished", path
 
 
-SUMMARIES = ("manifest.json", "preflight.json", "results.json", "results.jsonl")  # of records
+SUMMARIES = ("manifest.json", "preflight.json", "places.json", "results.json", "results.jsonl")
 
 
 def verify(folder: Path) -> list[Row]:

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from models.places import inherited_places
 from models.registry import load_teachers, model_spec, penultimate
 from utils.augment import normalize
 from utils.flags import ComputeFlags, WeightFlags, parse_config
@@ -49,7 +50,8 @@ def features_of(model: nn.Module, run: Path, entries: list[Entry], *, size: int,
 
 def main(argv: list[str] | None = None) -> Values:
     """Says mean and spread over classes; returns {"mean", "std", "classes": one value a class}."""
-    config = parse_config(DiversityConfig, argv, description=__doc__)
+    config = parse_config(DiversityConfig, argv, description=__doc__, presets=lambda given: inherited_places(
+        given.get("data", DiversityConfig.data), given))
     device = choose_device(config.device)
     set_threads(config.threads)
     set_precision("fp32", device)

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Literal
 
+from models.places import inherited_places
 from utils.augment import RESAMPLER
 from utils.data import dataset_spec
 from utils.flags import RECIPE
@@ -20,7 +21,7 @@ from utils.formats import (
     run_folder,
 )
 from utils.loading import planned_images
-from utils.methods import MethodFlags
+from utils.methods import MethodFlags, method_preset
 from utils.pieces import Values, option, piece_name, require
 from utils.views import MIXES, NoMix, Views
 
@@ -56,6 +57,12 @@ class StudyFlags(MethodFlags):
         super().__post_init__()
         require(self.mix_type in (None, *MIXES),
                 f"--mix-type {self.mix_type}: expected one of {', '.join(MIXES)}")
+
+
+def presets(given: Values) -> Values:
+    """What --protocol implies, and where the run says that the teachers of online labels lie."""
+    run = given.get("train_dir", StudyFlags.train_dir)
+    return method_preset("validate")(given) | inherited_places(run, given)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -85,7 +85,8 @@ def paired_difference(a: list[Result], b: list[Result]) -> Paired:
 def config_differences(a: Result, b: Result) -> list[str]:
     """In what two results' settings differ, of all three stages: "name: value in A -> value in B"."""
     from validate.train_FKD import ValidateConfig  # which reports by this module
-    left, right = dict(a), dict(b)
+    left: Values = dict(a)
+    right: Values = dict(b)
     rows = _differences(restated(ValidateConfig, a["config"]), restated(ValidateConfig, b["config"]))
     for stage, made in (("recover", "images"), ("relabel", "labels")):
         mine, theirs = (result.get(f"{made}_config") for result in (left, right))

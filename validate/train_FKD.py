@@ -1,6 +1,7 @@
 """Validate: train students from scratch on a distilled set and its soft labels, and report real accuracy.
 
-    R=out/full_resnet18; python -m validate.train_FKD --train-dir $R --fkd-path $R/fkd/10 --val-dir $IMAGENET
+    R=out/full_resnet18
+    python -m validate.train_FKD --train-dir $R --fkd-path $R/fkd --val-dir $IMAGENET
 
 Paper sections 4.2 and 4.4; every flag is in validate/README.md.  One student per seed.
 """
@@ -82,7 +83,7 @@ class ValidateConfig(flags.ProcessFlags, flags.PlanFlags, flags.PrecisionFlags, 
             rate=lambda epoch: self.optimizer.adamw_lr * self.schedule(epoch, plan.epochs))
 
 
-presets = methods.method_preset("validate")
+presets = plans.presets
 
 
 def describe(plan: plans.StudentPlan, *, model: str, seeds: tuple[int, ...], micro_batches: int, trained: str,

@@ -166,6 +166,8 @@ class Journal:
                             device=loss.device)
             self._last = {"epoch": epoch, **seen}
             row |= {name: seen[name] for name in ("top1", "top5")}
+            say(f"student, seed {self._seed}: {seen['top1']:.1%} of {seen['images']} test images right after "
+                f"{epoch + 1} of {self._recipe.epochs} epochs")
             if seen["top1"] > self._best["top1"]:
                 self._best = self._last
                 self._saved_best = save_weights(self._folder / "student_best.pt", student)

@@ -7,7 +7,7 @@ from recover.alignments.batchnorm import BNAlignment
 from recover.alignments.fused import FusedBNAlignment
 from recover.units import Inputs
 from utils.pieces import option, require
-from utils.runtime import warn_once
+from utils.runtime import say, warn_once
 
 ENGINES: dict[str, type[BNAlignment]] = {"fused": FusedBNAlignment, "reference": BNAlignment}
 
@@ -33,9 +33,13 @@ class BatchNorm(Alignment):
 
     def prepare(self, inputs: Inputs, names: tuple[str, ...]) -> dict[str, Aligned]:
         """As `Alignment.prepare`; warns of networks that align nothing."""
-        aligned: dict[str, Aligned] = {
-            name: ENGINES[self.engine](inputs.networks[name], first_multiplier=self.first_bn_multiplier,
-                                       precision=inputs.precision, compiled=self.compile) for name in names}
+        engine = ENGINES[self.engine]
+        made = {name: engine(inputs.networks[name], first_multiplier=self.first_bn_multiplier,
+                             precision=inputs.precision, compiled=self.compile) for name in names}
+        if taken := [f"{name} {own.num_fused} of {len(own)}" for name, own in made.items()
+                     if isinstance(own, FusedBNAlignment) and len(own)]:
+            say(f"BatchNorm layers in the fused engine (the rest runs as it is): {', '.join(taken)}")
+        aligned: dict[str, Aligned] = {**made}
         if silent := [name for name in names if not len(aligned[name])]:
             warn_once(f"{', '.join(silent)} has no BatchNorm: drawn as a BN teacher its term is 0, and it "
                       f"counts in the mean of --bn-reduce (the published behaviour)")

@@ -158,10 +158,14 @@ def rewrite(model: nn.Module, *, multipliers: dict[nn.Module, float], tape: BNAl
 
 
 class FusedBNAlignment(BNAlignment):
-    """`BNAlignment` on a rewritten network, channels last in memory."""
+    """`BNAlignment` on a rewritten network, channels last in memory.
+
+    num_fused: of its aligned layers, those that run with their convolution as one; the others are hooked.
+    """
 
     def _prepare(self, model, multipliers):
         rewritten = rewrite(model, multipliers=multipliers, tape=self).to(memory_format=torch.channels_last)
+        self.num_fused = len(self) - len(multipliers)
         super()._prepare(rewritten, multipliers)
         return rewritten
 

@@ -1,0 +1,45 @@
+"""What later stages take from a run of recover that they are not told: where its teachers lie, and which.
+
+places.json of a run holds --weights and --weights-dir as recover was given them.  It is no part of the run's
+identity: the run may move, and then says so with flags.
+"""
+from collections.abc import Sequence
+from pathlib import Path
+
+from utils.files import write_json
+from utils.flags import WeightFlags
+from utils.formats import run_path
+from utils.pieces import Values
+from utils.records import Places, Run, find_record, read_record
+
+PLACES = "places.json"  # which recover names among the files of a run
+
+
+def save_places(run: Path, flags: WeightFlags) -> None:
+    """Writes where recover was told that weights lie, as absolute paths."""
+    pairs = (pair.partition("=") for pair in flags.weights)
+    places: Places = {"weights": [f"{name}={Path(path).absolute()}" for name, _, path in pairs],
+              "weights_dir": str(Path(flags.weights_dir).absolute()) if flags.weights_dir else ""}
+    if find_record(run / PLACES, Places) != places:
+        write_json(run / PLACES, places)
+
+
+def inherited_places(run_or_syn: str, given: Values) -> Values:
+    """--weights and --weights-dir of a run, for `presets`; an explicit --weights-dir replaces both.
+
+    Raises: ValueError naming a places.json that holds anything else.
+    """
+    path = run_path(run_or_syn) / PLACES
+    if "weights_dir" in given or not path.is_file():
+        return {}
+    saved = read_record(path, Places)
+    return {"weights": tuple(saved["weights"]), "weights_dir": saved["weights_dir"]}
+
+
+def inherited_pool(run_or_syn: str, recipe: Sequence[str]) -> Values:
+    """--arch-name and --pool of a run, for `presets`, where it has none of the recipe's networks."""
+    saved = find_record(run_path(run_or_syn) / "config.json", Run)  # a damaged one is named by who opens it
+    pool = saved["config"].get("pool", []) if saved else []
+    if not saved or not pool or set(pool) & set(recipe):
+        return {}
+    return {"arch_name": saved["config"]["arch_name"], "pool": tuple(pool)}
