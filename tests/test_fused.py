@@ -176,3 +176,17 @@ def test_every_network_with_batchnorm_is_tested_or_a_deeper_sibling():
         have = {name for name in MODELS if any(isinstance(m, nn.BatchNorm2d) for m in
                                                build_model(name, num_classes=2).modules())}
     assert have == set(WITH_BATCHNORM) | siblings
+
+
+def test_what_a_compiler_is_given_is_the_same_step(monkeypatch):
+    models = {name: network(name) for name in ("narrow_mobilenet", "narrow_efficientnet")}
+    draws = [draw("narrow_mobilenet", "narrow_mobilenet", "narrow_efficientnet"), draw("narrow_efficientnet")]
+    (terms, grad), traced = step("reference", models, draws), ConvNormAct._traceable
+    calls = []
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    monkeypatch.setattr(ConvNormAct, "_traceable", lambda self, *args: calls.append(self) or traced(*args))
+    again, fused = step("fused", models, draws)
+    assert len(calls) == sum(isinstance(m, nn.BatchNorm2d) for own in models.values() for m in own.modules())
+    assert [{name: value.item() for name, value in own.items()} for own in again] \
+        == [pytest.approx({name: value.item() for name, value in own.items()}, rel=1e-10) for own in terms]
+    assert (grad - fused).abs().max() <= 1e-10 * grad.abs().max()
