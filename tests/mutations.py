@@ -148,7 +148,7 @@ put("recover/units.py", "units",
     ("min_scale=self.crops(num, self.min_scale)", "min_scale=self.min_scale"),
     ("flip=self.flip, jitter=self.jitter,\n", "flip=True, jitter=self.jitter,\n"),
     ("seed=self.seed)\n        return UnitPlan", "seed=0)\n        return UnitPlan"))
-put("recover/images.py", "hot_loop pipeline::test_no_iterations_store_the_real_images_unchanged",
+put("recover/images.py", "hot_loop pipeline::test_single_and_dual_teachers",
     ("zip(unit.members, pixels, strict=True)", "zip(unit.members, pixels.flip(0), strict=True)"),
     ("Counter(name for draw in plan.draws for name in draw.align)",
      "Counter(name for draw in plan.draws for name in draw.names)"))
@@ -161,8 +161,8 @@ put("recover/starts/real.py", "hot_loop pipeline::test_no_iterations_store_the_r
     ('generator(inputs.seed, "noise", i, k)', 'generator(inputs.seed, "noise", k)'),
     ('generator(inputs.seed, "noise", i, k)', 'generator("noise", i, k)'),
     ("torch.randn(3, inputs.size", "torch.rand(3, inputs.size"))
-put("recover/data_synthesis.py", "hot_loop objective bad_input::test_runs_differ_by_teachers_and_threads "
-    "pipeline::test_every_choice",
+put("recover/data_synthesis.py", "hot_loop objective precision "
+    "bad_input::test_runs_differ_by_teachers_and_threads",
     ("weight=self.alignment.r_bn", "weight=0.01"),
     ("loss_scale=LOSS_SCALE.get(self.precision, 1.0)", "loss_scale=1.0"),
     ("seed=self.seed, iterations=self.iterations_of", "seed=0, iterations=self.iterations_of"),
@@ -180,7 +180,8 @@ put("relabel/labels.py", "hot_loop pipeline::test_labels_have_the_documented_ten
     ("images.batches(drawn.index, ", "images.batches(drawn.index.sort().values, "),
     ("moved.render(pixels, batch,", "moved.render(pixels, 0,"),
     ("label_format.encode(torch.cat(logits))", "label_format.encode(torch.cat(logits[::-1]))"))
-put("relabel/generate_soft_label.py", "hot_loop pipeline::test_every_ensemble bad_input formats",
+put("relabel/generate_soft_label.py", "hot_loop pipeline::test_every_ensemble "
+    "pipeline::test_a_pool_of_label_epochs bad_input::test_labels_of_other_images precision",
     ("return names[:self.candidate_number]", "return names[-self.candidate_number:]"),
     ("for teacher in networks.values()]", "for teacher in reversed(networks.values())]"),
     ('"images": formats.image_set_digest(plan.entries)',
@@ -290,11 +291,12 @@ put("models/optimizers.py", "hot_loop",
     ("lr=self.lr, weight_decay=self.weight_decay)", "lr=self.lr)"))
 put("models/registry.py", "registry",
     ("model.eval().requires_grad_(False)", "model.train().requires_grad_(False)"),
-    ("others = pool if primary in pool else pool[1:]", "others = pool"),
     ("isinstance(m, nn.Linear)][-1]", "isinstance(m, nn.Linear)][0]"),
     ('info.get("class_names"))', "None)"),
     ("sha256_file(path),", "name,"),
     ('.removeprefix("module.")', ""))
+put("models/registry.py", "selection",
+    ("others = pool if primary in pool else pool[1:]", "others = pool"))
 put("models/frozen.py", "fused",
     ("run(x, self.conv.weight, self.conv.bias, self.conv)", "run(x, self.conv.weight, None, self.conv)"),
     ('module.padding_mode == "zeros" and', "True and"),

@@ -248,3 +248,12 @@ def test_a_later_student_adds_a_line_and_its_row(made, tiny, tmp_path):
     assert [(line["row"], line["seed"]) for line in lines] == [("", 0), ("", 1), ("2/x", 4)]
     found = results.main([str(run / "validate" / POOL[0])] * 2)
     assert found.n == 3 and found.each == [0, 0, 0]
+
+
+def test_last_and_best_epochs_are_summarized_each_by_itself(tmp_path):
+    found = results.report(write_students(tmp_path, {0: 0.4, 1: 0.5, 4: 0.3}, best=0.05))
+    spread = numpy.std([0.4, 0.5, 0.3], ddof=1)
+    assert found["last_top1"] == {"mean": pytest.approx(0.4), "std": pytest.approx(spread)}
+    assert found["best_top1"] == {"mean": pytest.approx(0.45), "std": pytest.approx(spread)}
+    assert found["last_top5"] == found["best_top5"] == {"mean": pytest.approx(0.9), "std": pytest.approx(0)}
+    assert (found["n"], found["seeds"]) == (3, [0, 1, 4])
