@@ -162,7 +162,7 @@ put("recover/starts/real.py", "hot_loop pipeline::test_no_iterations_store_the_r
     ('generator(inputs.seed, "noise", i, k)', 'generator("noise", i, k)'),
     ("torch.randn(3, inputs.size", "torch.rand(3, inputs.size"))
 put("recover/data_synthesis.py", "hot_loop objective precision "
-    "bad_input::test_runs_differ_by_teachers_and_threads",
+    "pipeline::test_what_changes_the_images bad_input::test_runs_differ_by_teachers_and_threads",
     ("weight=self.alignment.r_bn", "weight=0.01"),
     ("loss_scale=LOSS_SCALE.get(self.precision, 1.0)", "loss_scale=1.0"),
     ("seed=self.seed, iterations=self.iterations_of", "seed=0, iterations=self.iterations_of"),
@@ -181,7 +181,8 @@ put("relabel/labels.py", "hot_loop pipeline::test_labels_have_the_documented_ten
     ("moved.render(pixels, batch,", "moved.render(pixels, 0,"),
     ("label_format.encode(torch.cat(logits))", "label_format.encode(torch.cat(logits[::-1]))"))
 put("relabel/generate_soft_label.py", "hot_loop pipeline::test_every_ensemble "
-    "pipeline::test_a_pool_of_label_epochs bad_input::test_labels_of_other_images precision",
+    "pipeline::test_a_pool_of_label_epochs bad_input::test_labels_of_other_images "
+    "pipeline::test_more_images_reuse_the_first precision",
     ("return names[:self.candidate_number]", "return names[-self.candidate_number:]"),
     ("for teacher in networks.values()]", "for teacher in reversed(networks.values())]"),
     ('"images": formats.image_set_digest(plan.entries)',
@@ -243,7 +244,8 @@ put("validate/soft_labels.py", "hot_loop pipeline::test_a_pool_of_label_epochs_i
      "teacher.channels_last() for teacher in reversed(teachers.values())]"),
     ('labels.config["ensemble"], labels.config)', '"mean", labels.config)'),
     ("batch_size=batch_size)", "batch_size=labels.views.batch_size)"))
-put("validate/plans.py", "hot_loop pipeline::test_fewer_epochs_than_labels methods",
+put("validate/plans.py", "hot_loop pipeline::test_fewer_epochs_than_labels "
+    "pipeline::test_more_images_reuse_the_first methods",
     ("flags.min_scale_crops or 0.25", "flags.min_scale_crops or 0.08"),
     ("num_batches=flags.steps_per_epoch,", "num_batches=None,"),
     ("(labels.ipc if labels else flags.ipc) or images.ipc", "flags.ipc or images.ipc"),
@@ -252,7 +254,9 @@ put("validate/plans.py", "hot_loop pipeline::test_fewer_epochs_than_labels metho
     ("flip=dataset_spec(images.dataset).flip, mix_type=NoMix())", "flip=True, mix_type=NoMix())"),
     ("views = dataclasses.replace(views, batch_size=flags.batch_size or own)",
      "views = dataclasses.replace(views, batch_size=own)"))
-put("validate/train_FKD.py", "hot_loop pipeline::test_every_schedule_sets_the_rate_of_every_epoch",
+put("validate/train_FKD.py", "hot_loop pipeline::test_every_schedule_sets_the_rate_of_every_epoch "
+    "results::test_every_student_is_a_line_of_results_jsonl precision::test_labels_and_students",
+    ("epochs=plan.epochs, precision=self.precision,", "epochs=plan.epochs,"),
     ("self.schedule(epoch, plan.epochs)", "self.schedule(epoch + 1, plan.epochs)"),
     ('seed_everything(seed, "student", name)', 'seed_everything("student", name)'),
     ("micro_batches=self.gradient_accumulation_steps, mean", "micro_batches=1, mean"),
@@ -411,6 +415,8 @@ put("utils/metrics.py", "metrics hot_loop",
     ("model.eval()", "pass"),
     ("model.train(was_training)", "pass"))
 put("utils/formats.py", "formats",
+    ("[[entry.path, entry.sha256] for entry in entries]",
+     "[[entry.path, entry.sha256] for entry in entries[1:]]"),
     ("[[entry.path, entry.sha256] for entry in entries]", "[[entry.path] for entry in entries]"),
     ("[[entry.path, entry.sha256] for entry in entries]", "[[entry.sha256] for entry in entries]"),
     ("epoch % self.label_epochs), views", "epoch % self.epochs), views"),
@@ -429,7 +435,8 @@ put("utils/loading.py", "data",
     ("torch.tensor([entry.label for entry in entries])", "torch.arange(len(entries))"))
 put("utils/data.py", "data",
     ("max(size, size // 7 * 8), antialias=True)", "size, antialias=True)"),
-    ("max(size, size // 7 * 8), antialias=True)", "max(size, size // 7 * 8), antialias=False)"),
+    ("max(size, size // 7 * 8), antialias=True)", "max(size, size // 7 * 8), antialias=False)",
+     "torchvision ignores it for Pillow's pictures, whose resizing knows no other way"),
     ("(grey // 257)", "(grey // 256)"),
     ("found = sorted(p for p", "found = list(p for p"),
     ('"JPEG", quality=jpeg_quality)', '"JPEG", quality=95)'),

@@ -26,6 +26,7 @@ from recover.starts import STARTS
 from recover.starts.start import Start
 from recover.units import Unit, UnitLaws
 from utils.augment import shared_view, to_uint8
+from utils.files import sha256_bytes, sha256_file
 from utils.flags import parse_config
 from utils.formats import Entry, ImageManifest, open_labels
 from utils.schedule import CropLaw
@@ -592,3 +593,10 @@ def test_class_names_in_another_order_than_a_teachers_are_refused(tiny):
     check_class_names(teachers, list(CLASSES))
     with pytest.raises(ValueError, match="class 1 is 'bee', in the data it is 'cat'"):
         check_class_names(teachers, ["ant", "cat", "bee", "dog"])
+
+
+def test_a_digest_is_of_every_byte(tmp_path):
+    content = bytes(range(256)) * 9000
+    for name, value in (("a", content), ("b", content[:-1] + b"\0")):
+        (tmp_path / name).write_bytes(value)
+        assert sha256_file(tmp_path / name) == sha256_bytes(value) == hashlib.sha256(value).hexdigest()
