@@ -28,7 +28,7 @@ from recover.units import Unit, UnitLaws
 from utils.augment import shared_view, to_uint8
 from utils.files import sha256_bytes, sha256_file
 from utils.flags import parse_config
-from utils.formats import Entry, ImageManifest, open_labels
+from utils.formats import Entry, ImageManifest, image_set_digest, open_labels
 from utils.schedule import CropLaw
 from utils.views import NoMix, Views
 from validate import diversity, plans, training
@@ -600,3 +600,11 @@ def test_a_digest_is_of_every_byte(tmp_path):
     for name, value in (("a", content), ("b", content[:-1] + b"\0")):
         (tmp_path / name).write_bytes(value)
         assert sha256_file(tmp_path / name) == sha256_bytes(value) == hashlib.sha256(value).hexdigest()
+
+
+def test_a_set_of_images_is_its_paths_its_bytes_and_its_order():
+    entries = [Entry("syn/a/a_ipc0000.png", "01", 0), Entry("syn/b/b_ipc0000.png", "02", 1)]
+    others = [entries[::-1], entries[:1], entries[1:], [*entries, Entry("syn/c/c_ipc0000.png", "03", 2)],
+              [entries[0]._replace(path="syn/b/b_ipc0001.png"), entries[1]],
+              [entries[0], entries[1]._replace(sha256="05")]]
+    assert len({image_set_digest(own) for own in (entries, *others)}) == 7
