@@ -166,3 +166,11 @@ def test_use_changes_no_statistics_and_leaves_nothing_behind(model, images):
     model(images[:N])  # a plain forward, as the verifier's, between two measurements
     torch.testing.assert_close(alignment(images, TARGETS, slices=3, aligned=3)[1], first, rtol=0, atol=0)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_statistics_of_a_half_precision_input_are_taken_in_float32(model, images):
+    alignment, bn = BNAlignment(nn.Sequential(model[1]), first_multiplier=1.0), model[1]
+    x = model[0](images).bfloat16()
+    expected = distance(x.double().numpy(), bn)
+    alignment.aligned, alignment.per_slice = 1, len(x)
+    assert alignment._distance(bn, x).item() == pytest.approx(expected, rel=1e-6)

@@ -213,3 +213,17 @@ def test_what_the_fused_engine_took_is_said(capsys):
     step("fused", models, [draw("odd", "odd")])
     assert "BatchNorm layers in the fused engine (the rest runs as it is): odd 1 of 4, untraceable 0 of 4, " \
         "narrow_plain 3 of 3\n" in capsys.readouterr().err
+
+
+def test_what_a_compiler_is_given_is_the_same_step(monkeypatch):
+    models = {name: network(name) for name in ("narrow_mobilenet", "narrow_efficientnet")}
+    draws = [draw("narrow_mobilenet", "narrow_mobilenet", "narrow_efficientnet"), draw("narrow_efficientnet")]
+    (terms, grad), traced = step("reference", models, draws), ConvNormAct._traceable
+    calls = []
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    monkeypatch.setattr(ConvNormAct, "_traceable", lambda self, *args: calls.append(self) or traced(*args))
+    again, fused = step("fused", models, draws)
+    assert len(calls) == sum(isinstance(m, nn.BatchNorm2d) for own in models.values() for m in own.modules())
+    assert [{name: value.item() for name, value in own.items()} for own in again] \
+        == [pytest.approx({name: value.item() for name, value in own.items()}, rel=1e-10) for own in terms]
+    assert (grad - fused).abs().max() <= 1e-10 * grad.abs().max()

@@ -148,6 +148,41 @@ def test_compiled_networks_compute_the_same(step, made, tiny, tmp_path):
     assert tiny.validate(made, "--compile", "--output-dir", tmp_path / "out", "--seeds", 0)["n"] == 1
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_recovers_loss_is_scaled_in_fp16_alone(precision):
+    seen = []
+
+    class Listening(torch.nn.Module):
+        def forward(self, x):
+            logits = x.float().mean((2, 3)) @ torch.eye(3, 4)
+            logits.register_hook(lambda grad: seen.append(grad.abs().max().item()))
+            return logits
+    config = build_config(RecoverConfig, {"pool": POOL[:1], "arch_name": POOL[0], "engine": "reference",
+                                          "precision": precision})
+    objective = config.objective(Inputs(
+        real=None, pool=Pool(POOL[:1]), networks={POOL[0]: Listening()}, seed=0, size=8, mean=config.mean,
+        std=config.std, device=CPU, precision=precision))
+    images = torch.zeros(2, 3, 8, 8, requires_grad=True)
+    objective.backward([images * 1.0], torch.tensor([0, 1]), [Draw({POOL[0]: 1.0}, {})])
+    scale = 2.0**14 if precision == "fp16" else 1.0  # all logits are 0: the largest gradient is 3/4 over 2
+    assert seen == [pytest.approx(scale * 0.375)]
+    assert images.grad[0, 0].sum().item() == pytest.approx(-0.375, rel=1e-5)  # the scale is undone
+
+
+def test_labels_and_students_are_computed_in_the_precision_that_is_said(made, tiny, tmp_path):
+    folder = tiny.relabel(made, "--fkd-path", tmp_path / "fkd", "--precision", "bf16")
+    ours, exact = (torch.load(path / "epoch_000.pt", weights_only=True) for path in (folder, made / "fkd/2"))
+    assert all(torch.equal(ours[name], exact[name]) for name in exact if name != "logits")
+    difference = (ours["logits"] - exact["logits"]).abs().max()
+    assert 0.001 < difference < 0.1 * exact["logits"].abs().max()  # bfloat16 has 8 bits, float16 11
+    losses = []
+    for name in ("fp32", "bf16"):
+        tiny.validate(made, "--output-dir", tmp_path / name, "--precision", name, "--seeds", 0)
+        log = (tmp_path / name / "seed0" / "log.jsonl").read_text().splitlines()
+        losses.append(json.loads(log[0])["loss"])
+    assert losses[0] != losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
 # ---------------------------------------------------------------- gradients that float16 does not hold
 
 def steps_of(gradients, precision: str):

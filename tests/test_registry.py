@@ -344,3 +344,13 @@ def test_weights_pairs():
     for pair, named in (("resnet18", "name=path"), ("resnet19=x", "resnet19")):
         with pytest.raises(ValueError, match=named):
             parse_weights((pair,))
+
+
+@pytest.mark.parametrize("name", [n for n in MODELS if n not in IMAGENET_ONLY])
+def test_a_small_stem_keeps_the_channels_and_the_bias_of_the_first_convolution(name):
+    with torch.device("meta"):
+        small, published = (next(m for m in build_model(name, num_classes=7, stem=stem).modules()
+                                 if isinstance(m, nn.Conv2d)) for stem in ("small", "imagenet"))
+    assert (small.in_channels, small.out_channels, small.bias is None) \
+        == (published.in_channels, published.out_channels, published.bias is None)
+    assert small.kernel_size == (3, 3) and small.padding == (1, 1)

@@ -413,3 +413,12 @@ def test_a_run_from_before_recover_recorded_its_protocol_is_gone_on_with(made, t
     older, newer = found["results"][0], found["results"][2]
     assert older["config"] == newer["config"] and older["images"] == newer["images"]
     assert older["labels"] == newer["labels"] and newer["images_protocol"] is None
+
+
+def test_last_and_best_epochs_are_summarized_each_by_itself(tmp_path):
+    found = results.report(write_students(tmp_path, {0: 0.4, 1: 0.5, 4: 0.3}, best=0.05))
+    spread = numpy.std([0.4, 0.5, 0.3], ddof=1)
+    assert found["last_top1"] == {"mean": pytest.approx(0.4), "std": pytest.approx(spread)}
+    assert found["best_top1"] == {"mean": pytest.approx(0.45), "std": pytest.approx(spread)}
+    assert found["last_top5"] == found["best_top5"] == {"mean": pytest.approx(0.9), "std": pytest.approx(0)}
+    assert (found["n"], found["seeds"]) == (3, [0, 1, 4])

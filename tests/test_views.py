@@ -217,3 +217,35 @@ def test_flips_can_be_left_out():
 def test_laws_that_cannot_be_are_refused(name, value, message):
     with pytest.raises(ValueError, match=message):
         laws(**{name: value})
+
+
+def test_the_images_of_a_large_batch_are_each_rendered_by_themselves(gen):
+    images = torch.randint(0, 256, (21, 3, 16, 16), generator=gen, dtype=torch.uint8)
+    views = plan(21, batch_size=21, mix_type="none")
+    together = render(images, views)
+    for row in range(21):
+        alone = dataclasses.replace(views, **{name: getattr(views, name)[row:row + 1] for name in (
+            "index", "crop", "flip", "mix_index")})
+        assert torch.equal(render(images, alone)[0], together[row])
+
+
+def test_mix_boxes_reach_every_edge_of_the_image():
+    boxes = plan(4000, batch_size=2, size=8).mix_box
+    assert set(boxes[:, :2].unique().tolist()) >= set(range(7))
+    assert set(boxes[:, 2:].unique().tolist()) >= set(range(2, 9))
+
+
+@pytest.mark.parametrize("min_scale", [0.08, 0.25, 0.8])
+def test_crops_have_the_least_area_of_the_laws(min_scale):
+    area = plan(3000, size=200, min_scale=min_scale).crop.double()[:, 2:].prod(1) / 200**2
+    assert min_scale - 0.01 < area.min() < min_scale + 0.02
+    assert area.mean().item() == pytest.approx((1 + min_scale) / 2, abs=0.03)
+
+
+@pytest.mark.parametrize("mix_type", ["cutmix", "mixup"])
+def test_partners_are_a_random_permutation_of_every_batch(mix_type):
+    partners = plan(8000, batch_size=8, mix_type=mix_type).mix_index.view(1000, 8)
+    assert (partners.sort(1).values == torch.arange(8)).all()
+    for place in range(8):  # each place has every partner equally often, itself among them
+        share = torch.bincount(partners[:, place].long(), minlength=8) / 1000
+        np.testing.assert_allclose(share, np.full(8, 1 / 8), atol=0.05)
