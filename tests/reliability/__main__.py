@@ -17,18 +17,18 @@ def main() -> int:
     torch.set_num_threads(1)  # a fork of a process with threads may hang
     parser = argparse.ArgumentParser(prog="python -m tests.reliability")
     parser.add_argument("kind", choices=DEFAULTS)
-    parser.add_argument("--n", type=int, help=f"cases (default: {DEFAULTS}; 0: all there are, of files and flags)")
+    parser.add_argument("--n", type=int, help=f"cases (default: {DEFAULTS}; 0: all, of files and flags)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="only cases whose name holds this")
     args = parser.parse_args()
     from tests.reliability.world import World
     started = time.monotonic()
-    root = Path(tempfile.mkdtemp(prefix="reliability.", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
-    world = World(root)
+    memory = "/dev/shm" if os.path.isdir("/dev/shm") else None  # where fsync costs nothing
+    world = World(Path(tempfile.mkdtemp(prefix="reliability.", dir=memory)))
     try:
         module = importlib.import_module(f"tests.reliability.{args.kind}")
-        bad, counts = module.attack(world, n=DEFAULTS[args.kind] if args.n is None else args.n, seed=args.seed,
-                                    only=args.only)
+        n = DEFAULTS[args.kind] if args.n is None else args.n
+        bad, counts = module.attack(world, n=n, seed=args.seed, only=args.only)
     finally:
         world.remove()
     print(f"{counts}: {len(bad)} bad, {time.monotonic() - started:.0f} s")

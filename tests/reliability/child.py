@@ -1,4 +1,4 @@
-"""One command in a forked process: how it ends as a user sees it, what it does to files, a death at one of these."""
+"""One command in a forked process: how it ends for a user, what it does to files, a death at one of these."""
 import dataclasses
 import os
 import resource
@@ -15,7 +15,8 @@ from pathlib import Path
 from utils.runtime import Log, command_line
 
 WRITING = os.O_WRONLY | os.O_RDWR
-TOUCHING = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate", "os.utime")
+TOUCHING = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate",
+            "os.utime")
 LIMIT = 20.0  # seconds that a command may take
 Torn = Callable[[], object]
 
@@ -30,10 +31,11 @@ class Death:
 
 @dataclasses.dataclass(frozen=True)
 class Ended:
-    """How a command ended.   status: None over the limit, negative for a signal;  events: what it did to files."""
+    """How a command ended.   status: None over the limit, negative for a signal;  events: of files."""
 
     status: int | None
     err: str
+    out: str = ""
     events: tuple[str, ...] = ()
 
     @property
@@ -60,7 +62,7 @@ class Events:
         self._root, self._death, self._report, self._count = str(root), death, report, 0
 
     def watch(self) -> None:
-        """From here on, in this process: before each change of a file, and between half a file and its whole."""
+        """From here on, in this process: before each change of a file, and where half of it is written."""
         fsync, write = os.fsync, Log.write
 
         def watched_fsync(fd):
@@ -81,8 +83,8 @@ class Events:
             return
         if event in ("open", *TOUCHING):
             path = os.fsdecode(args[0]) if isinstance(args[0], (str, bytes, os.PathLike)) else ""
-            relative = event in ("os.remove", "os.rmdir") and args[1] != -1  # below an open folder, as rmtree does
-            if relative or path.startswith(self._root):
+            below = event in ("os.remove", "os.rmdir") and args[1] != -1  # an open folder, as in rmtree
+            if below or path.startswith(self._root):
                 self._point(f"{event.removeprefix('os.')} {path.removeprefix(self._root).lstrip('/')}")
 
     def _point(self, name: str, torn: Torn | None = None) -> None:
@@ -94,10 +96,13 @@ class Events:
             os.kill(os.getpid(), self._death.number)
 
 
-def run_command(main: Callable[[list[str]], object], argv: list[str], *, root: Path, death: Death | None = None,
-                environment: Mapping[str, str] | None = None, limit: float = LIMIT,
-                memory: int = 0) -> Ended:
-    """Runs `main(argv)` as its command line would, in a fork.   Args: root: where events count;  memory: bytes."""
+def run_command(main: Callable[[list[str]], object], argv: list[str], *, root: Path,
+                death: Death | None = None, environment: Mapping[str, str] | None = None,
+                limit: float = LIMIT, memory: int = 0) -> Ended:
+    """Runs `main(argv)` as its command line would, in a fork.
+
+    Args: root: where events count;  limit: seconds;  memory: bytes of address space, 0: any.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         streams = [os.open(Path(scratch, name), os.O_RDWR | os.O_CREAT) for name in ("out", "err", "events")]
         pid = os.fork()
@@ -106,8 +111,9 @@ def run_command(main: Callable[[list[str]], object], argv: list[str], *, root: P
         status = _wait(pid, limit)
         for fd in streams:
             os.close(fd)
-        err, events = (Path(scratch, name).read_text(errors="replace") for name in ("err", "events"))
-    return Ended(status, err.replace("\r", "\n"), tuple(events.splitlines()))
+        out, err, events = (Path(scratch, name).read_text(errors="replace")
+                            for name in ("out", "err", "events"))
+    return Ended(status, err.replace("\r", "\n"), out, tuple(events.splitlines()))
 
 
 def _be_the_command(main, argv, root, death, environment, memory, streams) -> None:
@@ -117,6 +123,7 @@ def _be_the_command(main, argv, root, death, environment, memory, streams) -> No
         os.dup2(streams[0], 1)
         os.dup2(streams[1], 2)
         os.environ.update(environment)
+        os.chdir(root / "a" / "place")
         if memory:
             resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -1,4 +1,4 @@
-"""Ways to damage a file: any file, a JSON file key by key, tensors, pictures, and a data set's class names."""
+"""Ways to damage a file: any, a JSON file key by key, tensors, pictures, and a data set's class names."""
 import copy
 import dataclasses
 import io
@@ -18,11 +18,16 @@ from PIL import Image
 
 @dataclasses.dataclass(frozen=True)
 class Damage:
-    """apply(path) does it.   readable: what is left is a whole file of its kind, with other content."""
+    """apply(path) does it.
+
+    readable: what is left is a whole file of its kind, with other content;
+    information: of a JSON value that says where something came from, which nothing is computed from.
+    """
 
     name: str
     apply: Callable[[Path], object]
     readable: bool = False
+    information: bool = False
 
 
 def put(path: Path, content: bytes) -> None:
@@ -68,6 +73,7 @@ def of_any(outside: Path) -> Iterator[Damage]:
 
 # ---------------------------------------------------------------- JSON
 
+INFORMATION = {"recipe", "versions", "final", "aligned", "primary", "device", "protocol", "floor", "images"}
 WRONG: dict[type, tuple[Any, ...]] = {
     str: (None, 3, [], {}, "../../outside/precious.txt"), bool: (None, "x", [], 2), dict: (None, [], "x", 7),
     int: (None, "x", [], {}, -1, 10**30, float("nan"), 0.5), list: (None, {}, "x", 7, [None], []),
@@ -83,11 +89,13 @@ def of_json(path: Path) -> Iterator[Damage]:
         yield Damage(name, lambda path, text=text: put(path, text))
     value = json.loads(path.read_text())
     for keys, there in _places(value):
-        yield Damage(f"without {'.'.join(map(str, keys))}", lambda path, keys=keys: _edit(path, keys))
+        about = bool(INFORMATION.intersection(keys))
+        yield Damage(f"without {'.'.join(map(str, keys))}", lambda path, keys=keys: _edit(path, keys),
+                     information=about)
         for wrong in WRONG[type(there)]:
             if not (isinstance(there, int) and wrong == there):
                 yield Damage(f"{'.'.join(map(str, keys))} is {json.dumps(wrong)[:20]}",
-                             lambda path, keys=keys, wrong=wrong: _edit(path, keys, wrong))
+                             lambda path, keys=keys, wrong=wrong: _edit(path, keys, wrong), information=about)
     if "version" in value:
         yield Damage("version 99", lambda path: _edit(path, ("version",), 99))
     for name in value.get("files", {}):
@@ -156,9 +164,9 @@ def of_tensors(path: Path) -> Iterator[Damage]:
         edits: dict[str, Any] = {"gone": None, "is 'x'": lambda old: "x"}
         if isinstance(there, torch.Tensor):
             edits |= {"a row less": lambda old: old[:-1] if old.dim() else old[None],
-                      "flat": lambda old: old.flatten()[None, None], "as float64": lambda old: old.double(),
-                      "as uint8": lambda old: old.to(torch.uint8), "none": lambda old: old[:0] if old.dim() else old}
-            fills = (float("nan"), float("inf"), -1e30, 2.0) if there.is_floating_point() else (-1, 30000, 0)
+                      "flat": lambda old: old.flatten()[None, None], "none": lambda old: old.flatten()[:0],
+                      "as float64": lambda old: old.double(), "as uint8": lambda old: old.to(torch.uint8)}
+            fills = (float("nan"), float("inf"), -6e4, 2.0) if there.is_floating_point() else (-1, 30000, 0)
             if there.dtype is not torch.bool and there.dtype is not torch.uint8:
                 edits |= {f"all {fill}": lambda old, fill=fill: torch.full_like(old, fill) for fill in fills}
         elif isinstance(there, (int, float)):
@@ -210,8 +218,8 @@ def of_pictures() -> Iterator[Damage]:
     yield Damage("a text", lambda path: put(path, b"hello, I am no picture" * 9))
     yield Damage("a header of 60000 x 60000", lambda path: put(path, _png(60000, 60000)))
     yield Damage("a header of 2^31-1", lambda path: put(path, _png(2**31 - 1, 2**31 - 1)))
-    yield Damage("1 x 60000", write("PNG", "L", (1, 60000)))
-    yield Damage("60000 x 1", write("PNG", "L", (60000, 1)))
+    yield Damage("1 x 60000", write("PNG", "L", (1, 60000)), readable=True)
+    yield Damage("60000 x 1", write("PNG", "L", (60000, 1)), readable=True)
     yield Damage("a text chunk of 200 MB", lambda path: put(path, _png(16, 16, text=200_000_000)))
     for name, form, mode in (("PDF", "PDF", "RGB"), ("SGI", "SGI", "RGB"), ("TGA", "TGA", "RGB"),
                              ("ICNS", "ICNS", "RGB"), ("PCX", "PCX", "RGB")):
@@ -226,13 +234,15 @@ def _png(width: int, height: int, *, text: int = 0) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
     more = chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(text))) if text else b""
-    return b"\x89PNG\r\n\x1a\n" + header + more + chunk(b"IDAT", zlib.compress(bytes(17 * 16))) + chunk(b"IEND", b"")
+    pixels = chunk(b"IDAT", zlib.compress(bytes(17 * 16)))
+    return b"\x89PNG\r\n\x1a\n" + header + more + pixels + chunk(b"IEND", b"")
 
 
 # ---------------------------------------------------------------- class names
 
 HOSTILE = ("../../../../outside/escaped", "/tmp/escaped-by-class", "..", ".", "a/b", "a\0b", "")
-STRANGE = ("b" * 240, ".hidden", "two words", "new\nline", os.fsdecode(b"b\xe9e"), "ü", "syn", "-x", "%s", "b_ipc0001")
+STRANGE = ("b" * 240, ".hidden", "two words", "new\nline", os.fsdecode(b"b\xe9e"), "ü", "syn", "-x", "%s",
+           "b_ipc0001")
 
 
 def of_class_names() -> Iterator[Damage]:
@@ -254,9 +264,9 @@ def of_class_names() -> Iterator[Damage]:
     for name in HOSTILE:
         rows = [(f"0{i}.png", name if i % 2 else "bee") for i in range(3)]
         yield Damage(f"a list with class {name!r}", listed("".join(f"{a}\t{b}\n" for a, b in rows).encode()))
-    for name, text in {"without tabs": b"00.png bee\n", "not UTF-8": b"00.png\t\xff\n", "empty": b"",
-                       "of a missing file": b"99.png\tbee\n00.png\tcat\n", "of outside": b"../../../outside/x\tb\n",
-                       }.items():
+    lists = {"without tabs": b"00.png bee\n", "not UTF-8": b"00.png\t\xff\n", "empty": b"",
+             "of a missing file": b"99.png\tbee\n00.png\tcat\n", "of outside": b"../../../outside/x\tb\n"}
+    for name, text in lists.items():
         yield Damage(f"a list {name}", listed(text))
     for name in STRANGE:
         yield Damage(f"a class folder {name[:20]!r}", renamed(name), readable=True)

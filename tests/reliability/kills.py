@@ -1,4 +1,4 @@
-"""Kills: a command dies at one event of its files, is run again, and must make what an undisturbed run makes."""
+"""Kills: a command dies at an event of its files, and run again must make what an undisturbed run makes."""
 import dataclasses
 import random
 import signal
@@ -18,7 +18,8 @@ FOREIGN = {"teach": ("notes.txt", "resnet18-mine.pt", "notes.json", "mine/x.pt",
            "recover": ("notes.txt", "mymodel.pt", "mine/x.txt", "syn/ant/notes.txt", "units/notes.txt",
                        "log_notes.jsonl", ".mynotes.tmp"),
            "relabel": ("notes.txt", "epoch_mine.pt", "log_notes.jsonl", "mine/x.txt", ".mynotes.tmp"),
-           "validate": ("seeds.txt", "seed_bank/x.txt", "results.json.bak", "seed0/notes.txt", ".mynotes.tmp")}
+           "validate": ("seeds.txt", "seed_bank/x.txt", "results.json.bak", "seed0/notes.txt",
+                        ".mynotes.tmp")}
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 
@@ -75,7 +76,7 @@ class Attack:
         return snapshot(self.world.case / commands[-1].folder), len(ended[0].events)
 
     def scenarios(self, stages: tuple[str, ...] = STAGES) -> Iterator[Scenario]:
-        """Every stage fresh, resumed, in shards, and with --overwrite over another and the same configuration."""
+        """Every stage fresh, resumed, in shards, with --overwrite over another and the same configuration."""
         for stage in stages:
             new, fresh = self.world.commands[stage], self.world.before(stage)
             expected, events = self._undisturbed(fresh, new)
@@ -89,7 +90,8 @@ class Attack:
                 shards = tuple(new.plus("--shard", f"{i}/2") for i in range(2))
                 whole, mine = self._undisturbed(fresh, *shards)
                 yield Scenario(f"{stage}, shard", fresh, shards[0], shards, whole, mine)
-                yield Scenario(f"{stage}, shard, the other first", fresh, shards[0], shards[::-1], whole, mine)
+                yield Scenario(f"{stage}, shard, the other first", fresh, shards[0], shards[::-1], whole,
+                               mine)
             yield from self._overwriting(stage, new, expected)
 
     def _overwriting(self, stage: str, new: Command, fresh: dict[str, str]) -> Iterator[Scenario]:
@@ -120,7 +122,7 @@ class Attack:
             self._bad(f"{name}: {wrong}")
 
     def kill(self, scenario: Scenario, deaths: list[Death]) -> tuple[str, str]:
-        """Kills, runs again (and kills that), runs until done.   Returns: what is wrong, or "", and where it died."""
+        """Kills, runs again (and kills that), then to the end.   Returns: what is wrong, or ""; where."""
         world = self.world
         world.begin(scenario.state)
         where = ""
@@ -176,4 +178,5 @@ def attack(world: World, *, n: int, seed: int, only: str = "") -> tuple[list[str
             bad.append(f"{scenario.name};{where}: {wrong}")
             print(f"bad: {bad[-1]}", flush=True)
     signals = ", ".join(f"{counts[number.name]} {number.name}" for number in dict.fromkeys(SIGNALS))
-    return bad, f"{n} kills ({signals}) over {len(scenarios)} scenarios, {sum(s.events for s in scenarios)} events"
+    events = sum(scenario.events for scenario in scenarios)
+    return bad, f"{n} kills ({signals}) over {len(scenarios)} scenarios, {events} events"

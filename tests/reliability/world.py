@@ -51,6 +51,7 @@ class World:
         write_data(self.case / "data")
         (self.case / "outside").mkdir()
         (self.case / "outside" / "precious.txt").write_text("not yours")
+        (self.case / "a" / "place").mkdir(parents=True)
         self.keep("nothing")
         for name, command in self.commands.items():
             done = self.run(command)
@@ -109,7 +110,7 @@ def differences(there: dict[str, str], expected: dict[str, str]) -> str:
     """In what two snapshots differ, in a few words; "" if in nothing."""
     missing, more = sorted(expected.keys() - there.keys()), sorted(there.keys() - expected.keys())
     other = sorted(name for name in expected.keys() & there.keys() if expected[name] != there[name])
-    parts = [f"{len(names)} {what}: {', '.join(names[:2])}" for what, names in (
+    parts = [f"{len(names)} {what}: {', '.join(names[:4])}" for what, names in (
         ("missing", missing), ("left over", more), ("different", other)) if names]
     if other and not other[0].endswith((".pt", ".png")):
         parts.append(f"({there[other[0]][:40]} for {expected[other[0]][:40]})")
