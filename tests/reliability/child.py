@@ -122,6 +122,7 @@ def _be_the_command(main, argv, root, death, environment, memory, streams) -> No
         os.setsid()
         os.dup2(streams[0], 1)
         os.dup2(streams[1], 2)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it would be ignored
         os.environ.update(environment)
         os.chdir(root / "a" / "place")
         if memory:

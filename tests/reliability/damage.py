@@ -251,7 +251,7 @@ def of_class_names() -> Iterator[Damage]:
         def apply(data: Path) -> None:
             for split in ("train", "val"):
                 (data / split / "images").mkdir()
-                for source in sorted((data / split / "bee").iterdir()):
+                for source in sorted((data / "train" / "bee").iterdir()):
                     (data / split / "images" / source.name).write_bytes(source.read_bytes())
                 (data / split / "val_annotations.txt").write_bytes(text)
         return apply
@@ -262,7 +262,7 @@ def of_class_names() -> Iterator[Damage]:
                 (data / split / "bee").rename(data / split / name)
         return apply
     for name in HOSTILE:
-        rows = [(f"0{i}.png", name if i % 2 else "bee") for i in range(3)]
+        rows = [(f"0{i}.png", name if i % 2 else "bee") for i in range(6)]
         yield Damage(f"a list with class {name!r}", listed("".join(f"{a}\t{b}\n" for a, b in rows).encode()))
     lists = {"without tabs": b"00.png bee\n", "not UTF-8": b"00.png\t\xff\n", "empty": b"",
              "of a missing file": b"99.png\tbee\n00.png\tcat\n", "of outside": b"../../../outside/x\tb\n"}

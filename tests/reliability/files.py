@@ -3,6 +3,7 @@ import dataclasses
 import itertools
 import os
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -158,8 +159,7 @@ class Attack:
         return self.world.run(command, environment={"PATH": f"{self._path}:{os.environ['PATH']}"})
 
     def _judge_done(self, case: Case, command: Command) -> tuple[str, str]:
-        fewer = case.path.startswith("data/") and case.damage.name == "missing"  # a smaller set
-        if case.damage.readable or fewer or case.command in ("results", "teach and recover"):
+        if case.damage.readable or self._legal(case) or case.command in ("results", "teach and recover"):
             return "", "done"
         folder = self.world.case / command.folder
         there, right = snapshot(folder), self.right[command.stage]
@@ -173,6 +173,14 @@ class Attack:
         if self._verified(case, folder):
             return "", "named by utils.verify"
         return f"SILENT: {wrong}", "silent"
+
+    def _legal(self, case: Case) -> bool:
+        """Whether it only says something else: fewer pictures, weights without a record, another seed."""
+        if case.path.startswith(("data/", "teachers/")) and case.damage.name == "missing":
+            return case.command != "teach" or case.path.startswith("data/")
+        number = re.search(r" is -?[0-9.e+]+$", case.damage.name)
+        earlier = case.damage.name.startswith("config.") and case.damage.name.endswith(" is null")  # a default
+        return earlier or bool(case.command == "recover --config" and number)
 
     def _verified(self, case: Case, folder: Path) -> bool:
         """Whether `python -m utils.verify` names a file that has its size and other bytes."""

@@ -30,6 +30,8 @@ PLACES = ("", "..", ".", "/proc/nonexistent/x", "/dev/null", "/dev/full", "x" * 
           "~", "-", " ", "a\nb", "\udcff", "%s", "../outside/precious.txt", "../outside/none")
 RANKS = ("x", "", " ", "-1", "5", "²", "1e308", "nan", "2000000000", "0.5")
 HUGE = re.compile(r"9{20}|2000000000|1e5|1e308")  # what is asked for may take that long
+ALSO_CALLED = {"mean": ("pixel statistics",), "std": ("pixel statistics",)}
+DIVERGED = re.compile(r"(loss|\w+) is -?(nan|inf) at .*: lower the ")
 ENDLESS_IS_RIGHT = {"save_every", "resident_gb", "memory_limit"}  # infinity: never, all, any
 CONFIGS = {"teach": TeacherConfig, "recover": RecoverConfig, "relabel": RelabelConfig,
            "validate": ValidateConfig}
@@ -138,14 +140,18 @@ class Attack:
                 return f"WROTE before it was refused: {wrong}; {ended}", "wrote"
             if ended.status == 2 and case.command not in UNCHECKED:
                 return f"LATE, --dry-run found nothing: {ended}", "late"
+            finite = case.value not in ("nan", "inf", "-inf")
+            if ended.status == 1 and finite and DIVERGED.search(ended.error):
+                return "", "diverged, and said so"
             return self._judge_refused(case, ended)
         return self._judge_done(case, command, before)
 
     def _judge_refused(self, case: Case, ended: Ended, how: str = "") -> tuple[str, str]:
         if not ended.refused:
             return f"CRASH: {how}{ended}", "crash"
-        shown = " ".join(case.value.split())[:20]
-        if not any(text and text in ended.error for text in (case.flag, case.name, shown)):
+        value = case.value.encode(errors="backslashreplace").decode()  # as stderr shows it
+        named = (case.flag, case.name, " ".join(value.split())[:20], repr(value))
+        if not any(text and text in ended.error for text in (*named, *ALSO_CALLED.get(case.name, ()))):
             return f"UNNAMED: {how}{ended}", "unnamed"
         return "", "refused"
 
@@ -155,6 +161,8 @@ class Attack:
         if _values_are_numbers(case) and number in ("nan", "inf", "-inf") \
                 and not (number == "inf" and case.name in ENDLESS_IS_RIGHT):
             return f"ACCEPTED {number}", "accepted"
+        if case.name == "WORLD_SIZE" and case.value.isdecimal():
+            return "", "a share done"
         if case.environment:
             wrong = differences(snapshot(folder), self.right[case.command])
             return (f"DONE otherwise: {wrong}", "done otherwise") if wrong else ("", "done right")
