@@ -5,8 +5,9 @@ from tests.reliability import files, flags, kills
 from tests.reliability.child import Death
 from tests.reliability.world import World
 
-NAMED = {"out/run/config.json 'truncated', relabel", "out/run/units/ipc0000_chunk01.json 'not UTF-8', relabel",
-         "out/run/fkd/2/epoch_001.pt 'truncated', validate", "out/run/syn/bee/bee_ipc0001.png 'empty', relabel",
+NAMED = {"out/run/config.json 'truncated', relabel", "out/run/fkd/2/epoch_001.pt 'truncated', validate",
+         "out/run/units/ipc0000_chunk01.json 'not UTF-8', relabel",
+         "out/run/syn/bee/bee_ipc0001.png 'empty', relabel",
          "out/run/fkd/2/epoch_001.pt 'a pickle with code', validate",
          "teachers/narrow_resnet.pt 'an archive with code', recover"}
 REFUSED = {"recover --batch-size 'nan'", "relabel --seed '²'", "validate --weights-dir '/dev/null'",

@@ -179,8 +179,8 @@ class Attack:
         if case.path.startswith(("data/", "teachers/")) and case.damage.name == "missing":
             return case.command != "teach" or case.path.startswith("data/")
         number = re.search(r" is -?[0-9.e+]+$", case.damage.name)
-        earlier = case.damage.name.startswith("config.") and case.damage.name.endswith(" is null")  # a default
-        return earlier or bool(case.command == "recover --config" and number)
+        earlier = re.fullmatch(r"config\.\S+ is null", case.damage.name)  # an option's null once was its default
+        return bool(earlier or case.command == "recover --config" and number)
 
     def _verified(self, case: Case, folder: Path) -> bool:
         """Whether `python -m utils.verify` names a file that has its size and other bytes."""
