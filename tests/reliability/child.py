@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from utils.runtime import Log, command_line
@@ -103,17 +103,29 @@ def run_command(main: Callable[[list[str]], object], argv: list[str], *, root: P
 
     Args: root: where events count;  limit: seconds;  memory: bytes of address space, 0: any.
     """
+    return run_together([(main, argv)], root=root, death=death, environment=environment, limit=limit,
+                        memory=memory)[0]
+
+
+def run_together(commands: Sequence[tuple[Callable[[list[str]], object], list[str]]], *, root: Path,
+                 death: Death | None = None, environment: Mapping[str, str] | None = None,
+                 limit: float = LIMIT, memory: int = 0) -> list[Ended]:
+    """Runs several at once.   Args: as `run_command`;  death: of the first."""
     with tempfile.TemporaryDirectory() as scratch:
-        streams = [os.open(Path(scratch, name), os.O_RDWR | os.O_CREAT) for name in ("out", "err", "events")]
-        pid = os.fork()
-        if pid == 0:
-            _be_the_command(main, argv, root, death, environment or {}, memory, streams)
-        status = _wait(pid, limit)
-        for fd in streams:
-            os.close(fd)
-        out, err, events = (Path(scratch, name).read_text(errors="replace")
-                            for name in ("out", "err", "events"))
-    return Ended(status, err.replace("\r", "\n"), out, tuple(events.splitlines()))
+        places = [[Path(scratch, f"{name}{i}") for name in ("out", "err", "events")]
+                  for i in range(len(commands))]
+        pids = []
+        for i, (main, argv) in enumerate(commands):
+            streams = [os.open(place, os.O_RDWR | os.O_CREAT) for place in places[i]]
+            pids.append(os.fork())
+            if pids[-1] == 0:
+                _be_the_command(main, argv, root, None if i else death, environment or {}, memory, streams)
+            for fd in streams:
+                os.close(fd)
+        statuses = [_wait(pid, limit) for pid in pids]
+        texts = [[place.read_text(errors="replace") for place in own] for own in places]
+    return [Ended(status, err.replace("\r", "\n"), out, tuple(events.splitlines()))
+            for status, (out, err, events) in zip(statuses, texts, strict=True)]
 
 
 def _be_the_command(main, argv, root, death, environment, memory, streams) -> None:

@@ -179,7 +179,7 @@ class Attack:
         if case.path.startswith(("data/", "teachers/")) and case.damage.name == "missing":
             return case.command != "teach" or case.path.startswith("data/")
         number = re.search(r" is -?[0-9.e+]+$", case.damage.name)
-        earlier = re.fullmatch(r"config\.\S+ is null", case.damage.name)  # an option's null once was its default
+        earlier = re.fullmatch(r"config\.\S+ is null", case.damage.name)  # once a default
         return bool(earlier or case.command == "recover --config" and number)
 
     def _verified(self, case: Case, folder: Path) -> bool:

@@ -27,8 +27,8 @@ SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signa
 class Scenario:
     """A command over a state, and what follows a kill.
 
-    then: what is run until it ends with 0, after the killed command (or instead of it: `again` False);
-    expected: the folder that this must give.
+    then: what is run after the kill and must end with 0;  expected: the folder that this must give;
+    beside: whether the same command runs at the same time.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Scenario:
     then: tuple[Command, ...]
     expected: dict[str, str]
     events: int
+    beside: bool = False
 
 
 def add_foreign(folder: Path, stage: str) -> dict[str, str]:
@@ -112,6 +113,8 @@ class Attack:
         world.keep(f"{stage} other")
         there, events = self._undisturbed(f"{stage} other", over)
         self._compare(f"{stage}, --overwrite over another, undisturbed", there, fresh | foreign)
+        yield Scenario(f"{stage}, --overwrite, two at once", f"{stage} other", over, (over,), fresh | foreign,
+                       events, beside=True)
         for name, then, result in (("the same again", over, fresh), ("then the new without", new, fresh),
                                    ("then the old", old, alone)):
             yield Scenario(f"{stage}, --overwrite, {name}", f"{stage} other", over, (then,), result | foreign,
@@ -127,11 +130,13 @@ class Attack:
         world.begin(scenario.state)
         where = ""
         for death in deaths:
-            ended = world.run(scenario.command, death)
+            ended, *others = world.run_together(*[scenario.command] * (1 + scenario.beside), death=death)
+            if any(other.status != 0 and not other.refused for other in others):
+                return f"the other at the same time: {others[0]}", where
             died = ended.events[death.at] if death.at < len(ended.events) else "its end"
             where += f" {death.number.name} at {death.at} ({died})"
             age(world.case)
-            wrong = self._badly_stopped(ended, death)
+            wrong = self._badly_stopped(ended, death, scenario.beside)
             if wrong:
                 return wrong, where
         for command in scenario.then:
@@ -150,8 +155,10 @@ class Attack:
             wrong += f"; log unreadable ({type(error).__name__})"
         return wrong, where
 
-    def _badly_stopped(self, ended: Ended, death: Death) -> str:
+    def _badly_stopped(self, ended: Ended, death: Death, beside: bool) -> str:
         """What is wrong with the end of a run that got a signal."""
+        if ended.refused and beside:
+            return ""
         if death.number == signal.SIGKILL:
             return "" if ended.status in (-signal.SIGKILL, 0) else f"at the kill: {ended}"
         if ended.status not in (0, 75) or "Traceback" in ended.err:

@@ -11,7 +11,7 @@ from models import train_teachers
 from recover import data_synthesis
 from relabel import generate_soft_label
 from tests.helpers import Tiny, words, write_data
-from tests.reliability.child import Death, Ended, age, replace_folder, run_command
+from tests.reliability.child import Death, Ended, age, replace_folder, run_command, run_together
 from validate import train_FKD
 
 POOL = ("narrow_resnet", "narrow_plain")
@@ -70,6 +70,11 @@ class World:
     def run(self, command: Command, death: Death | None = None, **settings) -> Ended:
         """Runs a command in the case."""
         return run_command(command.main, list(command.argv), root=self.case, death=death, **settings)
+
+    def run_together(self, *commands: Command, death: Death | None = None) -> list[Ended]:
+        """Runs several commands in the case at once.   Args: death: of the first."""
+        return run_together([(command.main, list(command.argv)) for command in commands], root=self.case,
+                            death=death)
 
     def before(self, stage: str) -> str:
         """The state in which a stage has its inputs and has not run."""
