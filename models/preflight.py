@@ -4,17 +4,16 @@ A class order that differs between data and teacher is this field's commonest si
 """
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from models.registry import Teacher, load_teachers
 from utils.data import RealSet
-from utils.files import read_json
 from utils.flags import TeacherFlags
 from utils.metrics import Batches, evaluate
+from utils.records import Checked, read_record
 
-Records = dict[str, dict[str, Any]]
+Records = dict[str, Checked]
 
 
 def accuracy_floor(teacher: Teacher, *, num_classes: int, given: float | None) -> float:
@@ -53,7 +52,7 @@ def check_teachers(teachers: dict[str, Teacher], batches: Batches, *, num_classe
     Returns: weights sha256 -> {"name", "accuracy", "floor", "images"}, for preflight.json.
     Raises:  ValueError naming the teacher, what it reached and what was expected.
     """
-    records = {}
+    records: Records = {}
     for teacher in teachers.values():
         least = accuracy_floor(teacher, num_classes=num_classes, given=floor)
         seen = evaluate(teacher.model, batches, mean=mean, std=std, device=device)
@@ -62,7 +61,7 @@ def check_teachers(teachers: dict[str, Teacher], batches: Batches, *, num_classe
                              f"images right, expected at least {least:.1%}; check the class order, the "
                              f"weights and the pixel statistics, or pass --min-teacher-accuracy 0")
         records[teacher.sha256] = {"name": teacher.name, "accuracy": seen["top1"], "floor": least,
-                                   "images": seen["images"]}
+                                   "images": int(seen["images"])}
     return records
 
 
@@ -77,7 +76,7 @@ def preflight(teachers: dict[str, Teacher], class_names: list[str], *, open_real
     Returns: all records, weights sha256 -> record.   Raises: ValueError as `check_teachers`.
     """
     check_class_names(teachers, class_names)
-    records = read_json(known) if known and known.is_file() else {}
+    records: Records = read_record(known, Records) if known and known.is_file() else {}
     unknown = {name: teacher for name, teacher in teachers.items() if teacher.sha256 not in records
                or records[teacher.sha256]["accuracy"] < accuracy_floor(
                    teacher, num_classes=len(class_names), given=floor)}

@@ -12,7 +12,9 @@ from torch import nn
 
 from models import narrow_cifar
 from models.torchvision_cifar import small_stem
-from utils.files import read_json, sha256_file
+from utils.files import load_tensors, sha256_file
+from utils.records import Teacher as Record
+from utils.records import read_record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,10 +203,10 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise ValueError(f"{path}: no such weights file")
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds on damaged or pickled files; all mean the same
-        raise ValueError(f"{path}: not a weights file that loads with weights_only=True; save "
-                         f"model.state_dict() with torch.save") from error
+        loaded = load_tensors(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged, or not a weights file that loads with weights_only=True ({error})"
+                         f"; save model.state_dict() with torch.save") from error
     for key in ("state_dict", "model"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
@@ -235,12 +237,15 @@ def load_teacher(name: str, path: Path, *, num_classes: int, stem: str, device: 
     """
     model = build_model(name, num_classes=num_classes, stem=stem)
     load_weights(model, path, name=name)
-    record = path.with_suffix(".json")
-    info = read_json(record) if record.is_file() else {}
+    record, digest = path.with_suffix(".json"), sha256_file(path)
+    info = read_record(record, Record) if record.is_file() else Record()
+    if info.get("sha256", digest) != digest:
+        raise ValueError(f"{path}: not the weights that {record.name} beside it was written for (truncated "
+                         f"or changed); train the teacher again, or delete the record")
     if info.get("stem", stem) != stem:
         raise ValueError(f"{path}: trained with --stem {info['stem']}, but this run uses --stem {stem}")
     public = model_spec(name) if path.name == model_spec(name).filename else None
-    return Teacher(name, model.eval().requires_grad_(False).to(device), sha256_file(path),
+    return Teacher(name, model.eval().requires_grad_(False).to(device), digest,
                    info.get("accuracy", public.accuracy if public else None), info.get("class_names"))
 
 

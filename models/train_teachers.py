@@ -10,7 +10,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,12 +19,13 @@ from torch import nn
 from models.optimizers import SQUEEZE, SQUEEZERS, TeacherAdamW
 from models.registry import build_model, model_spec
 from utils.data import DataFlags, RealSet, dataset_preset
-from utils.files import claim_folder, readable, save_weights, sha256_file, write_json
+from utils.files import readable, save_weights, sha256_file, write_json
 from utils.flags import ProcessFlags, SaveFlags, parse_config
-from utils.formats import FORMAT_VERSION
+from utils.folders import TEACHERS, claim
 from utils.loading import EvaluationBatches, load_pixels
 from utils.metrics import evaluate
 from utils.pieces import Values, choice, identity, option, require
+from utils.records import Teacher, find_record
 from utils.runtime import (
     Log,
     command_line,
@@ -135,9 +136,20 @@ def _rate(lr: float, epoch: int, steps: int, epochs: int, batch: int) -> float:
     return lr * cosine(epoch * steps + batch, epochs * steps)
 
 
-def _save_teacher(path: Path, model: nn.Module, **record: Any) -> None:
-    save_weights(path, model)
-    write_json(path.with_suffix(".json"), {**record, "sha256": sha256_file(path), "versions": versions()})
+def is_finished(weights: Path) -> bool:
+    """Whether a teacher is there, its record and the weights of which it holds the digest."""
+    record = find_record(weights.with_suffix(".json"), Teacher)
+    return record is not None and weights.is_file() and sha256_file(weights) == record.get("sha256")
+
+
+def _unfinished(folder: Path, names: tuple[str, ...], *, anew: bool) -> list[str]:
+    """The networks that are still to be trained; nothing that others put there is overwritten."""
+    todo = [name for name in names if anew or not is_finished(folder / f"{name}.pt")]
+    own = TEACHERS.own(folder)
+    for path in (folder / f"{name}{end}" for name in todo for end in (".pt", ".json")):
+        require(not path.is_file() or path in own.records + own.others,
+                f"{path}: not made here and would be overwritten; move it, or choose another --output-dir")
+    return todo
 
 
 def run(config: TeacherConfig) -> dict[str, float]:
@@ -152,25 +164,35 @@ def run(config: TeacherConfig) -> dict[str, float]:
     require(test.class_names == real.class_names, f"--val-dir {config.val_dir}: its class folders are not "
             f"those of the training data")
     folder = Path(config.output_dir)
-    claim_folder(folder, settings=TeacherConfig, overwrite=config.overwrite,
-                 contents=("*.pt", "*.json", "log.jsonl"), identity={
-                     "format": "prism-teachers", "version": FORMAT_VERSION, "class_names": real.class_names,
-                     "config": {**identity(config), "threads": session.threads}})
-    todo, accuracies = [n for n in config.models if not (folder / f"{n}.json").is_file()], {}
-    if not todo:
-        return {}
-    pixels, labels = (part.to(session.device) for part in load_pixels(real))
-    test_batches = EvaluationBatches(test, batch_size=250, device=session.device, workers=0,
+    _unfinished(folder, config.models, anew=config.overwrite)
+    with claim(folder, TEACHERS, settings=TeacherConfig, overwrite=config.overwrite, identity={
+            "class_names": real.class_names,
+            "config": {**identity(config), "threads": session.threads}}) as stale:
+        todo = _unfinished(folder, config.models, anew=stale)
+        for name in config.models:
+            if name not in todo:  # a kill may have come between its record and the end of its save
+                (folder / f"{name}.unfinished.pt").unlink(missing_ok=True)
+        return train(todo, real, test, config, session.device) if todo else {}
+
+
+def train(names: list[str], real: RealSet, test: RealSet, config: TeacherConfig,
+          device: torch.device) -> dict[str, float]:
+    """Trains networks and saves each with its record; returns name -> top-1 accuracy on the test set."""
+    folder, accuracies = Path(config.output_dir), {}
+    pixels, labels = (part.to(device) for part in load_pixels(real))
+    test_batches = EvaluationBatches(test, batch_size=250, device=device, workers=0,
                                      resident_gb=config.memory_limit)
     with StopSignals() as stop, Log(folder / "log.jsonl") as log:
-        for name in todo:
+        for name in names:
             unfinished = Unfinished(folder / f"{name}.unfinished.pt", minutes=config.save_every, stop=stop)
             model = train_teacher(name, pixels, labels, config=config, log=log,
                                   num_classes=len(real.class_names), unfinished=unfinished)
-            seen = evaluate(model, test_batches, mean=config.mean, std=config.std, device=session.device)
+            seen = evaluate(model, test_batches, mean=config.mean, std=config.std, device=device)
             accuracies[name] = seen["top1"]
-            _save_teacher(folder / f"{name}.pt", model, name=name, accuracy=seen["top1"], stem=config.stem,
-                          class_names=real.class_names, recipe=identity(config))
+            saved = save_weights(folder / f"{name}.pt", model)
+            write_json(folder / f"{name}.json", {
+                "name": name, "accuracy": seen["top1"], "stem": config.stem, "class_names": real.class_names,
+                "recipe": identity(config), "sha256": saved["sha256"], "versions": versions()})
             unfinished.discard()
             say(f"{name}: {seen['top1']:.1%} of {seen['images']} test images")
     return accuracies

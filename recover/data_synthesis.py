@@ -14,9 +14,8 @@ from recover import alignments, images, selection, starts, units
 from recover.objective import Objective
 from recover.priors import PRIORS, Prior
 from recover.synthesis import Synthesis
-from utils import data, distributed, files, flags, methods, runtime, schedule
+from utils import data, distributed, files, flags, folders, methods, runtime, schedule
 from utils.flags import RECIPE
-from utils.formats import FORMAT_VERSION
 from utils.pieces import Values, choice, choices, identity, option, piece_name, require
 from utils.precision import LOSS_SCALE
 from utils.session import open_session
@@ -188,33 +187,34 @@ def run(config: RecoverConfig) -> Path:
         class_names=real.class_names, stem=config.stem, mean=config.mean, std=config.std,
         device=session.device, open_real=lambda: real,
         known=None if config.overwrite else folder / "preflight.json")  # else of other data, perhaps
-    files.claim_folder(folder, settings=RecoverConfig, overwrite=config.overwrite, dry_run=config.dry_run,
-                       contents=("syn", "units", "unfinished", "preflight.json", "log*.jsonl"), identity={
-        "format": "prism-images", "version": FORMAT_VERSION, "class_names": real.class_names,
-        "weights": {name: teachers[name].sha256 for name in config.networks},
-        "config": {**identity(config), "threads": session.threads}})
-    groups = config.groups(num_classes, available=lambda k: config.init.available(real, k))
-    mine = [group for group in distributed.my_units(groups, session.shard)
-            if config.overwrite or not all(unit.record(folder).is_file() for unit in group)]
-    files.check_free_disk(folder, config.predicted_bytes(mine))
-    if config.dry_run:
-        return files.say_ready(folder)
-    files.write_json(folder / "preflight.json", checked)
-    if not mine:
-        return images.say_finished(folder, 0)
-    inputs = units.Inputs(real, config.teacher_pool, {name: own.model for name, own in teachers.items()},
-                          config.seed, config.size, config.mean, config.std, session.device, config.precision)
-    total = sum(config.iterations_of(unit.ipc_id) for group in mine for unit in group)
-    with (runtime.progress(total=total, text="recover") as bar, StopSignals() as stop,
-          runtime.Log(folder / files.log_name(session.shard)) as log):
-        work = Synthesis(
-            run=folder, inputs=inputs, laws=config.laws, start=config.init.prepare(inputs),
-            objective=config.objective(inputs) if total else None, betas=config.betas,
-            encoding=config.encoding, log_every=config.log_every, save_every=config.save_every, log=log,
-            bar=bar, stop=stop, verifier=teachers[config.verifier_arch].model if config.verifier else None)
-        for group in mine:
-            work.make(group)
-    return images.say_finished(folder, len(mine))
+    owner = {"class_names": real.class_names,
+             "weights": {name: teachers[name].sha256 for name in config.networks},
+             "config": {**identity(config), "threads": session.threads}}
+    with folders.claim(folder, folders.IMAGES, settings=RecoverConfig, identity=owner,
+                       overwrite=config.overwrite, dry_run=config.dry_run) as stale:
+        groups = distributed.my_units(
+            config.groups(num_classes, available=lambda k: config.init.available(real, k)), session.shard)
+        mine = [group for group in groups if stale or not images.is_finished(folder, group)]
+        files.check_free_disk(folder, config.predicted_bytes(mine))
+        if config.dry_run:
+            return files.say_ready(folder, f"{len(mine)} groups of units to do", anew=stale)
+        images.discard_saves(folder, [group for group in groups if group not in mine])
+        files.write_json(folder / "preflight.json", checked)
+        inputs = units.Inputs(
+            real, config.teacher_pool, {name: own.model for name, own in teachers.items()}, config.seed,
+            config.size, config.mean, config.std, session.device, config.precision)
+        total = sum(config.iterations_of(unit.ipc_id) for group in mine for unit in group)
+        with (runtime.progress(total=total, text="recover") as bar, StopSignals() as stop,
+              runtime.Log(folder / files.log_name(session.shard)) as log):
+            work = Synthesis(
+                run=folder, inputs=inputs, laws=config.laws, start=config.init.prepare(inputs),
+                objective=config.objective(inputs) if total else None, betas=config.betas,
+                encoding=config.encoding, log_every=config.log_every, save_every=config.save_every, log=log,
+                bar=bar, stop=stop,
+                verifier=teachers[config.verifier_arch].model if config.verifier else None)
+            for group in mine:
+                work.make(group)
+        return images.say_finished(folder, len(mine))
 
 
 def main(argv: list[str] | None = None) -> Path:

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import torch
 
-from recover.units import UnitPlan
+from recover.units import Groups, Unit, UnitPlan
 from utils.data import encode_image
 from utils.files import sha256_bytes, write_bytes, write_json
-from utils.formats import assemble_manifest, image_path
+from utils.formats import assemble_manifest
 from utils.runtime import say, versions
+from utils.unit_files import has_unit, image_path
 
 
 def save_unit(run: Path, plan: UnitPlan, pixels: torch.Tensor, *, class_names: list[str],
@@ -17,18 +18,33 @@ def save_unit(run: Path, plan: UnitPlan, pixels: torch.Tensor, *, class_names: l
 
     Args: pixels: (N, 3, H, W) uint8, one image a member;  terms: the last iteration's.
     """
-    unit, files = plan.unit, {}
+    unit, files, total = plan.unit, {}, 0
     for (ipc_id, k), image in zip(unit.members, pixels, strict=True):
         path = image_path(class_names[k], ipc_id, image_format)
         content = encode_image(image, image_format=image_format, jpeg_quality=jpeg_quality)
         write_bytes(run / path, content)
-        files[path] = sha256_bytes(content)
+        files[path], total = sha256_bytes(content), total + len(content)
     write_json(unit.record(run), {
         "ipc_id": unit.ipc_id, "chunk": unit.chunk, "iterations": plan.iterations,
         "primary": Counter(name for draw in plan.draws for name in draw.ce),
         "aligned": Counter(name for draw in plan.draws for name in draw.align),
-        "short_classes": [class_names[k] for k in unit.short], "final": terms, "files": files,
+        "short_classes": [class_names[k] for k in unit.short], "final": terms, "files": files, "bytes": total,
         "device": device, "versions": versions()})
+
+
+def is_finished(run: Path, group: list[Unit]) -> bool:
+    """Whether all units of a group are whole; says which is not, though it has a record."""
+    lost = [unit for unit in group if not has_unit(unit.record(run))]
+    for unit in lost:
+        if unit.record(run).is_file():
+            say(f"{unit}: its record is damaged, or files of it are missing or cut short: to be made anew")
+    return not lost
+
+
+def discard_saves(run: Path, finished: Groups) -> None:
+    """Removes the saved work of finished groups: a kill may have come between their records and its end."""
+    for group in finished:
+        group[0].unfinished(run).unlink(missing_ok=True)
 
 
 def say_finished(run: Path, num_made: int) -> Path:

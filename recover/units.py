@@ -12,9 +12,9 @@ from recover.selection import Draw, Pool, Selection
 from utils.augment import SharedViews, plan_shared_views
 from utils.data import RealSet
 from utils.files import readable
-from utils.formats import unit_path
 from utils.runtime import generator, readable_time
 from utils.schedule import CropLaw, cosine
+from utils.unit_files import has_unit, unit_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +142,7 @@ def describe_plan(groups: Groups, mine: Groups, *, run: Path, num_classes: int, 
           finished units will be deleted.
     """
     plans = [laws.plan(unit) for group in groups for unit in group if unit.chunk == 0]
-    todo = [unit for group in mine for unit in group if anew or not unit.record(run).is_file()]
+    todo = [unit for group in mine for unit in group if anew or not has_unit(unit.record(run))]
     total = sum(laws.iterations(unit.ipc_id) for unit in todo)
     lines = [f"run           {run}",
              f"images        {len(plans) * num_classes} ({len(plans)} IPC indices x {num_classes} classes), "

@@ -13,10 +13,11 @@ from models import registry
 from models.ensemble import ENSEMBLES, Mean
 from models.preflight import open_teachers
 from relabel.labels import label_epoch
-from utils import data, files, flags, formats, loading, methods, runtime
+from utils import data, files, flags, folders, formats, loading, methods, runtime
 from utils.augment import RESAMPLER
 from utils.distributed import my_units
 from utils.flags import RECIPE
+from utils.label_files import has_labels, label_path, save_labels
 from utils.label_formats import FP16, LABEL_FORMATS
 from utils.pieces import choice, identity, option, piece_name, require
 from utils.session import open_plan, open_session
@@ -123,7 +124,7 @@ presets = methods.method_preset("relabel")
 def describe(plan: LabelPlan, *, epochs: int, num_files: int, anew: bool, form: str, teachers: str) -> str:
     """The text of --dry-run: epochs, batches, teachers, bytes, and time where a measured rate is known."""
     rate = files.last_logged(plan.folder, "seconds_per_epoch")
-    todo = sum(anew or not formats.label_path(plan.folder, epoch).is_file() for epoch in range(num_files))
+    todo = sum(anew or not has_labels(label_path(plan.folder, epoch)) for epoch in range(num_files))
     left = "unknown until an epoch has run here" if rate is None else \
         f"{runtime.readable_time(rate * todo)} at the {rate:.2f} s per epoch measured here"
     return (f"labels        {plan.folder}\n"
@@ -151,35 +152,36 @@ def run(config: RelabelConfig) -> Path:
         open_real=lambda: data.RealSet(about.dataset, config.val_dir, "val", size=about.size))
     images = loading.open_distilled(about.run, plan.entries, size=about.size, device=session.device,
                                     workers=config.workers, resident_gb=config.resident_gb)
-    files.claim_folder(folder, settings=RelabelConfig, overwrite=config.overwrite, dry_run=config.dry_run,
-                       contents=("epoch_*.pt", "log*.jsonl"), others={"views": Views}, identity={
-        "format": "prism-labels", "version": formats.FORMAT_VERSION, "resampler": RESAMPLER,
-        "dataset": about.dataset, "class_names": about.class_names, "ipc": plan.ipc, "mean": about.mean,
-        "std": about.std, "num_images": len(plan.entries), "stem": about.stem,
+    owner = {
+        "resampler": RESAMPLER, "dataset": about.dataset, "class_names": about.class_names, "ipc": plan.ipc,
+        "mean": about.mean, "std": about.std, "num_images": len(plan.entries), "stem": about.stem,
         "label_epochs": config.pool_epochs, "images": formats.image_set_digest(plan.entries),
         "views": identity(plan.views), "teachers": config.teacher_names,
         "protocol": methods.protocol_record("relabel", config),
         "weights": {name: teacher.sha256 for name, teacher in networks.items()},
         "config": {**identity(config), "ipc": plan.ipc, "batch_size": plan.views.batch_size,
-                   "threads": session.threads}})
-    mine = [epoch for epoch in my_units(range(config.num_files), session.shard)
-            if config.overwrite or not formats.label_path(folder, epoch).is_file()]
-    files.check_free_disk(folder, plan.epoch_bytes * len(mine))
-    if config.dry_run:
-        return files.say_ready(folder)
-    runtime.say(f"{folder}: {len(mine)} epochs of labels to make as {form}; {config.num_files} epochs take "
-                f"{files.readable(plan.epoch_bytes * config.num_files)}")
-    models = [teacher.channels_last() for teacher in networks.values()]
-    with runtime.Log(folder / files.log_name(session.shard)) as log:
-        for epoch in runtime.progress(mine, text="relabel"):
-            started = time.perf_counter()
-            files.save_tensors(formats.label_path(folder, epoch), label_epoch(
-                images, models, epoch=epoch, seed=config.seed, views=plan.views, ensemble=config.ensemble,
-                precision=config.precision, label_format=config.label_format, mean=about.mean, std=about.std))
-            log.write(epoch=epoch, seconds_per_epoch=time.perf_counter() - started)
-    if formats.assemble_label_manifest(folder) is None:
-        runtime.say(f"{folder}: {len(mine)} epochs made now; other shards are not finished yet")
-    return folder
+                   "threads": session.threads}}
+    with folders.claim(folder, folders.LABELS, settings=RelabelConfig, others={"views": Views},
+                       identity=owner, overwrite=config.overwrite, dry_run=config.dry_run) as stale:
+        mine = [epoch for epoch in my_units(range(config.num_files), session.shard)
+                if stale or not has_labels(label_path(folder, epoch))]
+        files.check_free_disk(folder, plan.epoch_bytes * len(mine))
+        if config.dry_run:
+            return files.say_ready(folder, f"{len(mine)} epochs to do", anew=stale)
+        runtime.say(f"{folder}: {len(mine)} epochs of labels to make as {form}; {config.num_files} epochs "
+                    f"take {files.readable(plan.epoch_bytes * config.num_files)}")
+        models = [teacher.channels_last() for teacher in networks.values()]
+        with runtime.Log(folder / files.log_name(session.shard)) as log:
+            for epoch in runtime.progress(mine, text="relabel"):
+                started = time.perf_counter()
+                save_labels(label_path(folder, epoch), label_epoch(
+                    images, models, epoch=epoch, seed=config.seed, views=plan.views, ensemble=config.ensemble,
+                    precision=config.precision, label_format=config.label_format, mean=about.mean,
+                    std=about.std))
+                log.write(epoch=epoch, seconds_per_epoch=time.perf_counter() - started)
+        if formats.assemble_label_manifest(folder) is None:
+            runtime.say(f"{folder}: {len(mine)} epochs made now; other shards are not finished yet")
+        return folder
 
 
 def main(argv: list[str] | None = None) -> Path:

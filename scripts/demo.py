@@ -17,10 +17,11 @@ from models import train_teachers
 from recover import data_synthesis
 from relabel import generate_soft_label
 from scripts.reproducing.small_recipes import RECIPES
-from utils.files import read_json, write_atomically, write_json
+from utils.files import write_atomically, write_json
 from utils.flags import parse_config, to_words
 from utils.methods import METHODS
 from utils.pieces import Options, Values, option
+from utils.records import read_record
 from utils.runtime import choose_device, command_line, hushed, say, versions
 from validate import diversity, train_FKD
 
@@ -60,7 +61,8 @@ class Timer:
     """Seconds of each step, kept on disk so that a rerun, which skips finished work, still reports them."""
 
     def __init__(self, path: Path, *, fresh: bool):
-        self.path, self.seconds = path, read_json(path) if path.is_file() and not fresh else {}
+        known = path.is_file() and not fresh
+        self.path, self.seconds = path, read_record(path, dict[str, float]) if known else {}
 
     def run(self, name: str, main, **settings):
         """Calls a stage's main hushed, says one line, and returns its result."""

@@ -26,7 +26,8 @@ from models.registry import build_model
 from recover import data_synthesis
 from relabel import generate_soft_label
 from utils import files
-from utils.files import read_json, write_json
+from utils.files import write_json
+from utils.records import read_json
 from utils.runtime import command_line
 from validate import diversity, train_FKD
 
@@ -301,9 +302,9 @@ def test_missing_labels(stage_refused, copied):
     line = stage_refused(VALIDATE, "--fkd-path", copied / "fkd", "--ipc", 4)
     assert names(line, "--fkd-path", "no soft labels", "relabel_r18.sh", "relabel.generate_soft_label")
     line = stage_refused(VALIDATE, "--fkd-path", copied)
-    assert names(line, f"--fkd-path {copied}", "not of soft labels", "<run>/fkd/<ipc>")
+    assert names(line, copied / "config.json", "'prism-images', expected 'prism-labels'")
     line = stage_refused(RELABEL, "--data", copied / "fkd" / "2")
-    assert names(line, copied / "fkd" / "2", "expected a run of recover")
+    assert names(line, copied / "fkd" / "2", "'prism-labels', expected 'prism-images'")
 
 
 def test_unfinished_labels(stage_refused, copied):
@@ -373,7 +374,12 @@ def test_a_truncated_label_file(refused, tiny, copied):
     whole = bad.read_bytes()
     bad.write_bytes(whole[:len(whole) // 2])
     line = refused(VALIDATE, tiny.validate_flags(copied))
-    assert names(line, bad, "damaged or truncated label file", "delete it and rerun relabel")
+    assert names(line, copied / "fkd" / "2", "missing or cut short", "run relabel")
+    tiny.relabel(copied)
+    assert bad.read_bytes() == whole
+    bad.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    line = refused(VALIDATE, tiny.validate_flags(copied))
+    assert names(line, bad, "its bytes are not those", "delete it and rerun relabel")
     assert not list(copied.glob("validate/**/result*.json"))
     bad.unlink()
     tiny.relabel(copied)
@@ -586,7 +592,7 @@ REFUSED = {
         "another configuration": (None, ("--lr", 0.1), "config.lr is 0.05 there and 0.1 here"),
         "no claim": (lambda run: (run / "config.json").unlink(), (), "but no config.json"),
         "claim of another kind": (lambda run: shutil.copy(run / "fkd" / "2" / "config.json", run),
-                                  ("--overwrite",), "would delete a folder of prism-labels"),
+                                  ("--overwrite",), "is a folder of prism-labels, this makes"),
         "damaged claim": (lambda run: (run / "config.json").write_text(""), (), "damaged, not JSON"),
         "device": (None, ("--device", "cuda:99"), "--device cuda:99"),
         "shard": (None, ("--shard", "4/4"), "--shard 4/4"),
@@ -607,7 +613,7 @@ REFUSED = {
         "images": (lambda run: shutil.rmtree(run / "units"), ("--ipc", 2), "IPC index 0 is not finished"),
         "labels": (lambda run: shutil.rmtree(run / "fkd"), ("--ipc", 2), "no soft labels there"),
         "an epoch": (lambda run: (run / "fkd/2/epoch_001.pt").unlink(), ("--ipc", 2), "labels are missing"),
-        "a truncated epoch": (lambda run: truncate(run / "fkd/2/epoch_001.pt"), (), "damaged or truncated"),
+        "a truncated epoch": (lambda run: truncate(run / "fkd/2/epoch_001.pt"), (), "missing or cut short"),
         "contradiction": (None, ("--batch-size", 4), "contradicts the labels, made with 5"),
         "real data": (None, ("--val-dir", "/nowhere"), "/nowhere: expected a folder of class folders"),
         "another configuration": (None, ("--adamw-lr", 0.01), "config.adamw_lr is 0.001 there and 0.01 here"),

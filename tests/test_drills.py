@@ -22,9 +22,10 @@ from recover.starts import STARTS
 from recover.starts.start import Start
 from relabel.generate_soft_label import RelabelConfig
 from utils.augment import normalize
-from utils.files import read_json, sha256_json
+from utils.files import sha256_json
 from utils.methods import METHODS
 from utils.pieces import identity, option
+from utils.records import read_json
 from validate.losses import CE, LOSSES
 from validate.train_FKD import ValidateConfig
 

@@ -1,35 +1,25 @@
 """Files between the stages: atomic, claimed by one configuration, read in one order, checked when read."""
-import dataclasses
 import json
 
 import pytest
 import torch
 
-from utils.files import (
-    claim_folder,
-    read_json,
-    save_tensors,
-    sha256_bytes,
-    sha256_file,
-    write_atomically,
-    write_json,
-)
+from utils.files import save_tensors, sha256_bytes, sha256_file, write_atomically, write_json
 from utils.formats import (
     Entry,
     assemble_label_manifest,
     assemble_manifest,
-    image_path,
     image_set_digest,
-    label_path,
-    load_labels,
     open_labels,
     run_folder,
-    unit_path,
 )
+from utils.label_files import label_path, load_labels, save_labels
 from utils.label_formats import FP16, Int8, TopK
-from utils.pieces import Options, build, choice, identity, option
+from utils.pieces import build, identity
+from utils.records import read_json
 from utils.runtime import versions
-from utils.views import VIEW_DTYPES, CutMix, NoMix, Views
+from utils.unit_files import image_path, unit_path
+from utils.views import CutMix, NoMix, Views
 
 CLASSES = ["n02", "n10", "n11"]
 
@@ -52,19 +42,16 @@ def run(tmp_path):
 @pytest.fixture
 def labels(gen):
     """An epoch of five views in batches of two, with seven classes."""
-    shapes = {"index": (5,), "crop": (5, 4), "flip": (5,), "mix_index": (5,), "mix_box": (3, 4),
-              "mix_lam": (3,), "logits": (5, 7)}
-    dtypes = VIEW_DTYPES | {"logits": torch.float16}
-    return {name: torch.randint(0, 2, shape, generator=gen).to(dtypes[name])
-            for name, shape in shapes.items()}
+    return Views(size=8, batch_size=2).draw(5, gen).tensors() | {
+        "logits": torch.randn(5, 7, generator=gen).half()}
 
 
 def saved_labels(num_classes: int = 7, **changes) -> dict:
     """config.json of labels, as relabel writes it."""
     config = {"epochs": 2, "label_format": "fp16", "seed": 3, "precision": "fp32"}
-    return {"format": "prism-labels", "label_epochs": 2, "dataset": "d", "ipc": 10, "resampler": "r/1",
-            "class_names": [str(k) for k in range(num_classes)], "images": "x", "num_images": 5,
-            "stem": "small", "views": identity(build(Views, {"size": 8, "batch_size": 2})),
+    return {"format": "prism-labels", "version": 1, "label_epochs": 2, "dataset": "d", "ipc": 10,
+            "resampler": "r/1", "class_names": [str(k) for k in range(num_classes)], "images": "x",
+            "num_images": 5, "stem": "small", "views": identity(build(Views, {"size": 8, "batch_size": 2})),
             "teachers": ["a", "b"], "weights": {"a": "1", "b": "2"},
             "protocol": {"name": "prism", "changed": []}, **changes,
             "config": config | changes.get("config", {})}
@@ -73,7 +60,7 @@ def saved_labels(num_classes: int = 7, **changes) -> dict:
 def write_labels(folder, saved: dict, *epochs: dict) -> None:
     write_json(folder / "config.json", saved)
     for epoch, labels in enumerate(epochs):
-        save_tensors(label_path(folder, epoch), labels)
+        save_labels(label_path(folder, epoch), labels)
 
 
 def names_in(folder) -> list[str]:
@@ -115,151 +102,6 @@ def test_a_damaged_json_file_is_named(tmp_path):
     (tmp_path / "half.json").write_bytes(b'{"a": \xff')
     with pytest.raises(ValueError, match="half.json: damaged"):
         read_json(tmp_path / "half.json")
-
-
-# ---------------------------------------------------------------- claims
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Plain(Options):
-    """Without options."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Strong(Plain):
-    """With a strength."""
-
-    strength: float = option(2.0, "how strong", short=True)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings(Options):
-    """A config as a stage has one."""
-
-    seed: int = option(0, "seed")
-    size: int = option(8, "size")
-    where: str = option("", "a place", identity=False)
-    soft: bool = option(False, "joined later; as before without it", neutral=False)
-    kind: Plain = choice({"plain": Plain, "strong": Strong}, "plain", "a piece")
-
-
-def claim(folder, *, overwrite=False, dry_run=False, **identity):
-    claim_folder(folder, identity={"format": "kind", "config": {}, **identity}, settings=Settings,
-                 overwrite=overwrite, contents=("units", "log*.jsonl"), dry_run=dry_run)
-
-
-def test_a_folder_of_the_same_identity_is_joined(tmp_path):
-    for _ in range(2):
-        claim(tmp_path / "run", lr=0.1, betas=(0.5, 0.9), config={"seed": 0})
-    written = read_json(tmp_path / "run" / "config.json")
-    assert written == {"format": "kind", "lr": 0.1, "betas": [0.5, 0.9], "config": {"seed": 0}}
-    assert names_in(tmp_path) == ["run/config.json"]
-
-
-def test_another_identity_is_refused_with_the_difference(tmp_path):
-    claim(tmp_path, lr=0.1, config={"seed": 0, "size": 8})
-    (tmp_path / "mine.txt").write_text("kept")
-    with pytest.raises(ValueError, match="config.seed is 0 there and 1 here") as error:
-        claim(tmp_path, lr=0.1, config={"seed": 1, "size": 8})
-    assert "lr" not in str(error.value) and "size" not in str(error.value)
-    with pytest.raises(ValueError, match="lr is 0.1 there and null here.*rate is null there and 3 here"):
-        claim(tmp_path, rate=3, config={"seed": 0, "size": 8})
-    assert read_json(tmp_path / "config.json")["lr"] == 0.1
-    assert names_in(tmp_path) == ["config.json", "mine.txt"]
-
-
-def test_overwrite_deletes_its_own_patterns_alone(tmp_path):
-    claim(tmp_path, lr=0.1)
-    for name in ("units/a.json", "log.jsonl", "log_0of2.jsonl", "manifest.json", "notes", "fkd/log.jsonl"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("{}")
-    claim(tmp_path, lr=0.2, overwrite=True)
-    assert names_in(tmp_path) == ["config.json", "fkd/log.jsonl", "notes"]
-    assert read_json(tmp_path / "config.json")["lr"] == 0.2
-
-
-def test_overwrite_spares_another_kind_of_folder_and_files_of_nobody(tmp_path):
-    claim(tmp_path / "run", lr=0.1)
-    (tmp_path / "run/units").mkdir()
-    with pytest.raises(ValueError, match="would delete a folder of kind.*makes other"):
-        claim(tmp_path / "run", lr=0.2, overwrite=True, format="other")
-    assert names_in(tmp_path) == ["run/config.json"] and (tmp_path / "run/units").is_dir()
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/log.jsonl").write_text("")
-    for overwrite in (False, True):
-        with pytest.raises(ValueError, match="log.jsonl but no config.json"):
-            claim(tmp_path / "mine", lr=0.1, overwrite=overwrite)
-    assert names_in(tmp_path / "mine") == ["log.jsonl"]
-
-
-def test_a_file_in_the_folders_place_is_named(tmp_path):
-    (tmp_path / "run").write_text("")
-    with pytest.raises(ValueError, match="run: cannot be written"):
-        claim(tmp_path / "run", lr=0.1)
-
-
-@pytest.mark.parametrize("saved, now, difference", [
-    ({"strength": 3.0}, {}, None),                                       # of a piece that is not chosen
-    ({"kind": "plain", "strength": 3.0, "where": "there"}, {}, None),    # of no identity
-    ({"kind": "strong"}, {"kind": "strong", "strength": 2.0}, "strength is null there and 2.0 here"),
-    ({"kind": "strong", "strength": None}, {"kind": "strong", "strength": 2.0}, None),  # none was the default
-    ({"kind": "strong", "strength": 2.0}, {"kind": "strong", "strength": 3.0}, "strength is 2.0 there and 3"),
-    ({"kind": "strong", "strength": 2.0}, {}, "kind is \"strong\" there and \"plain\" here"),
-    ({"kind": "strong:3"}, {"kind": "strong", "strength": 3.0}, None),   # as one word
-    ({}, {"soft": False}, None), ({"soft": False}, {}, None),            # joined later
-    ({}, {"soft": True}, "soft is null there and true"),
-    ({"size": 8, "seed": 0, "kind": "plain", "kept": 1}, {}, "config.kept is 1 there and null here"),
-    ({"kind": "gone", "seed": 0}, {}, "kind is \"gone\" there"),
-])
-def test_an_earlier_versions_folder_is_read_as_today(saved, now, difference, tmp_path):
-    """Options without effect make no other configuration, all others do."""
-    today = identity(build(Settings, now))
-    saved = {"seed": 0, "size": 8, "kind": "plain", **saved}
-    write_json(tmp_path / "config.json", {"format": "kind", "config": saved})
-    if difference:
-        with pytest.raises(ValueError, match=difference):
-            claim(tmp_path, config=today)
-    else:
-        claim(tmp_path, config=today)
-    assert read_json(tmp_path / "config.json")["config"] == saved
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Strict(Settings):
-    """A config that is checked against a place, which no saved config holds."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        if not self.where:
-            raise ValueError("say where")
-
-
-def test_what_only_a_command_line_says_is_not_asked_of_a_saved_config(tmp_path):
-    write_json(tmp_path / "config.json", {"format": "kind", "config": {
-        "seed": 0, "size": 8, "kind": "plain", "strength": 3.0}})
-    claim_folder(tmp_path, identity={"format": "kind", "config": identity(build(Strict, {"where": "here"}))},
-                 settings=Strict, overwrite=False, contents=())
-
-
-def test_a_dry_run_claims_nothing_and_refuses_what_a_claim_refuses(tmp_path):
-    claim(tmp_path / "new" / "run", dry_run=True, config={"seed": 0})
-    claim(tmp_path / "new", dry_run=True, overwrite=True, config={"seed": 0})
-    assert list(tmp_path.iterdir()) == []
-    claim(tmp_path / "run", config={"seed": 0})
-    (tmp_path / "run/log.jsonl").write_text("")
-    claim(tmp_path / "run", dry_run=True, config={"seed": 0})
-    claim(tmp_path / "run", dry_run=True, overwrite=True, config={"seed": 1})  # it would be deleted
-    with pytest.raises(ValueError, match="config.seed is 0 there and 1 here"):
-        claim(tmp_path / "run", dry_run=True, config={"seed": 1})
-    with pytest.raises(ValueError, match="would delete a folder of kind.*makes other"):
-        claim(tmp_path / "run", dry_run=True, overwrite=True, format="other")
-    (tmp_path / "run/config.json").unlink()
-    for overwrite in (False, True):
-        with pytest.raises(ValueError, match="log.jsonl but no config.json"):
-            claim(tmp_path / "run", dry_run=True, overwrite=overwrite, config={"seed": 0})
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="file/run: cannot be written"):
-        claim(tmp_path / "file" / "run", dry_run=True, config={"seed": 0})
-    assert names_in(tmp_path) == ["file", "run/log.jsonl"]
 
 
 # ---------------------------------------------------------------- distilled images
@@ -337,7 +179,7 @@ def test_a_missing_run_names_flag_and_stage(path):
 
 def test_labels_are_no_run(run):
     write_json(run / "config.json", {"format": "prism-labels"})
-    with pytest.raises(ValueError, match="expected a run of recover, got 'prism-labels'"):
+    with pytest.raises(ValueError, match="config.json: of 'prism-labels', expected 'prism-images'"):
         assemble_manifest(run)
 
 
@@ -364,11 +206,12 @@ def test_the_image_digest_changes_with_every_file(run):
 # ---------------------------------------------------------------- soft labels
 
 def load(path, *, views=None):
-    return load_labels(path, views=views or Views(size=8, batch_size=2), label_format=FP16(), num_classes=7)
+    return load_labels(path, views=views or Views(size=8, batch_size=2), label_format=FP16(), num_classes=7,
+                       num_images=5)
 
 
 def test_labels_come_back_as_they_were_stored(tmp_path, labels):
-    save_tensors(label_path(tmp_path, 0), labels)
+    save_labels(label_path(tmp_path, 0), labels)
     views, stored = load(tmp_path / "epoch_000.pt")
     assert {name: tensor.dtype for name, tensor in (views.tensors() | stored).items()} == {
         "index": torch.int32, "crop": torch.int16, "flip": torch.bool, "mix_index": torch.int16,
@@ -380,13 +223,13 @@ def test_labels_come_back_as_they_were_stored(tmp_path, labels):
 def test_labels_of_randaugment_hold_its_operations(tmp_path, labels, gen):
     laws = build(Views, {"size": 8, "batch_size": 2, "augment": "randaugment"})
     drawn = laws.draw(5, gen)
-    save_tensors(tmp_path / "epoch_000.pt", drawn.tensors() | {"logits": labels["logits"]})
+    save_labels(tmp_path / "epoch_000.pt", drawn.tensors() | {"logits": labels["logits"]})
     views, _ = load(tmp_path / "epoch_000.pt", views=laws)
     for name in ("ops", "levels", "bicubic"):
         assert torch.equal(views.operations[name], drawn.operations[name])
     with pytest.raises(ValueError, match="epoch_000.pt: expected the tensors index,.* mix_lam, logits of 7"):
         load(tmp_path / "epoch_000.pt")
-    save_tensors(tmp_path / "epoch_000.pt", labels)
+    save_labels(tmp_path / "epoch_000.pt", labels)
     with pytest.raises(ValueError, match="epoch_000.pt: expected the tensors .*ops, levels, bicubic"):
         load(tmp_path / "epoch_000.pt", views=laws)
 
@@ -394,16 +237,16 @@ def test_labels_of_randaugment_hold_its_operations(tmp_path, labels, gen):
 @pytest.mark.parametrize("keep", [0.0, 0.3, 0.9, 0.999])
 def test_a_truncated_label_file_is_named(tmp_path, labels, keep):
     path = label_path(tmp_path, 7)
-    save_tensors(path, labels)
+    save_labels(path, labels)
     content = path.read_bytes()
     path.write_bytes(content[:int(len(content) * keep)])
-    with pytest.raises(ValueError, match="epoch_007.pt: damaged or truncated.*rerun relabel"):
+    with pytest.raises(ValueError, match="epoch_007.pt: its bytes are not those .*truncated.*rerun relabel"):
         load(path)
 
 
 def test_a_pickled_object_is_not_loaded_as_labels(tmp_path):
-    torch.save({"index": torch.nn.Linear(1, 1)}, tmp_path / "epoch_000.pt")
-    with pytest.raises(ValueError, match="epoch_000.pt"):
+    save_labels(tmp_path / "epoch_000.pt", {"index": torch.nn.Linear(1, 1)})
+    with pytest.raises(ValueError, match="epoch_000.pt: damaged label file .UnpicklingError"):
         load(tmp_path / "epoch_000.pt")
 
 
@@ -415,7 +258,7 @@ def test_a_pickled_object_is_not_loaded_as_labels(tmp_path):
     ids=["missing", "more", "dtype", "rows", "classes"])
 def test_labels_of_another_form_are_refused(tmp_path, labels, change):
     change(labels)
-    save_tensors(tmp_path / "epoch_000.pt", labels)
+    save_labels(tmp_path / "epoch_000.pt", labels)
     with pytest.raises(ValueError, match="epoch_000.pt: expected the tensors.*7 classes"):
         load(tmp_path / "epoch_000.pt")
 
@@ -442,8 +285,28 @@ def test_label_manifests_wait_for_every_epoch(tmp_path, labels):
     assert json.loads((folder / "manifest.json").read_text()) == {**saved, "versions": versions()}
     content = label_path(folder, 1).read_bytes()
     label_path(folder, 1).write_bytes(content[:len(content) // 2])
-    with pytest.raises(ValueError, match="epoch_001.pt: damaged or truncated"):
+    assert assemble_label_manifest(folder) is None  # relabel makes it anew
+    with pytest.raises(FileNotFoundError, match="epochs of labels are missing.*relabel"):
         open_labels(str(folder), 10)
+    flipped = bytearray(content)
+    flipped[len(content) // 2] ^= 1
+    label_path(folder, 1).write_bytes(flipped)
+    manifest = open_labels(str(folder), 10)
+    with pytest.raises(ValueError, match="epoch_001.pt: its bytes are not those that relabel wrote"):
+        manifest.load(1)
+    label_path(folder, 1).write_bytes(content)
+    label_path(folder, 0).with_suffix(".json").unlink()
+    assert assemble_label_manifest(folder) is None  # a file without its record is not finished
+
+
+@pytest.mark.parametrize("name, value", [
+    ("index", 5), ("index", -1), ("crop", 30000), ("crop", 0), ("mix_index", 2), ("mix_index", -1),
+    ("mix_box", 9), ("mix_box", -1), ("mix_lam", float("nan")), ("mix_lam", 1.5), ("mix_lam", -0.1)])
+def test_views_that_show_nothing_are_refused(name, value, tmp_path, labels):
+    labels[name].view(-1)[-1] = value
+    save_labels(tmp_path / "epoch_000.pt", labels)
+    with pytest.raises(ValueError, match="epoch_000.pt: its views are none of 5 images.*rerun relabel"):
+        load(tmp_path / "epoch_000.pt")
 
 
 def test_a_label_manifest_is_its_config_as_one_type(tmp_path, labels):
@@ -522,5 +385,5 @@ def test_a_manifest_that_lies_is_named(tmp_path, labels):
 
 
 def test_a_run_is_no_label_folder(run):
-    with pytest.raises(ValueError, match="not of soft labels"):
+    with pytest.raises(ValueError, match="config.json: of 'prism-images', expected 'prism-labels'"):
         open_labels(str(run), 0)

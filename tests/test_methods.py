@@ -11,7 +11,6 @@ from recover.data_synthesis import RecoverConfig
 from relabel import generate_soft_label
 from relabel.generate_soft_label import RelabelConfig
 from utils.data import dataset_preset
-from utils.files import read_json
 from utils.flags import build_config
 from utils.formats import open_labels
 from utils.methods import (
@@ -27,6 +26,7 @@ from utils.methods.delt import batch_size as delt_batch_size
 from utils.methods.method import published_batch
 from utils.pieces import defaults, flatten, merge
 from utils.randaugment import RANDAUGMENT_DTYPES, RandAugment, apply_randaugment
+from utils.records import read_json
 from utils.views import NoMix, Views
 from validate import train_FKD
 from validate.soft_labels import OnlineLabels

@@ -10,9 +10,9 @@ from models.registry import load_teachers
 from recover.data_synthesis import RecoverConfig
 from recover.selection import Draw, Pool
 from recover.units import Inputs
-from utils.files import read_json
 from utils.flags import build_config
 from utils.precision import LOSS_SCALE, lowered, set_precision
+from utils.records import read_json
 from validate.training import Learner
 
 pytest_plugins = ["stage_fixtures"]

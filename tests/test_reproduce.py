@@ -25,9 +25,10 @@ from scripts.reproducing.plans import (
     words_of,
 )
 from scripts.reproducing.small_recipes import RECIPES
-from utils.files import read_json, write_json
+from utils.files import write_json
 from utils.flags import parse_config
 from utils.pieces import defaults, flatten
+from utils.records import read_json
 
 pytest_plugins = ["stage_fixtures"]
 ROOT = Path(__file__).parents[1]

@@ -14,11 +14,11 @@ from recover import data_synthesis
 from recover.data_synthesis import RecoverConfig
 from relabel import generate_soft_label
 from relabel.generate_soft_label import RelabelConfig
-from utils.files import read_json
 from utils.flags import parse_config
 from utils.loading import planned_images
 from utils.methods import METHODS
 from utils.pieces import flatten
+from utils.records import read_json
 from validate import train_FKD
 from validate.train_FKD import ValidateConfig
 

@@ -4,7 +4,7 @@ Distilled images, `<run>/`:
     syn/<class>/<class>_ipc0003.jpg|png   class folders named as in the real data set, so any ImageFolder
                                           reader sees the real label order; a run holds any number of IPC
     units/ipc0003_chunk02.json            one per finished unit of recover: teachers, iterations, final
-                                          losses, sha256 of its files
+                                          losses, sha256 of its files, their bytes together
     config.json                           what the run is: config, weight hashes, class names (its identity)
     manifest.json                         assembled from the units by whoever finds them all
     preflight.json, log.jsonl             teachers' accuracies on real images; losses over the iterations
@@ -18,27 +18,27 @@ Soft labels, `<run>/fkd/<ipc>/`:
                      int8       codes (N, K) uint8, low (N,) and step (N,) float32: low + step * codes
                      topk       values (N, k) float16 of classes (N, k) int16, rest (N,) float16: all others
                      online     no file: config.json says how validate computes them
+    epoch_000.json   written after it: its bytes and sha256
     config.json, manifest.json, log.jsonl   epochs, batch size, crop scale, mix, ensemble, teachers,
                      resampler version, digest of the images that the labels belong to; epoch e of a
                      student reads file e modulo --label-epochs
-Everything is tensors and JSON; a file appears under its name only when it is complete.  JSON and its string
-keys stay in this file: what leaves it are `ImageManifest`, `LabelManifest` and `EpochViews`.
+Everything is tensors and JSON; a file appears under its name only when it is complete, and a record after the
+files that it names.  What the JSON holds: utils/records.py; its string keys stay there and here: what leaves
+this file are `ImageManifest`, `LabelManifest` and `EpochViews`.
 """
 import dataclasses
 import json
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
-from utils.files import read_json, sha256_json, write_json
+from utils.files import json_bytes, sha256_json, write_json
+from utils.label_files import has_labels, label_path, load_labels
 from utils.label_formats import FP16, LABEL_FORMATS, Tensors
 from utils.pieces import Values, build, build_piece, require, spell_out
+from utils.records import Labels, Manifest, Run, Unit, read_record, way_out
 from utils.runtime import versions
-from utils.views import VIEW_DTYPES, EpochViews, Views
-
-FORMAT_VERSION = 1
-
+from utils.unit_files import check_paths, index_of, read_unit
+from utils.views import EpochViews, Views
 
 # ---------------------------------------------------------------- distilled images
 
@@ -79,22 +79,7 @@ class ImageManifest:
         """The first `ipc` images of every class, 0 for all.   Raises: ValueError when the run has fewer."""
         require(ipc <= self.ipc, f"--ipc {ipc}: the run has {self.ipc} complete IPC indices; "
                 f"run recover with --ipc-end {ipc} first")
-        return [entry for entry in self.entries if _index_of(entry.path) < (ipc or self.ipc)]
-
-
-def image_path(class_name: str, ipc_id: int, image_format: str) -> str:
-    """Path of one distilled image below its run: syn/<class>/<class>_ipc0003.png."""
-    return f"syn/{class_name}/{class_name}_ipc{ipc_id:04d}.{image_format}"
-
-
-def _index_of(path: str) -> int:
-    """The IPC index of a distilled image, by its path."""
-    return int(Path(path).stem.rpartition("_ipc")[2])
-
-
-def unit_path(run: Path, ipc_id: int, chunk: int) -> Path:
-    """Path of the record that says that a unit of recover is finished."""
-    return run / "units" / f"ipc{ipc_id:04d}_chunk{chunk:02d}.json"
+        return [entry for entry in self.entries if index_of(entry.path) < (ipc or self.ipc)]
 
 
 def run_path(path: str) -> Path:
@@ -112,15 +97,14 @@ def run_folder(path: str, *, flag: str) -> Path:
     return folder
 
 
-def _complete_units(run: Path, class_names: list[str]) -> tuple[int, list[Values]]:
+def _complete_units(run: Path, class_names: list[str]) -> tuple[int, list[Unit]]:
     """How many indices from 0 on are whole (each class has its image, or is said to be short)."""
-    units = sorted((read_json(path) for path in run.glob("units/*.json")),
+    units = sorted((read_unit(path) for path in run.glob("units/ipc*_chunk*.json")),
                    key=lambda unit: (unit["ipc_id"], unit["chunk"]))
     covered: dict[int, set[str]] = {}
     for unit in units:
-        covered.setdefault(unit["ipc_id"], set()).update(unit["short_classes"])
-        for path in unit["files"]:
-            covered.setdefault(_index_of(path), set()).add(path.split("/")[1])
+        covered.setdefault(unit["ipc_id"], set()).update(
+            unit["short_classes"], (path.split("/")[1] for path in unit["files"]))
     ipc = 0
     while covered.get(ipc, set()) >= set(class_names):
         ipc += 1
@@ -134,29 +118,34 @@ def assemble_manifest(run: Path, *, write: bool = True) -> ImageManifest:
     """
     path = run / "manifest.json"
     if not (run / "config.json").is_file():
-        return _image_manifest(run, read_json(path))
-    saved = read_json(run / "config.json")
-    require(saved.get("format") == "prism-images",
-            f"{run}/config.json: expected a run of recover, got {saved.get('format')!r}")
+        published = read_record(path, Manifest, form="prism-images")
+        for unit in published["units"]:
+            check_paths(path, unit)
+        return _image_manifest(run, published)
+    saved = read_record(run / "config.json", Run, form="prism-images")
     config, names = saved["config"], saved["class_names"]
     ipc, units = _complete_units(run, names)
     if not ipc:
         raise FileNotFoundError(f"{run}: IPC index 0 is not finished; run recover to its end first "
                                 f"(recover/recover_r18.sh or python -m recover.data_synthesis)")
-    manifest = {"format": saved["format"], "version": saved["version"], "dataset": config["dataset"],
-                "class_names": names, "ipc": ipc, "size": config["size"], "mean": config["mean"],
-                "std": config["std"], "config": config, "weights": saved["weights"],
-                "versions": sorted({json.dumps(u.pop("versions"), sort_keys=True) for u in units}),
-                "units": units}
-    if write and (not path.exists() or read_json(path) != manifest):
+    manifest: Manifest = {
+        "format": saved["format"], "version": saved["version"], "dataset": config["dataset"],
+        "class_names": names, "ipc": ipc, "size": config["size"], "mean": config["mean"],
+        "std": config["std"], "config": config, "weights": saved["weights"],
+        "versions": sorted({json.dumps(unit.pop("versions", {}), sort_keys=True) for unit in units}),
+        "units": units}
+    if write and not (path.is_file() and path.read_bytes() == json_bytes(manifest)):
         write_json(path, manifest)
     return _image_manifest(run, manifest)
 
 
-def _image_manifest(run: Path, saved: Values) -> ImageManifest:
+def _image_manifest(run: Path, saved: Manifest) -> ImageManifest:
     class_ids = {name: i for i, name in enumerate(saved["class_names"])}
-    entries = [Entry(path, digest, class_ids[path.split("/")[1]])
-               for unit in saved["units"] for path, digest in unit["files"].items()]
+    files = {path: digest for unit in saved["units"] for path, digest in unit["files"].items()}
+    strange = sorted({Path(path).parent.name for path in files} - class_ids.keys())
+    require(not strange, f"{run}: images of {', '.join(strange[:1])}, which is no class of the run; delete "
+            f"the records in {run / 'units'} that name it, and rerun recover")
+    entries = [Entry(path, digest, class_ids[Path(path).parent.name]) for path, digest in files.items()]
     return ImageManifest(
         run=run, dataset=saved["dataset"], class_names=saved["class_names"], ipc=saved["ipc"],
         size=saved["size"], mean=tuple(saved["mean"]), std=tuple(saved["std"]), stem=saved["config"]["stem"],
@@ -165,7 +154,7 @@ def _image_manifest(run: Path, saved: Values) -> ImageManifest:
 
 
 def image_set_digest(entries: list[Entry]) -> str:
-    """One digest of a set of distilled images (of `select`): labels belong to exactly these files."""
+    """One digest of distilled images (of `select`): labels belong to exactly these files."""
     return sha256_json([[entry.path, entry.sha256] for entry in entries])
 
 
@@ -207,22 +196,26 @@ class LabelManifest:
         """K."""
         return len(self.class_names)
 
+    def missing(self) -> list[Path]:
+        """The epochs that are not there, whole, with their records."""
+        paths = (label_path(self.folder, epoch)
+                 for epoch in range(self.label_format.num_files(self.label_epochs)))
+        return [path for path in paths if not has_labels(path)]
+
     def load(self, epoch: int) -> tuple[EpochViews, Tensors]:
         """Views and stored labels of an epoch of students.   Raises: as `load_labels`."""
         return load_labels(label_path(self.folder, epoch % self.label_epochs), views=self.views,
-                           label_format=self.label_format, num_classes=self.num_classes)
+                           label_format=self.label_format, num_classes=self.num_classes,
+                           num_images=self.num_images)
 
 
-def label_path(folder: Path, epoch: int) -> Path:
-    """Path of one epoch of soft labels."""
-    return folder / f"epoch_{epoch:03d}.pt"
-
-
-def _label_manifest(folder: Path, saved: Values) -> LabelManifest:
-    config = saved["config"]
+def _label_manifest(folder: Path, saved: Labels) -> LabelManifest:
+    config: Values = dict(saved["config"])
     form, spelt = spell_out(LABEL_FORMATS, config["label_format"], "--label-format")  # once stored as topk:50
+    require(min(saved["label_epochs"], config["epochs"], saved["num_images"], saved["ipc"]) > 0,
+            f"{folder}/config.json: epochs, images and ipc must be > 0; {way_out(folder / 'config.json')}")
     return LabelManifest(
-        folder=folder, digest=sha256_json(read_json(folder / "config.json")), dataset=saved["dataset"],
+        folder=folder, digest=sha256_json(saved), dataset=saved["dataset"],
         class_names=saved["class_names"], ipc=saved["ipc"], images=saved["images"],
         num_images=saved["num_images"], stem=saved["stem"], seed=config["seed"],
         precision=config["precision"], epochs=config["epochs"],
@@ -238,14 +231,13 @@ def assemble_label_manifest(folder: Path, *, write: bool = True) -> LabelManifes
     It is the folder's config.json with the library versions.
     Raises:  ValueError when the manifest that is there is not of this config.json.
     """
-    saved, path = read_json(folder / "config.json"), folder / "manifest.json"
+    saved, path = read_record(folder / "config.json", Labels, form="prism-labels"), folder / "manifest.json"
     manifest = _label_manifest(folder, saved)
-    num = manifest.label_format.num_files(manifest.label_epochs)
-    if not all(label_path(folder, epoch).is_file() for epoch in range(num)):
+    if manifest.missing():
         return None
     if path.is_file():
-        there = read_json(path)
-        wrong = sorted(key for key in saved if there.get(key) != saved[key])
+        there = read_record(path, Values)
+        wrong = sorted(key for key, value in saved.items() if there.get(key) != value)
         require(not wrong, f"{path}: its {''.join(wrong[:1])} is not that of config.json beside it; delete "
                 f"the manifest and rerun relabel, which writes it anew")
     elif write:
@@ -267,33 +259,10 @@ def open_labels(path: str, ipc: int, *, write: bool = True) -> LabelManifest:
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"--fkd-path {path}: no soft labels there; make them with "
                                 f"relabel/relabel_r18.sh or python -m relabel.generate_soft_label")
-    require(read_json(folder / "config.json").get("format") == "prism-labels",
-            f"--fkd-path {path}: config.json is not of soft labels; expected <run>/fkd/<ipc>")
     manifest = assemble_label_manifest(folder, write=write)
     if manifest is None:
-        raise FileNotFoundError(f"{folder}: epochs of labels are missing; run relabel to its end first "
-                                f"(relabel/relabel_r18.sh or python -m relabel.generate_soft_label)")
-    for epoch in range(manifest.label_format.num_files(manifest.label_epochs)):
-        manifest.load(epoch)  # damage is named now, not hours into training
+        raise FileNotFoundError(f"{folder}: epochs of labels are missing or cut short; run relabel to its end"
+                                f" first (relabel/relabel_r18.sh or python -m relabel.generate_soft_label)")
+    if manifest.label_format.stored:
+        manifest.load(0)  # its bytes now, the others' when they are read; all are as long as they were
     return manifest
-
-
-def load_labels(path: Path, *, views: Views, label_format: FP16,
-                num_classes: int) -> tuple[EpochViews, Tensors]:
-    """One epoch of views and the tensors of its labels, memory-mapped.
-
-    Raises: ValueError naming the file when it is truncated or its tensors are not those of the format.
-    """
-    try:
-        stored = torch.load(path, weights_only=True, mmap=True)
-        dtypes = {name: tensor.dtype for name, tensor in stored.items()}
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # torch raises many kinds on damaged archives; each means the same here
-        raise ValueError(f"{path}: damaged or truncated label file; delete it and rerun relabel") from error
-    num, layout = len(stored.get("index", ())), label_format.layout(num_classes)
-    expected = VIEW_DTYPES | views.augment.dtypes | {name: dtype for name, (dtype, _) in layout.items()}
-    fits = dtypes == expected and all(stored[name].shape == (num, *row) for name, (_, row) in layout.items())
-    require(fits, f"{path}: expected the tensors {', '.join(expected)} of {num_classes} classes; "
-            f"delete it and rerun relabel")
-    return EpochViews.of(views, stored), {name: stored[name] for name in layout}

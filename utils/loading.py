@@ -13,9 +13,12 @@ import torchvision.transforms.functional as TF
 from torch.utils.data import DataLoader, Dataset
 
 from utils.data import RealSet, count_classes, dataset_spec, decode_image
-from utils.files import read_json, sha256_bytes
-from utils.formats import Entry, ImageManifest, image_path, run_path
+from utils.files import sha256_bytes
+from utils.formats import Entry, ImageManifest, run_path
+from utils.pieces import Values
+from utils.records import Run, read_record
 from utils.runtime import progress, say
+from utils.unit_files import image_path
 
 # Sets below this are decoded in this process: starting workers would take longer.
 SMALL_BYTES = 1 << 28
@@ -170,7 +173,9 @@ def planned_images(dataset: str, ipc: int, *, run_or_syn: str = "") -> ImageMani
     run = run_path(run_or_syn)
     if ipc < 1:
         raise ValueError(f"{run}: there are no distilled images yet: a --dry-run then needs --ipc")
-    saved = read_json(run / "config.json").get("config", {}) if (run / "config.json").is_file() else {}
+    saved: Values = {}
+    if (run / "config.json").is_file():
+        saved = dict(read_record(run / "config.json", Run, form="prism-images")["config"])
     dataset = dataset or saved.get("dataset", "imagenet-1k")
     spec, num_classes = dataset_spec(dataset), count_classes(dataset)
     names = [str(k) for k in range(num_classes)]

@@ -144,15 +144,20 @@ class Log:
 
     def __init__(self, path: Path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(path, "a", encoding="utf-8")
+        self._file = open(path, "a+b", buffering=0)
+        if self._file.seek(0, os.SEEK_END) and self._last_byte() != b"\n":
+            self._file.write(b"\n")  # behind a line that a killed process left half-written
         self._start = time.perf_counter()
 
     def write(self, **fields: Any) -> None:
         """Appends one line; floats are kept to seven digits."""
         rounded = {k: float(f"{v:.7g}") if isinstance(v, float) else v for k, v in fields.items()}
         rounded["elapsed_s"] = round(time.perf_counter() - self._start, 3)
-        self._file.write(json.dumps(rounded) + "\n")
-        self._file.flush()
+        self._file.write((json.dumps(rounded) + "\n").encode())
+
+    def _last_byte(self) -> bytes:
+        self._file.seek(-1, os.SEEK_END)
+        return self._file.read(1)
 
     def close(self) -> None:
         """Closes the file."""

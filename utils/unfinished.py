@@ -11,11 +11,11 @@ from time import monotonic
 import torch
 
 from utils.distributed import leads
-from utils.files import save_tensors
+from utils.files import load_tensors, save_tensors
 from utils.pieces import Values
 from utils.runtime import say, warn_once
 
-FORM = 2  # of what is saved; work of another form starts over
+FORM = 3  # of what is saved; work of another form starts over
 
 
 class StopSignals:
@@ -59,15 +59,16 @@ class Unfinished:
         if not self._path.is_file():
             return None
         try:
-            saved = torch.load(self._path, map_location="cpu", weights_only=True)
+            saved = load_tensors(self._path.read_bytes())
             if saved.get("form") != FORM:
                 warn_once(f"{self._path}: saved by another version, this unit starts over")
                 return None
+            state = saved["state"]
             _set_generators(saved["generators"])
-        except Exception as error:  # torch raises many kinds on damaged archives; each means the same here
-            warn_once(f"{self._path}: damaged ({type(error).__name__}), this unit starts over")
+        except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+            warn_once(f"{self._path}: damaged ({error}), this unit starts over")
             return None
-        return saved["state"]
+        return state
 
     def due(self) -> bool:
         """Whether to save now: the interval is over, or a signal came.  Asks no device anything."""

@@ -159,6 +159,22 @@ class EpochViews:
         return cls(laws=laws, **{name: tensors[name] for name in VIEW_DTYPES},
                    operations={name: tensors[name] for name in laws.augment.dtypes})
 
+    def fits(self, num_images: int) -> bool:
+        """Whether every view is one of so many images, and within them."""
+        size, batches = self.laws.size, self.index.split(self.laws.batch_size)
+        crop, box, lam = self.crop.long(), self.mix_box.long(), self.mix_lam
+        return (self.flip.shape == self.index.shape == self.mix_index.shape
+                and crop.shape == (len(self.index), 4) and box.shape == (len(batches), 4)
+                and lam.shape == (len(batches),)
+                and bool(((self.index >= 0) & (self.index < num_images)).all())
+                and bool((crop[:, :2] >= 0).all() and (crop[:, 2:] > 0).all())
+                and bool((crop[:, :2] + crop[:, 2:] <= size).all())
+                and all(bool(((own >= 0) & (own < len(own))).all())
+                        for own in self.mix_index.split(self.laws.batch_size))
+                and bool((box >= 0).all() and (box <= size).all() and (box[:, :2] <= box[:, 2:]).all())
+                and bool(((lam >= 0) & (lam <= 1)).all())
+                and all(len(rows) == len(self.index) for rows in self.operations.values()))
+
     def tensors(self) -> dict[str, torch.Tensor]:
         """What is stored, by name."""
         return {name: getattr(self, name) for name in VIEW_DTYPES} | self.operations

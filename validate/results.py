@@ -4,21 +4,31 @@
 
 Accuracies are of the last epoch, in percent; the best epoch stands beside, never instead.
 """
+import json
 import sys
 from pathlib import Path
 
-from utils.files import read_json, write_json
+from utils.files import is_whole, read_lines, write_bytes, write_json
 from utils.metrics import Paired, mean_and_std, paired
 from utils.pieces import Values, require, restated
+from utils.records import Result, find_record, read_record
 from utils.runtime import command_line, say
 
 
-def read_results(folder: Path) -> list[Values]:
+def read_results(folder: Path) -> list[Result]:
     """The finished seeds of a folder of students, by seed."""
-    return sorted((read_json(path) for path in folder.glob("seed*/result.json")), key=lambda r: r["seed"])
+    return sorted((read_record(path, Result) for path in folder.glob("seed*/result.json")),
+                  key=lambda result: result["seed"])
 
 
-def summarize(results: list[Values]) -> Values:
+def is_finished(folder: Path) -> bool:
+    """Whether the student of one seed is there, its result and the files that it names."""
+    result = find_record(folder / "result.json", Result)
+    return result is not None and all(is_whole(folder / name, expected)
+                                      for name, expected in result.get("files", {}).items())
+
+
+def summarize(results: list[Result]) -> Values:
     """Mean and standard deviation (n - 1) of the last and best epochs' accuracies over the seeds."""
     rows = {}
     for epoch in ("last", "best"):
@@ -29,9 +39,12 @@ def summarize(results: list[Values]) -> Values:
 
 
 def report(folder: Path) -> Values:
-    """Summarizes all finished seeds of a folder, writes results.json and says the accuracy."""
-    summary = summarize(read_results(folder))
+    """Summarizes all finished seeds of a folder, writes results.json and results.jsonl, says the accuracy."""
+    found = read_results(folder)
+    summary = summarize(found)
     write_json(folder / "results.json", summary)
+    lines = ({**result, **last_row(folder / f"seed{result['seed']}" / "log.jsonl")} for result in found)
+    write_bytes(folder / "results.jsonl", "".join(f"{json.dumps(line)}\n" for line in lines).encode())
     top1, n = summary["last_top1"], summary["n"]
     spread = f" +- {top1['std']:.2%}" if n > 1 else ""
     say(f"{folder}: top-1 {top1['mean']:.2%}{spread} at the last epoch (n = {n} student seeds), "
@@ -44,7 +57,13 @@ def figure(mean: float | None, std: float | None = None) -> str:
     return "-" if mean is None else f"{mean:.1f}" + ("" if std is None else f" +- {std:.1f}")
 
 
-def paired_difference(a: list[Values], b: list[Values]) -> Paired:
+def last_row(log: Path) -> Values:
+    """The row with which a student's log ends: its seconds, memory and device."""
+    rows = [row for row in read_lines(log) if "wall_s" in row] if log.is_file() else []
+    return {name: value for row in rows[-1:] for name, value in row.items() if name != "elapsed_s"}
+
+
+def paired_difference(a: list[Result], b: list[Result]) -> Paired:
     """B - A over their common seeds, in points.
 
     Raises: ValueError with fewer than two common seeds, of whose spread nothing is known.
@@ -56,7 +75,7 @@ def paired_difference(a: list[Values], b: list[Values]) -> Paired:
     return paired([theirs[seed] - mine[seed] for seed in seeds])
 
 
-def config_differences(a: Values, b: Values) -> list[str]:
+def config_differences(a: Result, b: Result) -> list[str]:
     """In what two results' settings differ: "name: value in A -> value in B"."""
     from validate.train_FKD import ValidateConfig  # which reports by this module
     mine, theirs = (restated(ValidateConfig, result["config"]) for result in (a, b))

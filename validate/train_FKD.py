@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from models import optimizers, registry
-from utils import distributed, files, flags, formats, loading, methods, runtime
+from utils import distributed, files, flags, folders, formats, loading, methods, runtime
 from utils.data import RealSet
 from utils.flags import RECIPE
 from utils.pieces import Values, choice, identity, option, piece_name, require
@@ -68,10 +68,9 @@ class ValidateConfig(flags.ProcessFlags, flags.PlanFlags, flags.PrecisionFlags, 
                 f"or more micro-batches (BatchNorm then sees fewer images)")
         registry.model_spec(self.model)
 
-    def unfinished(self, out: Path) -> list[int]:
-        """The seeds without a result."""
-        return [seed for seed in self.seeds
-                if self.overwrite or not (out / f"seed{seed}" / "result.json").is_file()]
+    def unfinished(self, out: Path, *, anew: bool) -> list[int]:
+        """The seeds without a whole student.   Args: anew: all of them."""
+        return [seed for seed in self.seeds if anew or not results.is_finished(out / f"seed{seed}")]
 
     def recipe(self, plan: plans.StudentPlan) -> training.Recipe:
         """How a student is trained."""
@@ -123,47 +122,49 @@ def run(config: ValidateConfig) -> dict[str, Any]:
     trained = f"{piece_name(losses.LOSSES, config.loss_type)}, {piece_name(SCHEDULES, config.schedule)}"
     plan = open_plan(lambda: plans.plan_found(config, write=not config.dry_run),
                      lambda: plans.plan_early(config), functools.partial(
-        describe, model=config.model, seeds=config.seeds, todo=config.unfinished,
+        describe, model=config.model, seeds=config.seeds,
+        todo=functools.partial(config.unfinished, anew=config.overwrite),
         micro_batches=config.gradient_accumulation_steps, trained=trained), dry_run=config.dry_run)
     session, images, labels = open_session(config), plan.images, plan.labels
     memory: Values = {"device": session.device, "workers": config.workers, "resident_gb": config.resident_gb}
     real = RealSet(images.dataset, config.val_dir, "val", size=images.size)
     require(real.class_names == images.class_names,
             f"--val-dir {config.val_dir}: its class names are not those of the distilled images")
-    todo = config.unfinished(plan.out)
     distilled = loading.open_distilled(images.run, plan.entries, size=images.size, **memory)
-    soft_labels = open_teaching(labels, config, session.device, plan.views.batch_size) if todo else None
     made_of = {"images": formats.image_set_digest(plan.entries), "labels": labels and labels.digest,
                "config": {**identity(config), **plan.settings(), "threads": session.threads}}
-    files.claim_folder(plan.out, settings=ValidateConfig, overwrite=config.overwrite, dry_run=config.dry_run,
-                       contents=("seed*", "results.json*"), identity={
-        "format": "prism-students", "version": formats.FORMAT_VERSION, "class_names": images.class_names,
-        **made_of})
-    files.check_free_disk(plan.out, student_bytes(
-        config.model, num_classes=images.num_classes, stem=plan.stem, num_students=len(todo)))
-    if config.dry_run:
-        files.say_ready(plan.out)
-        return {}
-    batches = loading.EvaluationBatches(
-        real, batch_size=config.eval_batch_size or EVAL_BATCH[session.device.type],
-        **memory) if todo and distributed.leads() else ()
-    distributed.start_process_group(session.device)
-    with StopSignals() as stop:
-        study = training.Study(
-            out=plan.out, images=distilled, targets=torch.tensor([entry.label for entry in plan.entries]),
-            batches=batches, recipe=config.recipe(plan), eval_every=config.eval_every,
-            save_every=config.save_every, stop=stop, about={
-                "protocol": methods.protocol_record("validate", config), "row": config.row, **made_of,
-                "labels_protocol": labels and labels.protocol, "primary": images.primary,
-                "versions": runtime.versions()})
-        for seed in todo:
-            student = build_student(config.model, num_classes=images.num_classes, stem=plan.stem, seed=seed,
-                                    device=session.device, compiled=config.compile)
-            learner = training.Learner(student, config.optimizer(student), precision=config.precision,
-                                       device=session.device)
-            study.train(seed, learner, soft_labels or HardLabels(len(plan.entries), plan.views, seed))
-    distributed.stop_process_group()
-    return results.report(plan.out) if distributed.leads() else {}
+    soft_labels = open_teaching(labels, config, session.device, plan.views.batch_size) \
+        if config.unfinished(plan.out, anew=config.overwrite) else None
+    with folders.claim(plan.out, folders.STUDENTS, settings=ValidateConfig, overwrite=config.overwrite,
+                       identity={"class_names": images.class_names, **made_of},
+                       dry_run=config.dry_run) as stale:
+        todo = config.unfinished(plan.out, anew=stale)
+        files.check_free_disk(plan.out, student_bytes(
+            config.model, num_classes=images.num_classes, stem=plan.stem, num_students=len(todo)))
+        if config.dry_run:
+            files.say_ready(plan.out, f"{len(todo)} students to do", anew=stale)
+            return {}
+        batches = loading.EvaluationBatches(
+            real, batch_size=config.eval_batch_size or EVAL_BATCH[session.device.type],
+            **memory) if todo and distributed.leads() else ()
+        distributed.start_process_group(session.device)
+        training.discard_saves(plan.out, [seed for seed in config.seeds if seed not in todo])
+        with StopSignals() as stop:
+            study = training.Study(
+                out=plan.out, images=distilled, targets=torch.tensor([entry.label for entry in plan.entries]),
+                batches=batches, recipe=config.recipe(plan), eval_every=config.eval_every,
+                save_every=config.save_every, stop=stop, about={
+                    "protocol": methods.protocol_record("validate", config), "row": config.row, **made_of,
+                    "labels_protocol": labels and labels.protocol, "primary": images.primary,
+                    "versions": runtime.versions()})
+            for seed in todo:
+                student = build_student(config.model, num_classes=images.num_classes, stem=plan.stem,
+                                        seed=seed, device=session.device, compiled=config.compile)
+                learner = training.Learner(student, config.optimizer(student), precision=config.precision,
+                                           device=session.device)
+                study.train(seed, learner, soft_labels or HardLabels(len(plan.entries), plan.views, seed))
+        distributed.stop_process_group()
+        return results.report(plan.out) if distributed.leads() else {}
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:

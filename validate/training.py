@@ -18,6 +18,7 @@ from utils.loading import Images
 from utils.metrics import Batches, evaluate
 from utils.pieces import Values
 from utils.precision import lowered
+from utils.records import Checksum
 from utils.runtime import Log, finite_values, progress
 from utils.unfinished import StopSignals, Unfinished
 from utils.views import EpochViews
@@ -128,6 +129,7 @@ class Journal:
         self._first, self._earlier = 0, 0.0
         self._last: Values = {}
         self._best: Values = {"top1": -1.0}
+        self._saved_best: Checksum | None = None
         self._bar = progress(total=recipe.epochs, text=f"student, seed {seed}")
 
     def begin(self, epoch: int, state: Values | None) -> None:
@@ -138,6 +140,7 @@ class Journal:
         self._log, self._first = Log(path), epoch
         if state:
             self._last, self._best, self._earlier = state["last"], state["best"], state["seconds"]
+            self._saved_best = state["saved_best"]
         self._bar.update(epoch)
 
     def _seconds(self) -> float:
@@ -146,7 +149,8 @@ class Journal:
 
     def state(self) -> Values:
         """What `begin` goes on from."""
-        return {"last": self._last, "best": self._best, "seconds": self._seconds()}
+        return {"last": self._last, "best": self._best, "saved_best": self._saved_best,
+                "seconds": self._seconds()}
 
     def after_epoch(self, student: nn.Module, epoch: int, loss: torch.Tensor, lr: float) -> None:
         """Logs one epoch; evaluates every so many and at the last, and keeps the best student."""
@@ -159,7 +163,7 @@ class Journal:
             row |= {name: seen[name] for name in ("top1", "top5")}
             if seen["top1"] > self._best["top1"]:
                 self._best = self._last
-                save_weights(self._folder / "student_best.pt", student)
+                self._saved_best = save_weights(self._folder / "student_best.pt", student)
         spent = time.perf_counter() - self._started
         self._log.write(**row, seconds_per_epoch=spent / (epoch + 1 - self._first))
         self._bar.update()
@@ -167,16 +171,20 @@ class Journal:
     def finish(self, student: nn.Module, device: torch.device) -> None:
         """Saves the last student, the record with its times, then the result: this seed is finished."""
         self._bar.close()
+        last, cuda = save_weights(self._folder / "student_last.pt", student), device.type == "cuda"
+        self._log.write(wall_s=self._seconds(), world=rank_and_world()[1],
+                        device_name=torch.cuda.get_device_name(device) if cuda else platform.machine(),
+                        peak_memory_gb=torch.cuda.max_memory_allocated(device) / 1e9 if cuda else None)
         self._log.close()
-        save_weights(self._folder / "student_last.pt", student)
-        cuda = device.type == "cuda"
-        result = {"seed": self._seed, "last": self._last, "best": self._best, "device": device.type,
-                  **self._about}
-        with Log(self._folder.parent / "results.jsonl") as log:
-            log.write(**result, wall_s=self._seconds(), world=rank_and_world()[1],
-                      device_name=torch.cuda.get_device_name(device) if cuda else platform.machine(),
-                      peak_memory_gb=torch.cuda.max_memory_allocated(device) / 1e9 if cuda else None)
-        write_json(self._folder / "result.json", result)
+        write_json(self._folder / "result.json", {
+            "seed": self._seed, "last": self._last, "best": self._best, "device": device.type, **self._about,
+            "files": {"student_last.pt": last, "student_best.pt": self._saved_best}})
+
+
+def discard_saves(out: Path, finished: list[int]) -> None:
+    """Removes the saved work of finished seeds: a kill may have come between a result and its end."""
+    for seed in finished:
+        (out / f"seed{seed}" / "unfinished.pt").unlink(missing_ok=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -15,10 +15,12 @@ from scripts.reproducing.small_recipes import RECIPES, Recipe
 from utils.data import count_classes
 from utils.files import sha256_json
 from utils.flags import build_config, flags_of
-from utils.formats import label_path, unit_path
+from utils.label_files import has_labels, label_path
 from utils.methods import method_named, protocol_settings
 from utils.pieces import identity, merge
+from utils.unit_files import has_unit, unit_path
 from validate import train_FKD
+from validate.results import is_finished
 
 BY_KEY = {row.key: row for row in ROWS}
 CHAIN_TABLES = ("3a", "3b", "3c", "3d", "3e", "3f", "final", "s3", "s4")
@@ -126,10 +128,9 @@ class Plan:
 
     def state(self) -> tuple[int, int, int]:
         """Finished units of recover, epochs of labels, students."""
-        labels = [label_path(self.labels, epoch) for epoch in range(self.num_label_files())]
-        students = [self.students / f"seed{seed}" / "result.json" for seed in self.validate.seeds]
-        return tuple(sum(path.is_file() for path in paths)
-                     for paths in ([unit_path(self.run, *unit) for unit in self.units()], labels, students))
+        return (sum(has_unit(unit_path(self.run, *unit)) for unit in self.units()),
+                sum(has_labels(label_path(self.labels, epoch)) for epoch in range(self.num_label_files())),
+                sum(is_finished(self.students / f"seed{seed}") for seed in self.validate.seeds))
 
     def units(self) -> list[tuple[int, int]]:
         """All units of recover, (IPC index, chunk)."""
