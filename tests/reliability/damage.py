@@ -73,7 +73,8 @@ def of_any(outside: Path) -> Iterator[Damage]:
 
 # ---------------------------------------------------------------- JSON
 
-INFORMATION = {"recipe", "versions", "final", "aligned", "primary", "device", "protocol", "floor", "images"}
+INFORMATION = {"recipe", "versions", "final", "aligned", "primary", "device", "protocol", "floor", "images",
+               "labels", "labels_protocol", "row", "iterations", "name"}
 WRONG: dict[type, tuple[Any, ...]] = {
     str: (None, 3, [], {}, "../../outside/precious.txt"), bool: (None, "x", [], 2), dict: (None, [], "x", 7),
     int: (None, "x", [], {}, -1, 10**30, float("nan"), 0.5), list: (None, {}, "x", 7, [None], []),
@@ -89,7 +90,7 @@ def of_json(path: Path) -> Iterator[Damage]:
         yield Damage(name, lambda path, text=text: put(path, text))
     value = json.loads(path.read_text())
     for keys, there in _places(value):
-        about = bool(INFORMATION.intersection(keys))
+        about = bool(INFORMATION.intersection(keys)) or path.name == "result.json" and keys[0] == "config"
         yield Damage(f"without {'.'.join(map(str, keys))}", lambda path, keys=keys: _edit(path, keys),
                      information=about)
         for wrong in WRONG[type(there)]:
