@@ -198,7 +198,8 @@ class Attack:
         if case.path != "data" and name.stem not in ended.error and name.parent.name not in ended.error:
             return f"UNNAMED: {ended}", "unnamed"
         claim = f"{command.folder}/config.json"
-        if (self.world.case / claim).exists() and not (self.world.states / case.state / claim).exists():
+        late = case.path.startswith(LABELS)  # gigabytes of labels are compared as they are read
+        if not late and (self.world.case / claim).exists() and not (self.world.states / case.state / claim).exists():
             return f"CLAIMED before it was refused: {ended}", "claimed"
         wrong = self._way_out(case, command, ended, path)
         return (f"WAY OUT of \"{ended.error}\": {wrong}", "no way out") if wrong else ("", "named")
@@ -209,7 +210,7 @@ class Attack:
         if maker is None or case.command == "results":
             return ""
         steps = []
-        if "delete" in ended.error and "--overwrite to delete" not in ended.error:
+        if re.search(r"\bdelete (it|the)\b", ended.error):
             path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
             if "units" in ended.error and "/syn/" in case.path:
                 for record in (self.world.case / RUN / "units").glob("*.json"):
