@@ -233,7 +233,8 @@ def test_a_full_disk_is_named_and_costs_nothing(tiny, uninterrupted, tmp_path, m
         with pytest.raises(OSError, match="No space left") as caught:
             tiny.recover(tmp_path, *LONG, "--save-every", 3)
     assert caught.value.filename == str(saved) and "run the same command again" in str(caught.value)
-    assert torch.load(saved, weights_only=True)["state"]["step"] == 3  # the earlier save is whole
+    unit = Unfinished(saved, minutes=0, stop=StopSignals())
+    assert unit.load()["step"] == 3  # the earlier save is whole
     assert not list(tmp_path.rglob("*.tmp"))
     tiny.recover(tmp_path, *LONG)
     assert contents(tmp_path / "run")["manifest.json"] == contents(uninterrupted)["manifest.json"]
@@ -248,6 +249,27 @@ def test_a_damaged_save_starts_the_unit_over(tiny, uninterrupted, tmp_path, capf
     tiny.recover(tmp_path, *LONG)
     assert f"{damaged}: damaged" in capfd.readouterr().err and not damaged.exists()
     assert contents(tmp_path / "run")["manifest.json"] == contents(uninterrupted)["manifest.json"]
+
+
+@pytest.mark.parametrize("place", [0, 40, 0.5, 0.9, -1])
+def test_one_changed_byte_of_a_save_is_noticed(place, tmp_path, capfd):
+    unit = Unfinished(tmp_path / "unit.pt", minutes=0, stop=StopSignals())
+    unit.save({"images": torch.randn(4, 3, 8, 8)})
+    content = bytearray((tmp_path / "unit.pt").read_bytes())
+    content[int(len(content) * place) if isinstance(place, float) else place] ^= 1
+    (tmp_path / "unit.pt").write_bytes(content)
+    assert unit.load() is None and "unit.pt: damaged (truncated or changed)" in capfd.readouterr().err
+
+
+def test_a_save_that_cannot_be_read_is_not_lost(tmp_path, monkeypatch):
+    """An error of the system is no damage: it ends the run, and the work stays."""
+    unit = Unfinished(tmp_path / "unit.pt", minutes=0, stop=StopSignals())
+    unit.save({"step": 35})
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", lambda path: (_ for _ in ()).throw(PermissionError(13, "denied")))
+        with pytest.raises(PermissionError):
+            unit.load()
+    assert unit.load() == {"step": 35}
 
 
 def test_generators_go_on_where_they_were(tmp_path):

@@ -52,12 +52,18 @@ def json_bytes(value: Mapping[str, Any]) -> bytes:
     return (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
-def save_tensors(path: Path, tensors: Values) -> Checksum:
-    """torch.save, atomically; by way of memory, since torch hides a full disk behind errors of its own."""
+def tensor_bytes(tensors: Values) -> bytes:
+    """What torch.save writes; by way of memory, since torch hides a full disk behind errors of its own."""
     content = io.BytesIO()
     torch.save(tensors, content)
-    write_bytes(path, content.getvalue())
-    return checksum(content.getvalue())
+    return content.getvalue()
+
+
+def save_tensors(path: Path, tensors: Values) -> Checksum:
+    """torch.save, atomically; returns what a record says of the file."""
+    content = tensor_bytes(tensors)
+    write_bytes(path, content)
+    return checksum(content)
 
 
 def save_weights(path: Path, model: torch.nn.Module) -> Checksum:

@@ -140,6 +140,8 @@ def assemble_manifest(run: Path, *, write: bool = True) -> ImageManifest:
 
 
 def _image_manifest(run: Path, saved: Manifest) -> ImageManifest:
+    require(len(saved["mean"]) == len(saved["std"]) == 3,
+            f"{run}/config.json: expected mean and std of three channels; {way_out(run / 'config.json')}")
     class_ids = {name: i for i, name in enumerate(saved["class_names"])}
     files = {path: digest for unit in saved["units"] for path, digest in unit["files"].items()}
     strange = sorted({Path(path).parent.name for path in files} - class_ids.keys())
@@ -211,16 +213,18 @@ class LabelManifest:
 
 def _label_manifest(folder: Path, saved: Labels) -> LabelManifest:
     config: Values = dict(saved["config"])
-    form, spelt = spell_out(LABEL_FORMATS, config["label_format"], "--label-format")  # once stored as topk:50
-    require(min(saved["label_epochs"], config["epochs"], saved["num_images"], saved["ipc"]) > 0,
-            f"{folder}/config.json: epochs, images and ipc must be > 0; {way_out(folder / 'config.json')}")
+    try:
+        form, spelt = spell_out(LABEL_FORMATS, config["label_format"], "--label-format")  # once: topk:50
+        views, label_format = build(Views, saved["views"]), build_piece(LABEL_FORMATS, form, config | spelt)
+    except (ValueError, TypeError) as error:
+        path = folder / "config.json"
+        raise ValueError(f"{path}: no settings of this version ({error}); {way_out(path)}") from error
     return LabelManifest(
         folder=folder, digest=sha256_json(saved), dataset=saved["dataset"],
         class_names=saved["class_names"], ipc=saved["ipc"], images=saved["images"],
         num_images=saved["num_images"], stem=saved["stem"], seed=config["seed"],
         precision=config["precision"], epochs=config["epochs"],
-        label_epochs=saved["label_epochs"], views=build(Views, saved["views"]),
-        label_format=build_piece(LABEL_FORMATS, form, config | spelt),
+        label_epochs=saved["label_epochs"], views=views, label_format=label_format,
         resampler=saved["resampler"], teachers=tuple(saved["teachers"]), weights=saved["weights"],
         config=config, protocol=saved["protocol"])
 

@@ -7,12 +7,17 @@ import math
 import types
 import typing
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 
 from utils.pieces import Values, require
 
 FORMAT_VERSION = 1
 T = typing.TypeVar("T")
+# Numbers between bounds, both included.
+Count = Annotated[int, (1, 2**31)]
+Index = Annotated[int, (0, 2**31)]
+Share = Annotated[float, (0, 1)]
+Scale = Annotated[float, (1e-9, 1e9)]
 
 
 # ---------------------------------------------------------------- what the files hold
@@ -21,9 +26,9 @@ class RunSettings(TypedDict):
     """What other stages read of recover's config."""
 
     dataset: str
-    size: int
+    size: Count
     mean: list[float]
-    std: list[float]
+    std: list[Scale]
     stem: str
     arch_name: str
 
@@ -46,8 +51,8 @@ class _UnitBytes(TypedDict, total=False):
 class Unit(_UnitBytes):
     """<run>/units/ipc0003_chunk02.json: written when its files are."""
 
-    ipc_id: int
-    chunk: int
+    ipc_id: Index
+    chunk: Index
     short_classes: list[str]
     files: dict[str, str]
 
@@ -56,10 +61,10 @@ class Manifest(Run):
     """<run>/manifest.json."""
 
     dataset: str
-    ipc: int
-    size: int
+    ipc: Count
+    size: Count
     mean: list[float]
-    std: list[float]
+    std: list[Scale]
     units: list[Unit]
     versions: list[str]
 
@@ -69,7 +74,7 @@ class LabelSettings(TypedDict):
 
     seed: int
     precision: str
-    epochs: int
+    epochs: Count
     label_format: str
 
 
@@ -81,11 +86,11 @@ class Labels(TypedDict):
     resampler: str
     dataset: str
     class_names: list[str]
-    ipc: int
+    ipc: Count
     images: str
-    num_images: int
+    num_images: Count
     stem: str
-    label_epochs: int
+    label_epochs: Count
     views: Values
     teachers: list[str]
     weights: dict[str, str]
@@ -96,16 +101,16 @@ class Labels(TypedDict):
 class Checksum(TypedDict):
     """What a record says of one file."""
 
-    bytes: int
+    bytes: Index
     sha256: str
 
 
 class Accuracy(TypedDict):
     """Top-1 and top-5 of one evaluation, in [0, 1]."""
 
-    epoch: int
-    top1: float
-    top5: float
+    epoch: Index
+    top1: Share
+    top5: Share
 
 
 class _ResultFiles(TypedDict, total=False):
@@ -126,7 +131,7 @@ class Teacher(TypedDict, total=False):
     """<name>.json beside a teacher's weights: written after them."""
 
     name: str
-    accuracy: float
+    accuracy: Share
     stem: str
     class_names: list[str]
     sha256: str
@@ -137,9 +142,9 @@ class Checked(TypedDict):
     """A teacher in preflight.json, by the digest of its weights."""
 
     name: str
-    accuracy: float
+    accuracy: Share
     floor: float
-    images: int
+    images: Count
 
 
 # ---------------------------------------------------------------- reading them
@@ -195,7 +200,7 @@ def mismatch(value: object, kind: Any, name: str = "it") -> str:
     if typing.is_typeddict(kind):
         if not isinstance(value, dict):
             return _expected(value, name, "an object")
-        hints = typing.get_type_hints(kind)
+        hints = typing.get_type_hints(kind, include_extras=True)
         missing = sorted(kind.__required_keys__ - value.keys())
         parts = [(key, value[key], hints[key]) for key in hints if key in value]
         return f"{_before(name)}{missing[0]} is missing" if missing else _first(parts, name)
@@ -209,6 +214,11 @@ def mismatch(value: object, kind: Any, name: str = "it") -> str:
         return _first([(str(i), own, inner[0]) for i, own in enumerate(value)], name)
     if origin in (types.UnionType, typing.Union):
         return "" if any(not mismatch(value, own) for own in inner) else _expected(value, name, str(kind))
+    if origin is Annotated:
+        low, high = inner[1]
+        return mismatch(value, inner[0], name) or (
+            "" if low <= typing.cast(float, value) <= high
+            else _expected(value, name, f"of {low:g} to {high:g}"))
     if kind is Any:
         return ""
     if kind is float:

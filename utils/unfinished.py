@@ -3,6 +3,7 @@
 What a unit needs to go on lies in one file of tensors and numbers until the unit is finished, with the
 states of torch's random generators beside it.   Source: ours.
 """
+import hashlib
 import signal
 import threading
 from pathlib import Path
@@ -11,10 +12,11 @@ from time import monotonic
 import torch
 
 from utils.distributed import leads
-from utils.files import load_tensors, save_tensors
-from utils.pieces import Values
+from utils.files import load_tensors, tensor_bytes, write_bytes
+from utils.pieces import Values, require
 from utils.runtime import say, warn_once
 
+DIGEST = 32  # bytes of SHA-256, before what is saved
 FORM = 3  # of what is saved; work of another form starts over
 
 
@@ -59,13 +61,15 @@ class Unfinished:
         if not self._path.is_file():
             return None
         try:
-            saved = load_tensors(self._path.read_bytes())
+            content = self._path.read_bytes()
+            require(content[:DIGEST] == hashlib.sha256(content[DIGEST:]).digest(), "truncated or changed")
+            saved = load_tensors(content[DIGEST:])
             if saved.get("form") != FORM:
                 warn_once(f"{self._path}: saved by another version, this unit starts over")
                 return None
             state = saved["state"]
             _set_generators(saved["generators"])
-        except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        except ValueError as error:
             warn_once(f"{self._path}: damaged ({error}), this unit starts over")
             return None
         return state
@@ -76,7 +80,8 @@ class Unfinished:
 
     def save(self, state: Values) -> None:
         """Saves tensors and numbers, atomically.   Raises: KeyboardInterrupt after it, if a signal came."""
-        save_tensors(self._path, {"form": FORM, "state": state, "generators": _generators()})
+        content = tensor_bytes({"form": FORM, "state": state, "generators": _generators()})
+        write_bytes(self._path, hashlib.sha256(content).digest() + content)
         self._saved = monotonic()
         if self._stop.asked:
             raise KeyboardInterrupt

@@ -1,6 +1,6 @@
 """Whether everything that a run's records promise is there, byte for byte.
 
-    python -m utils.verify out/full_resnet18        a run with its labels and students, labels or teachers alone
+    python -m utils.verify out/full_resnet18        a run with its labels and students, labels, or teachers
 
 Names every file that is missing or changed, every damaged record, work in progress, and files that are not
 ours.  Exit status 1 where something is missing, changed or damaged; the stage that made it makes it anew.
@@ -63,7 +63,7 @@ SUMMARIES = ("manifest.json", "preflight.json", "results.json", "results.jsonl")
 def verify(folder: Path) -> list[Row]:
     """Every file below a folder, and every one that should be there."""
     claimed = sorted(path.parent for path in folder.rglob("config.json"))
-    require(claimed, f"{folder}: no config.json there or below it; expected a run, labels, students or teachers")
+    require(claimed, f"{folder}: no config.json in it or below; expected a run, labels, students or teachers")
     rows = [row for place in claimed for row in check_folder(place)]
     known = {path for _, path in rows}
     return rows + [("foreign", path) for path in sorted(folder.rglob("*"))
