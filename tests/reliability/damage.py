@@ -1,5 +1,4 @@
 """Ways to damage a file: any, a JSON file key by key, tensors, pictures, and a data set's class names."""
-import copy
 import dataclasses
 import io
 import json
@@ -159,9 +158,12 @@ def _save(path: Path, value: Any) -> None:
     put(path, content.getvalue())
 
 
-def of_tensors(path: Path) -> Iterator[Damage]:
-    """Every tensor and number of this file gone, of another kind or shape, or of impossible values."""
-    for keys, there in _entries(torch.load(path, weights_only=True)):
+def of_tensors(path: Path, digest: int = 0) -> Iterator[Damage]:
+    """Every tensor and number of this file gone, of another kind or shape, or of impossible values.
+
+    Args: digest: bytes before the archive, which stay as they are.
+    """
+    for keys, there in _entries(_load(path, digest)):
         edits: dict[str, Any] = {"gone": None, "is 'x'": lambda old: "x"}
         if isinstance(there, torch.Tensor):
             edits |= {"a row less": lambda old: old[:-1] if old.dim() else old[None],
@@ -174,8 +176,8 @@ def of_tensors(path: Path) -> Iterator[Damage]:
             edits |= {f"is {new}": lambda old, new=new: new for new in (-1, 10**9, float("nan"), None)}
         for name, edit in edits.items():
             yield Damage(f"{'.'.join(map(str, keys))} {name}",
-                         lambda path, keys=keys, edit=edit: _change(path, keys, edit))
-    yield Damage("one more", lambda path: _change(path, ("more",), lambda old: torch.zeros(2)))
+                         lambda path, keys=keys, edit=edit: _change(path, keys, edit, digest))
+    yield Damage("one more", lambda path: _change(path, ("more",), lambda old: torch.zeros(2), digest))
 
 
 def _entries(value: Any, keys: tuple = ()) -> Iterator[tuple[tuple, Any]]:
@@ -186,8 +188,12 @@ def _entries(value: Any, keys: tuple = ()) -> Iterator[tuple[tuple, Any]]:
             yield from _entries(inner, (*keys, key))
 
 
-def _change(path: Path, keys: tuple, edit: Callable[[Any], Any] | None) -> None:
-    value = copy.deepcopy(torch.load(path, weights_only=True))
+def _load(path: Path, digest: int) -> Any:
+    return torch.load(io.BytesIO(path.read_bytes()[digest:]), weights_only=True)
+
+
+def _change(path: Path, keys: tuple, edit: Callable[[Any], Any] | None, digest: int) -> None:
+    before = path.read_bytes()[:digest]
 
     def changed(inner: Any, left: tuple) -> Any:
         if not left:
@@ -198,7 +204,8 @@ def _change(path: Path, keys: tuple, edit: Callable[[Any], Any] | None) -> None:
         else:
             items[left[0]] = changed(items.get(left[0]), left[1:])
         return items if isinstance(inner, dict) else type(inner)(items.values())
-    _save(path, changed(value, keys))
+    _save(path, changed(_load(path, digest), keys))
+    put(path, before + path.read_bytes())
 
 
 # ---------------------------------------------------------------- pictures
