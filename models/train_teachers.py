@@ -122,6 +122,7 @@ def train_teacher(name: str, pixels: torch.Tensor, labels: torch.Tensor, test: B
         drawn = config.views.draw(len(pixels), runtime.generator(config.seed, "teacher views", name, epoch))
         loss = train_epoch(model, optimizer, pixels, labels, drawn, mean=config.mean, std=config.std,
                            rate=functools.partial(_rate, config.optimizer.lr, epoch, steps, config.epochs))
+        runtime.finite_values({"loss": torch.tensor(loss)}, where=f"epoch {epoch} of {name}")
         row = {"teacher": name, "epoch": epoch, "loss": loss}
         if (epoch + 1) % config.eval_every == 0 and epoch + 1 < config.epochs:
             row["top1"] = accuracy(model, test, config=config, name=name, epochs=epoch + 1)

@@ -18,7 +18,7 @@ from utils.data import (
     dataset_spec,
 )
 from utils.files import sha256_bytes
-from utils.formats import Entry, image_path
+from utils.formats import Entry
 from utils.loading import (
     EvaluationBatches,
     ResidentImages,
@@ -36,6 +36,7 @@ from utils.pictures import (
     decode_image,
     resize_and_crop,
 )
+from utils.unit_files import image_path
 
 CPU = torch.device("cpu")
 

@@ -120,9 +120,8 @@ def _folder_split(folder: Path) -> Split:
 def _imagefolder(root: str, split: str, *, bare: bool = True) -> Split:
     """A folder a class, below root/train, root/val or root/test, or root itself when it has none of these."""
     base = Path(root)
-    if not root or not base.is_dir():
-        raise ValueError(f"{root or 'no data folder given'}: expected a folder of class folders; "
-                         f"pass --train-data-path / --val-dir, or set IMAGENET for the .sh scripts")
+    require(root and base.is_dir(), f"{root or 'no data folder given'}: expected a folder of class folders; "
+            f"pass --train-data-path / --val-dir, or set IMAGENET for the .sh scripts")
     wanted = ("train",) if split == "train" else ("val", "test")
     candidates = [base / name for name in wanted if (base / name).is_dir()]
     if not (candidates or bare):
@@ -134,11 +133,9 @@ def _imagefolder(root: str, split: str, *, bare: bool = True) -> Split:
     names, labels, opener = _folder_split(folder)
     if not labels:
         raise ValueError(f"{folder}: no images found; expected a folder a class with image files in it")
-    present = set(labels)
-    empty = [name for label, name in enumerate(names) if label not in present]
-    if empty:
-        raise ValueError(f"{folder}: class folder {empty[0]!r} holds no image ({len(empty)} such); "
-                         f"fill or remove it")
+    empty = sorted({*range(len(names))} - {*labels})
+    require(not empty, f"{folder}: class folder {empty and names[empty[0]]!r} holds no image ({len(empty)} "
+            f"such); fill or remove it")
     return names, labels, opener
 
 
@@ -247,8 +244,7 @@ class RealSet(Dataset[tuple[torch.Tensor, int]]):
             where, the folder of the split, or the data set's name.
     Args:   name: of DATASETS, or folder:PATH;  root: where it lies (default of folder:PATH: PATH);
             split: train or val (the test split where there is no other).
-    Raises: ValueError when the folder is missing or empty, the class count is not the data set's, or a
-            class has no name that a folder can have.
+    Raises: ValueError for a missing or empty folder, another number of classes, bad names of classes.
     """
 
     def __init__(self, name: str, root: str, split: str, *, size: int, bare: bool = True):
@@ -280,7 +276,7 @@ class RealSet(Dataset[tuple[torch.Tensor, int]]):
         return resize_and_crop(self._open(i), self.size), self.labels[i]
 
     def spread(self, num: int) -> list[int]:
-        """At most `num` positions, the same each time: as many of every class, or one of every so-manieth."""
+        """At most `num` positions, the same each time: as many of every class, or one of every n-th."""
         classes = min(num, len(self.by_class))
         per_class = num // classes
         chosen = [self.by_class[k * len(self.by_class) // classes] for k in range(classes)]

@@ -13,7 +13,8 @@ from recover import data_synthesis
 from relabel import generate_soft_label
 from scripts.reproducing.plans import CONFIGS, STAGES, Plan, words_of
 from utils.flags import ShardFlags
-from utils.runtime import EXIT_BAD_INPUT, EXIT_INTERRUPTED
+from utils.interrupts import EXIT_INTERRUPTED
+from utils.runtime import EXIT_BAD_INPUT
 from validate import train_FKD
 
 MAINS = {"recover": data_synthesis.main, "relabel": generate_soft_label.main, "validate": train_FKD.main}
