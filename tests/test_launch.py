@@ -19,8 +19,9 @@ from scripts.reproducing.plans import BY_KEY, CONFIGS, STAGES
 from utils.distributed import check_devices, my_units, parse_shard
 from utils.files import write_json
 from utils.flags import parse_config
-from utils.formats import label_path, unit_path
+from utils.label_files import label_path
 from utils.pieces import flatten
+from utils.unit_files import unit_path
 
 pytest_plugins = ["stage_fixtures"]
 ROOT = Path(__file__).parents[1]
