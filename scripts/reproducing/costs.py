@@ -84,9 +84,14 @@ class Cost:
         return self.recover_flops + self.relabel_flops + self.validate_flops
 
 
+@functools.cache
+def _with_batchnorm(pool: Pool) -> frozenset[str]:
+    return pool.with_bn  # built once for all rows of a pool
+
+
 def networks_run(draw: Draw, pool: Pool) -> list[str]:
     """The networks of a draw that recover runs."""
-    return [name for name in draw.names if name in draw.ce or name in pool.with_bn]
+    return [name for name in draw.names if name in draw.ce or name in _with_batchnorm(pool)]
 
 
 def count_cost(plan: Plan, dataset: str) -> Cost:
