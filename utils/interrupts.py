@@ -23,7 +23,7 @@ _last = -math.inf
 
 
 class Interrupted(KeyboardInterrupt):
-    """A type of its own: a plain one that ever left an `exec`, even if caught, lets Python die of SIGINT: 130.
+    """A type of its own: a plain one that leaves an `exec`, even if caught, lets Python die of SIGINT (130).
 
     Importing a module can run one.
     """
