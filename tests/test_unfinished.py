@@ -244,14 +244,15 @@ from utils.runtime import command_line
 def main(argv):
     atexit.register(os.kill, os.getpid(), signal.SIGINT)
     atexit.register(os.kill, os.getpid(), signal.SIGTERM)
-    os.kill(os.getpid(), signal.SIGTERM)
+    exec("os.kill(os.getpid(), signal.SIGTERM); done = 1")
 command_line(main)
 """
 
 
-def test_the_status_stands_while_a_command_ends():
-    done = subprocess.run([sys.executable, "-c", END], capture_output=True, text=True, timeout=60,
-                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+def test_the_status_stands_while_a_command_ends(tmp_path):
+    (tmp_path / "ends.py").write_text(END)
+    done = subprocess.run([sys.executable, "-m", "ends"], capture_output=True, text=True, timeout=60,
+                          cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 75 and done.stderr.startswith("interrupted: nothing was saved just now;")
     assert done.stderr.count("\n") == 1
 

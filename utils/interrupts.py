@@ -22,6 +22,13 @@ Handlers = dict[signal.Signals, Any]
 _last = -math.inf
 
 
+class Interrupted(KeyboardInterrupt):
+    """A type of its own: a plain one that leaves an `exec`, even if caught, lets Python die of SIGINT (130).
+
+    Importing a module can run one.
+    """
+
+
 def answer_early() -> None:
     """Lets a signal end this process at once, if it is a command (`python -m package.module`) that starts.
 
@@ -60,9 +67,9 @@ def is_echo() -> bool:
 
 
 def raise_interrupt(number: int, frame: object) -> None:
-    """A handler: KeyboardInterrupt, once for a signal and its echoes: what it unwinds is left alone."""
+    """A handler: `Interrupted`, once for a signal and its echoes: what it unwinds is left alone."""
     if not is_echo():
-        raise KeyboardInterrupt
+        raise Interrupted
 
 
 def ignore() -> None:

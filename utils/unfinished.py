@@ -32,7 +32,7 @@ class StopSignals:
         if interrupts.is_echo():
             return
         if self.asked:
-            raise KeyboardInterrupt
+            raise interrupts.Interrupted
         self.asked = True
         note(f"{signal.Signals(number).name}: {self._doing}; once more, after {interrupts.ECHO:.0f} s, stops "
              f"at once without")
@@ -40,7 +40,7 @@ class StopSignals:
     def obey(self, kept: str) -> None:
         """Raises: KeyboardInterrupt if asked.   Args: kept: what was saved and what was not."""
         if self.asked:
-            raise KeyboardInterrupt(kept)
+            raise interrupts.Interrupted(kept)
 
     def __enter__(self):
         self._before = interrupts.answer(self._ask)
@@ -49,7 +49,7 @@ class StopSignals:
     def __exit__(self, kind, error, trace):
         interrupts.restore(self._before)
         if self.asked and not leads() and isinstance(error, RuntimeError):
-            raise KeyboardInterrupt from error  # rank 0 saved and left; what it was asked for never came
+            raise interrupts.Interrupted from error  # rank 0 saved and left; what it was asked for never came
 
 
 class Unfinished:

@@ -28,7 +28,7 @@ shard() {
 }
 
 # run_stage ARGS...: runs the stage script and ends with its status; interrupted (75) is requeued, and so is what
-# SLURM's warning ended before it could say so (143).
+# SLURM's warning ended before it could say so (143, 130).
 # SLURM's SIGTERM reaches the batch shell alone (B:, and proctrack/cgroup at any other end), so a trap passes
 # it on, once.  wait, not exec: someone must requeue.
 run_stage() {
@@ -46,7 +46,7 @@ run_stage() {
         wait "$child" || ended=$?
         [ "$ended" -eq 127 ] || status=$ended  # 127: it has been waited for
     fi
-    [ -z "$told" ] || [ "$status" -ne 143 ] || status=75
+    [ -z "$told" ] || case $status in 130|143) status=75 ;; esac
     [ "$status" -ne 75 ] || requeue
     exit "$status"
 }
