@@ -125,7 +125,7 @@ def test_validate_survives_twenty_kills_at_seeded_steps(tiny, uninterrupted, tmp
                                                   "--save-every", 2))
     assert killed == 20 and contents(out) == contents(uninterrupted / "validate" / model)
     rows = (out / "seed1" / "log.jsonl").read_text().splitlines()
-    assert sum('"epoch"' in row for row in rows) == 8 and len(rows) == 9  # an epoch is logged once
+    assert len(rows) == 8  # an epoch is logged once
     assert clock.steps <= 2 * 8 * 2 + 20 * 3
 
 

@@ -118,15 +118,15 @@ def claim(folder: Path, kind: Kind, *, identity: Values, settings: type[Options]
     except OSError as error:
         raise ValueError(f"{folder}: not made ({error.strerror}); {ELSEWHERE}") from error
     with contextlib.ExitStack() as held:
-        with _lock(folder / CLAIM, fcntl.LOCK_EX):
+        with lock(folder / CLAIM, wait=True):
             stale = _is_others(folder, kind, identity, classes, overwrite)  # while nobody else claims
             _sweep(folder, kind)
             if stale:
-                with _lock(folder / IN_USE, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                with lock(folder / IN_USE, wait=False):
                     _delete(folder, kind)
             if stale or not (folder / "config.json").is_file():
                 write_json(folder / "config.json", identity)
-            held.enter_context(_lock(folder / IN_USE, fcntl.LOCK_SH))
+            held.enter_context(lock(folder / IN_USE, wait=True, shared=True))
         yield stale
 
 
@@ -211,11 +211,12 @@ def _sweep(folder: Path, kind: Kind) -> None:
 
 
 @contextlib.contextmanager
-def _lock(path: Path, how: int) -> Iterator[None]:
+def lock(path: Path, *, wait: bool, shared: bool = False) -> Iterator[None]:
     """Holds a lock of the operating system's on a file, which it makes.
 
-    Raises: ValueError where another process holds it and `how` does not wait, or where it cannot be made.
+    Raises: ValueError where another process holds it and we do not wait, or where it cannot be made.
     """
+    how = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
     try:
         file = open(path, "ab")
     except OSError as error:

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 from utils.files import is_whole, read_lines, write_bytes, write_json
+from utils.folders import CLAIM, lock
 from utils.metrics import Paired, mean_and_std, paired
 from utils.pieces import Values, require, restated
 from utils.records import Result, find_record, read_record
@@ -46,12 +47,9 @@ def summarize(results: list[Result]) -> Values:
 
 
 def report(folder: Path) -> Values:
-    """Summarizes all finished seeds of a folder, writes results.json and results.jsonl, says the accuracy."""
-    found = read_results(folder)
-    summary = summarize(found)
+    """Summarizes all finished seeds of a folder, writes results.json and says the accuracy."""
+    summary = summarize(read_results(folder))
     write_json(folder / "results.json", summary)
-    lines = ({**result, **last_row(folder / f"seed{result['seed']}" / "log.jsonl")} for result in found)
-    write_bytes(folder / "results.jsonl", "".join(f"{json.dumps(line)}\n" for line in lines).encode())
     top1, n = summary["last_top1"], summary["n"]
     spread = f" +- {top1['std']:.2%}" if n > 1 else ""
     say(f"{folder}: top-1 {top1['mean']:.2%}{spread} at the last epoch (n = {n} student seeds), "
@@ -64,10 +62,13 @@ def figure(mean: float | None, std: float | None = None) -> str:
     return "-" if mean is None else f"{mean:.1f}" + ("" if std is None else f" +- {std:.1f}")
 
 
-def last_row(log: Path) -> Values:
-    """The row with which a student's log ends: its seconds, memory and device."""
-    rows = [row for row in read_lines(log) if "wall_s" in row] if log.is_file() else []
-    return {name: value for row in rows[-1:] for name, value in row.items() if name != "elapsed_s"}
+def record(folder: Path, row: Values) -> None:
+    """Puts one student's row, with its times, into results.jsonl, in place of an earlier one of its seed."""
+    path = folder / "results.jsonl"
+    with lock(folder / CLAIM, wait=True):  # other processes have seeds of their own
+        others = [other for other in read_lines(path) if other.get("seed") != row["seed"]] \
+            if path.is_file() else []
+        write_bytes(path, "".join(f"{json.dumps(own)}\n" for own in [*others, row]).encode())
 
 
 def paired_difference(a: list[Result], b: list[Result]) -> Paired:

@@ -22,6 +22,7 @@ from utils.records import Checksum
 from utils.runtime import Log, finite_values, progress, say
 from utils.unfinished import StopSignals, Unfinished
 from utils.views import EpochViews
+from validate import results
 from validate.losses import CE
 from validate.soft_labels import Teach, Teaching
 
@@ -179,13 +180,14 @@ class Journal:
         """Saves the last student, the record with its times, then the result: this seed is finished."""
         self._bar.close()
         last, cuda = save_weights(self._folder / "student_last.pt", student), device.type == "cuda"
-        self._log.write(wall_s=self._seconds(), world=rank_and_world()[1],
-                        device_name=torch.cuda.get_device_name(device) if cuda else platform.machine(),
-                        peak_memory_gb=torch.cuda.max_memory_allocated(device) / 1e9 if cuda else None)
         self._log.close()
-        write_json(self._folder / "result.json", {
-            "seed": self._seed, "last": self._last, "best": self._best, "device": device.type, **self._about,
-            "files": {"student_last.pt": last, "student_best.pt": self._saved_best}})
+        result = {"seed": self._seed, "last": self._last, "best": self._best, "device": device.type,
+                  **self._about, "files": {"student_last.pt": last, "student_best.pt": self._saved_best}}
+        results.record(self._folder.parent, {
+            **result, "wall_s": round(self._seconds(), 3), "world": rank_and_world()[1],
+            "device_name": torch.cuda.get_device_name(device) if cuda else platform.machine(),
+            "peak_memory_gb": torch.cuda.max_memory_allocated(device) / 1e9 if cuda else None})
+        write_json(self._folder / "result.json", result)
 
 
 def discard_saves(out: Path, finished: list[int]) -> None:
