@@ -187,7 +187,7 @@ def run(config: RelabelConfig) -> Path:
         runtime.say(f"{folder}: {len(mine)} epochs of labels to make by {teachers}, as {form}; "
                     f"{config.num_files} epochs take {files.readable(plan.epoch_bytes * config.num_files)}")
         models = [teacher.channels_last() for teacher in networks.values()]
-        stopping = "stopping, without the epoch under way"
+        stopping, kept = "stopping, without the epoch under way", "finished epochs of labels are kept"
         with StopSignals(stopping) as stop, runtime.Log(folder / files.log_name(session.shard)) as log:
             for epoch in runtime.progress(mine, text="relabel"):
                 started = time.perf_counter()
@@ -195,7 +195,7 @@ def run(config: RelabelConfig) -> Path:
                     images, models, epoch=epoch, seed=config.seed, views=plan.views, ensemble=config.ensemble,
                     precision=config.precision, label_format=config.label_format, mean=about.mean,
                     std=about.std,
-                    after_batch=lambda: stop.obey("finished epochs are kept, this one starts over")))
+                    after_batch=lambda: stop.obey(f"{kept}, this one starts over")))
                 log.write(epoch=epoch, seconds_per_epoch=time.perf_counter() - started)
                 folders.check_claimed(folder)
         whole = formats.assemble_label_manifest(folder) is not None

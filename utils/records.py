@@ -175,7 +175,7 @@ class Checked(_Split):
 
 def read_json(path: Path) -> Any:
     """Reads a JSON file.   Raises: ValueError naming one that is not JSON (NaN is not), or no plain file."""
-    require(path.is_file() or not path.exists(), f"{path}: not a plain file; move it away")  # pipes block
+    require(path.is_file() or not path.exists(), f"{path}: not a file; move it away")  # pipes block
     try:
         return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
@@ -243,7 +243,7 @@ def mismatch(value: object, kind: Any, name: str = "it") -> str:
         low, high = inner[1]
         return mismatch(value, inner[0], name) or (
             "" if low <= typing.cast(float, value) <= high
-            else _expected(value, name, f"of {low:g} to {high:g}"))
+            else _expected(value, name, f"in [{low:g}, {high:g}]"))
     if kind is Any:
         return ""
     if kind is float:
