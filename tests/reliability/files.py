@@ -206,22 +206,33 @@ class Attack:
         maker = next((self.commands[stage] for prefix, stage in MAKERS if case.path.startswith(prefix)), None)
         if maker is None or case.command == "results":
             return ""
-        steps = []
-        if re.search(r"\bdelete (it|the)\b", ended.error):
-            path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
-            if "units" in ended.error and "/syn/" in case.path:
-                for record in (self.world.case / RUN / "units").glob("*.json"):
-                    if Path(case.path).name in record.read_text():
-                        record.unlink()
-            steps = [maker]
-        elif "--overwrite" in ended.error:
-            steps = [maker.plus("--overwrite")]
-        for step in (*steps, command) if steps else ():
+        error = ended.error
+        for _ in range(3):  # one step may name the next
+            step = self._follow(error, case, maker, path)
+            if step is None:
+                return "" if error == ended.error else f"{maker.stage} then ends with {error}"
             again = self._run(step)
-            if again.status != 0:
-                return f"{step.stage} then ends with {again}"
+            if again.status == 0:
+                break
+            error = again.error
+        again = self._run(command)
+        if again.status != 0:
+            return f"in the end {again}"
         folder = self.world.case / command.folder
-        return differences(snapshot(folder), self.right[command.stage]) if steps else ""
+        return differences(snapshot(folder), self.right[command.stage])
+
+    def _follow(self, error: str, case: Case, maker: Command, path: Path) -> Command | None:
+        """Does what a message says, and returns the command to run then; None where it says none."""
+        if not re.search(r"\bdelete (it|the)\b", error):
+            return maker.plus("--overwrite") if "--overwrite" in error else None
+        if "delete the manifest" in error:
+            path = path.with_name("manifest.json")
+        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+        if "units" in error and "/syn/" in case.path:
+            for record in (self.world.case / RUN / "units").glob("*.json"):
+                if path.name in record.read_text():
+                    record.unlink()
+        return maker
 
 
 def attack(world: World, *, n: int, seed: int, only: str = "") -> tuple[list[str], str]:

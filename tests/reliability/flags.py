@@ -17,7 +17,7 @@ from models.train_teachers import TeacherConfig
 from recover.data_synthesis import RecoverConfig
 from relabel.generate_soft_label import RelabelConfig
 from scripts import demo, reproduce
-from tests.reliability.child import Ended
+from tests.reliability.child import LIMIT, Ended
 from tests.reliability.world import STAGES, Command, World, differences, snapshot
 from utils.parser import fields_of
 from utils.pieces import flag_of, slots
@@ -134,7 +134,7 @@ class Attack:
             if ended.status is None:
                 return "", "still at work after five seconds"
         else:
-            ended = self._run(command, case)
+            ended = self._run(command, case, limit=3 * LIMIT if case.command == "demo" else LIMIT)
         if ended.status != 0:
             if ended.status == 2 and (wrong := differences(snapshot(world.case), before)):
                 return f"WROTE before it was refused: {wrong}; {ended}", "wrote"
