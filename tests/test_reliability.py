@@ -10,7 +10,7 @@ NAMED = {"out/run/config.json 'truncated', relabel", "out/run/fkd/2/epoch_001.pt
          "out/run/syn/bee/bee_ipc0001.png 'empty', relabel",
          "out/run/fkd/2/epoch_001.pt 'a pickle with code', validate",
          "teachers/narrow_resnet.pt 'an archive with code', recover"}
-REFUSED = {"recover --batch-size 'nan'", "relabel --seed '²'", "validate --weights-dir '/dev/null'",
+REFUSED = {"recover --batch-size 'nan'", "relabel --seed '²'", "validate --fkd-path '/dev/null'",
            "recover --init ''", "teach --optimizer sgd --lr '-1'"}
 
 

@@ -44,6 +44,7 @@ SWAPPED = {"teachers/narrow_resnet.pt": "teachers/narrow_plain.pt",
            f"{LABELS}/epoch_001.pt": f"{LABELS}/epoch_000.pt",
            f"{STUDENTS}/seed0/student_last.pt": f"{STUDENTS}/seed1/student_last.pt",
            f"{RUN}/syn/bee/bee_ipc0001.png": f"{RUN}/syn/ant/ant_ipc0001.png"}
+SYSTEM = re.compile(r"error: \w+Error: \[Errno \d+\]")
 MAKERS = (("teachers", "teach"), (LABELS, "relabel"), (STUDENTS, "validate"), (RUN, "recover"))
 MENDED = (f"{RUN}/manifest.json", f"{LABELS}/manifest.json")  # whoever finds all units writes these
 
@@ -163,7 +164,8 @@ class Attack:
         wrong = differences(there, right)
         own = {Path(case.path).name, "manifest.json", "results.json"}  # the last two repeat the others
         other = {name for name in there.keys() | right.keys() if there.get(name) != right.get(name)}
-        if case.damage.information and {Path(name).name for name in other} <= own:
+        if case.damage.information and {Path(name).name for name in other} <= own \
+                or case.path.startswith("teachers/") and other == {"preflight.json"}:  # the floor that it set
             return "", "kept, nothing is computed from it" if wrong else "done right"
         if not wrong:
             return "", "done right"
@@ -176,7 +178,7 @@ class Attack:
         if case.path.startswith(("data/", "teachers/")) and case.damage.name == "missing":
             return case.command != "teach" or case.path.startswith("data/")
         number = re.search(r" is -?[0-9.e+]+$", case.damage.name)
-        earlier = re.fullmatch(r"config\.\S+ is null", case.damage.name)  # once a default
+        earlier = re.fullmatch(r"config\.\S+ is null|without config\.\S+", case.damage.name)  # a default
         return bool(earlier or case.command == "recover --config" and number)
 
     def _verified(self, case: Case, folder: Path) -> bool:
@@ -189,6 +191,9 @@ class Attack:
         return ended.status not in (0, None) and damaged.name in ended.out + ended.err
 
     def _judge_refused(self, case: Case, command: Command, ended: Ended) -> tuple[str, str]:
+        if case.damage.name.endswith("in its place") and SYSTEM.match(ended.error) \
+                and Path(case.path).name in ended.error and "Traceback" not in ended.err:
+            return "", "named by the system's error"
         if not ended.refused:
             return f"CRASH: {ended}", "crash"
         name, path = Path(case.path), self.world.case / case.path
