@@ -63,9 +63,9 @@ class Case:
 
 
 class Attack:
-    """All cases over one world."""
+    """All cases over one world.   unfinished: stages whose saves are damaged, too."""
 
-    def __init__(self, world: World):
+    def __init__(self, world: World, unfinished: tuple[str, ...] = UNFINISHED):
         self.world, case, commands = world, world.case, world.commands
         self.marker, self.outside = world.root / "executed", case / "outside"
         self._path = world.root / "bin"
@@ -84,7 +84,7 @@ class Attack:
         world.begin("teach")
         (case / "settings.json").write_bytes((world.states / "recover" / RUN / "config.json").read_bytes())
         world.keep("teach")
-        self.saves = {stage: self._begun(stage) for stage in UNFINISHED}
+        self.saves = {stage: self._begun(stage) for stage in unfinished}
 
     def _begun(self, stage: str) -> str:
         """A state in which the stage was killed just after a save; returns the save's path."""
