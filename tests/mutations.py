@@ -87,7 +87,8 @@ put("recover/alignments/batchnorm.py", "alignment",
      "own = (x[:self.aligned * self.per_slice])"),
     ("x[:self.aligned * self.per_slice]", "x[-self.aligned * self.per_slice:]"),
     ("terms, [], 0\n", "terms, [], self.aligned\n"))
-put("recover/alignments/__init__.py", "alignment hot_loop",
+put("recover/alignments/__init__.py", "alignment hot_loop::test_recover hot_loop::test_a_piece "
+    "hot_loop::test_noise hot_loop::test_random_starts hot_loop::test_the_verifiers",
     ("first_multiplier=self.first_bn_multiplier", "first_multiplier=1.0"))
 put("recover/alignments/fused.py", "fused",
     ("slope = 2 * self._multiplier / num", "slope = self._multiplier / num"),
@@ -114,7 +115,8 @@ put("recover/selection.py", "selection",
     ("weights=[math.comb(len(names), k) for k in sizes]", "weights=[1 for k in sizes]"),
     ("if name != primary and name in pool.with_bn", "if name != primary"),
     ('if self.primary == "drawn" else pool.names[0]', 'if self.primary == "drawn" else pool.names[-1]'))
-put("recover/synthesis.py", "hot_loop units",
+put("recover/synthesis.py", "hot_loop::test_recover hot_loop::test_a_piece hot_loop::test_noise "
+    "hot_loop::test_random_starts hot_loop::test_the_verifiers units",
     ("images[s].data.clamp_(*bounds)", "pass"),  # one of the four that lived before
     ("betas=betas, eps=1e-8", "eps=1e-8"),
     ("betas=betas, eps=1e-8", "betas=betas, eps=1e-2"),
@@ -133,7 +135,9 @@ put("recover/synthesis.py", "hot_loop units",
      "torch.arange(len(first.members), device=inputs.device), self.objective"),
     ("to_uint8(finished, mean=inputs.mean, std=inputs.std)",
      "to_uint8(finished, mean=inputs.mean, std=inputs.mean)"))
-put("recover/synthesis.py", "pipeline::test_a_verifier_is_logged hot_loop",
+put("recover/synthesis.py", "pipeline::test_a_verifier_is_logged hot_loop::test_recover "
+    "hot_loop::test_a_piece hot_loop::test_noise hot_loop::test_random_starts "
+    "hot_loop::test_the_verifiers",
     ("device=images.device), 1)", "device=images.device), 5)"))
 put("recover/units.py", "units",
     ("if ipc_id >= available(k)", "if ipc_id > available(k)"),
@@ -145,11 +149,14 @@ put("recover/units.py", "units",
     ("min_scale=self.crops(num, self.min_scale)", "min_scale=self.min_scale"),
     ("flip=self.flip, jitter=self.jitter,\n", "flip=True, jitter=self.jitter,\n"),
     ("seed=self.seed)\n        return UnitPlan", "seed=0)\n        return UnitPlan"))
-put("recover/images.py", "hot_loop pipeline::test_single_and_dual_teachers",
+put("recover/images.py", "hot_loop::test_recover hot_loop::test_a_piece hot_loop::test_noise "
+    "hot_loop::test_random_starts hot_loop::test_the_verifiers pipeline::test_single_and_dual_teachers",
     ("zip(unit.members, pixels, strict=True)", "zip(unit.members, pixels.flip(0), strict=True)"),
     ("Counter(name for draw in plan.draws for name in draw.align)",
      "Counter(name for draw in plan.draws for name in draw.names)"))
-put("recover/starts/real.py", "hot_loop pipeline::test_no_iterations_store_the_real_images_unchanged "
+put("recover/starts/real.py", "hot_loop::test_recover hot_loop::test_a_piece hot_loop::test_noise "
+    "hot_loop::test_random_starts hot_loop::test_the_verifiers "
+    "pipeline::test_no_iterations_store_the_real_images_unchanged "
     "pipeline::test_random_initialisation_takes_no_image_twice pipeline::test_what_changes_the_images",
     ("by_class[k][i] for i, k", "by_class[k][-1 - i] for i, k"),
     ('"real image", k))[i]', '"real image"))[i]'),
@@ -158,8 +165,8 @@ put("recover/starts/real.py", "hot_loop pipeline::test_no_iterations_store_the_r
     ('generator(inputs.seed, "noise", i, k)', 'generator(inputs.seed, "noise", k)'),
     ('generator(inputs.seed, "noise", i, k)', 'generator("noise", i, k)'),
     ("torch.randn(3, inputs.size", "torch.rand(3, inputs.size"))
-put("recover/data_synthesis.py", "hot_loop objective precision "
-    "pipeline::test_what_changes_the_images bad_input::test_runs_differ_by_teachers_and_threads",
+put("recover/data_synthesis.py", "hot_loop::test_recover hot_loop::test_every_folder objective "
+    "precision pipeline::test_what_changes_the_images bad_input::test_runs_differ_by_teachers_and_threads",
     ("weight=self.alignment.r_bn", "weight=0.01"),
     ("loss_scale=LOSS_SCALE.get(self.precision, 1.0)", "loss_scale=1.0"),
     ("seed=self.seed, iterations=self.iterations_of", "seed=0, iterations=self.iterations_of"),
@@ -170,16 +177,17 @@ put("recover/data_synthesis.py", "hot_loop objective precision "
 
 # ---------------------------------------------------------------- relabel
 
-put("relabel/labels.py", "hot_loop pipeline::test_labels_have_the_documented_tensors_and_name_their_images "
+put("relabel/labels.py", "hot_loop::test_labels_are hot_loop::test_the_primary "
+    "pipeline::test_labels_have_the_documented_tensors_and_name_their_images "
     "pipeline::test_stored_logits_are_the_ensembles_on_the_stored_views",
     ("seed=seed, epoch=epoch)", "seed=seed, epoch=0)"),
     ("seed=seed, epoch=epoch)", "seed=0, epoch=epoch)"),
     ("images.batches(drawn.index, ", "images.batches(drawn.index.sort().values, "),
     ("moved.render(pixels, batch,", "moved.render(pixels, 0,"),
     ("label_format.encode(torch.cat(logits))", "label_format.encode(torch.cat(logits[::-1]))"))
-put("relabel/generate_soft_label.py", "hot_loop pipeline::test_every_ensemble "
-    "pipeline::test_a_pool_of_label_epochs bad_input::test_labels_of_other_images "
-    "pipeline::test_more_images_reuse_the_first precision",
+put("relabel/generate_soft_label.py", "hot_loop::test_labels_are hot_loop::test_the_primary "
+    "hot_loop::test_every_folder pipeline::test_every_ensemble pipeline::test_a_pool_of_label_epochs "
+    "bad_input::test_labels_of_other_images pipeline::test_more_images_reuse_the_first precision",
     ("return names[:self.candidate_number]", "return names[-self.candidate_number:]"),
     ("for teacher in networks.values()]", "for teacher in reversed(networks.values())]"),
     ('"images": formats.image_set_digest(plan.entries)',
@@ -201,7 +209,9 @@ put("validate/losses.py", "losses",
     ("self.error(logits, soft_labels) + self.ce_weight * F", "self.error(logits, soft_labels) + F"),
     ("staticmethod(F.l1_loss)", "staticmethod(F.smooth_l1_loss)"),
     ("+ self.ce_weight * truth", "+ truth"))
-put("validate/training.py", "hot_loop unfinished::test_validate_survives_twenty_kills_at_seeded_steps",
+put("validate/training.py", "hot_loop::test_a_student hot_loop::test_hard_labels hot_loop::test_micro "
+    "hot_loop::test_the_last hot_loop::test_a_step hot_loop::test_views_without "
+    "unfinished::test_validate_survives_twenty_kills_at_seeded_steps",
     ("loss * (len(logits) / len(views))", "loss / recipe.micro_batches"),  # one of the four
     ("learner.student.train()", "learner.student.eval()"),  # one of the four
     ("self.optimizer.zero_grad(set_to_none=True)", "pass"),
@@ -230,7 +240,8 @@ put("validate/training.py", "hot_loop unfinished::test_validate_survives_twenty_
 put("validate/training.py", "pipeline::test_two_processes_train_the_student_of_one",
     ("sum_over_ranks(learner.student)", "pass"),
     ("[rank::world]:", "[rank:]:"))
-put("validate/soft_labels.py", "hot_loop pipeline::test_a_pool_of_label_epochs_is_gone_through_in_turn "
+put("validate/soft_labels.py", "hot_loop::test_hard_labels hot_loop::test_the_primary "
+    "hot_loop::test_a_students_own pipeline::test_a_pool_of_label_epochs_is_gone_through_in_turn "
     "pipeline::test_online_labels_are_the_store",
     ("tensor[drawn.rows(batch)] for", "tensor[drawn.rows(0)] for"),
     ('generator(self.seed, "student", epoch)', 'generator(self.seed, "student")'),
@@ -241,8 +252,9 @@ put("validate/soft_labels.py", "hot_loop pipeline::test_a_pool_of_label_epochs_i
      "teacher.channels_last() for teacher in reversed(teachers.values())]"),
     ('labels.config["ensemble"], labels.config)', '"mean", labels.config)'),
     ("batch_size=batch_size)", "batch_size=labels.views.batch_size)"))
-put("validate/plans.py", "hot_loop pipeline::test_fewer_epochs_than_labels "
-    "pipeline::test_more_images_reuse_the_first methods",
+put("validate/plans.py", "hot_loop::test_a_student hot_loop::test_hard_labels hot_loop::test_micro "
+    "hot_loop::test_the_last hot_loop::test_a_step hot_loop::test_views_without "
+    "pipeline::test_fewer_epochs_than_labels pipeline::test_more_images_reuse_the_first methods",
     ("flags.min_scale_crops or 0.25", "flags.min_scale_crops or 0.08"),
     ("num_batches=flags.steps_per_epoch,", "num_batches=None,"),
     ("(labels.ipc if labels else flags.ipc) or images.ipc", "flags.ipc or images.ipc"),
@@ -251,7 +263,8 @@ put("validate/plans.py", "hot_loop pipeline::test_fewer_epochs_than_labels "
     ("flip=dataset_spec(images.dataset).flip, mix_type=NoMix())", "flip=True, mix_type=NoMix())"),
     ("views = dataclasses.replace(views, batch_size=flags.batch_size or own)",
      "views = dataclasses.replace(views, batch_size=own)"))
-put("validate/train_FKD.py", "hot_loop pipeline::test_every_schedule_sets_the_rate_of_every_epoch "
+put("validate/train_FKD.py", "hot_loop::test_a_student hot_loop::test_hard_labels "
+    "hot_loop::test_every_folder pipeline::test_every_schedule_sets_the_rate_of_every_epoch "
     "results::test_every_student_is_a_line_of_results_jsonl precision::test_labels_and_students",
     ("epochs=plan.epochs, precision=self.precision,", "epochs=plan.epochs,"),
     ("self.schedule(epoch, plan.epochs)", "self.schedule(epoch + 1, plan.epochs)"),
@@ -260,7 +273,7 @@ put("validate/train_FKD.py", "hot_loop pipeline::test_every_schedule_sets_the_ra
     ("torch.tensor([entry.label for entry in plan.entries])",
      "torch.tensor([entry.label for entry in plan.entries]).flip(0)"),
     ('"images": formats.image_set_digest(plan.entries)', '"images": ""'))
-put("validate/diversity.py", "hot_loop pipeline::test_diversity_of_equal_images_is_one",
+put("validate/diversity.py", "hot_loop::test_diversity pipeline::test_diversity_of_equal_images_is_one",
     ("features_of(penultimate(teacher.model), pixels", "features_of(teacher.model, pixels"),
     ("normalize(batch.to(device), mean, std)", "batch.to(device).float()"))
 put("validate/results.py", "results",
@@ -282,7 +295,8 @@ put("models/ensemble.py", "ensemble",
     ("return logits.mean(0)\n", "return logits.sum(0)\n"),
     ("return logits[0]\n", "return logits[-1]\n"),
     ("return names[:1]", "return names[-1:]"))
-put("models/optimizers.py", "hot_loop",
+put("models/optimizers.py", "hot_loop::test_a_student_is hot_loop::test_hard_labels "
+    "hot_loop::test_a_teacher",
     ("if p.ndim > 1]", "if p.ndim > 0]"),
     ('"params": vectors, "weight_decay": 0.0', '"params": vectors, "weight_decay": weight_decay'),
     ('"params": matrices, "weight_decay": weight_decay', '"params": matrices, "weight_decay": 0.0'),
@@ -302,18 +316,18 @@ put("models/frozen.py", "fused",
     ("run(x, self.conv.weight, self.conv.bias, self.conv)", "run(x, self.conv.weight, None, self.conv)"),
     ('module.padding_mode == "zeros" and', "True and"),
     ("conv.padding, conv.dilation, False, [0, 0]", "conv.padding, (1, 1), False, [0, 0]"))
-put("models/preflight.py", "hot_loop bad_input",
+put("models/preflight.py", "hot_loop::test_class_names bad_input",
     ("return 0.7 * teacher.accuracy", "return 0.07 * teacher.accuracy"),
     ("min(0.5, 10 / num_classes)", "min(0.5, 1 / num_classes)"),
     ('seen["top1"] < least', 'seen["top5"] < least'),
     ("if teacher.sha256 not in records", "if teacher.name not in records"),
     ("list(theirs) != list(class_names)", "sorted(theirs) != sorted(class_names)"))
-put("models/torchvision_cifar.py", "registry hot_loop",
+put("models/torchvision_cifar.py", "registry",
     ("conv.out_channels, 3, 1, 1, bias=conv.bias is not None)", "conv.out_channels, 3, 1, 1, bias=False)"),
     ("model.conv1, model.maxpool = _unstrided(model.conv1), nn.Identity()",
      "model.conv1 = _unstrided(model.conv1)"))
-put("models/train_teachers.py", "hot_loop "
-    "pipeline::test_interrupted_teachers_go_on_to_the_same_bytes",
+put("models/train_teachers.py", "hot_loop::test_a_teacher hot_loop::test_teachers_differ "
+    "hot_loop::test_an_interrupted pipeline::test_interrupted_teachers_go_on_to_the_same_bytes",
     ("model.train()\n", "model.eval()\n"),
     ("std=std)), labels[part])", "std=std)), labels[:len(part)])"),
     ('config.seed, "teacher views", name, epoch)', 'config.seed, "teacher views", name)'),
@@ -333,7 +347,7 @@ put("models/train_teachers.py", "hot_loop "
 
 # ---------------------------------------------------------------- utils
 
-put("utils/augment.py", "augment units hot_loop",
+put("utils/augment.py", "augment units hot_loop::test_pixels",
     ("(low + (1 - low) * uniform[..., 0])", "(low + (1 - low) * uniform[..., 0].square())"),
     ("torch.sqrt(area * ratio).round(), torch.sqrt(area / ratio)",
      "torch.sqrt(area / ratio).round(), torch.sqrt(area * ratio)"),
@@ -407,7 +421,8 @@ put("utils/metrics.py", "metrics results",
     ("statistics.stdev(values)", "statistics.pstdev(values)"),
     ("T_975[num - 2] if", "T_975[num - 1] if"),
     ("error = std / num ** 0.5", "error = std / num"))
-put("utils/metrics.py", "metrics hot_loop",
+put("utils/metrics.py", "metrics hot_loop::test_a_student hot_loop::test_hard_labels "
+    "hot_loop::test_micro hot_loop::test_the_last hot_loop::test_a_step hot_loop::test_views_without",
     ("topk_hits(logits, labels, 1)", "topk_hits(logits, labels, 2)"),
     ("model.eval()", "pass"),
     ("model.train(was_training)", "pass"))

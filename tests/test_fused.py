@@ -217,7 +217,7 @@ def test_what_the_fused_engine_took_is_said(capsys):
 
 def test_what_a_compiler_is_given_is_the_same_step(monkeypatch):
     models = {name: network(name) for name in ("narrow_mobilenet", "narrow_efficientnet")}
-    draws = [draw("narrow_mobilenet", "narrow_mobilenet", "narrow_efficientnet"), draw("narrow_efficientnet")]
+    draws = [draw("narrow_mobilenet", *models), Draw({"narrow_efficientnet": 1.0}, {})]
     (terms, grad), traced = step("reference", models, draws), ConvNormAct._traceable
     calls = []
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)

@@ -239,7 +239,6 @@ def test_mix_boxes_reach_every_edge_of_the_image():
 def test_crops_have_the_least_area_of_the_laws(min_scale):
     area = plan(3000, size=200, min_scale=min_scale).crop.double()[:, 2:].prod(1) / 200**2
     assert min_scale - 0.01 < area.min() < min_scale + 0.02
-    assert area.mean().item() == pytest.approx((1 + min_scale) / 2, abs=0.03)
 
 
 @pytest.mark.parametrize("mix_type", ["cutmix", "mixup"])

@@ -1,7 +1,7 @@
 """Validate: train students from scratch on a distilled set and its soft labels, and report real accuracy.
 
-    R=out/full_resnet18
-    python -m validate.train_FKD --train-dir $R --fkd-path $R/fkd --val-dir $IMAGENET
+    R=out/full_resnet18 V=$IMAGENET
+    python -m validate.train_FKD --train-dir $R --fkd-path $R/fkd --val-dir $V
 
 Paper sections 4.2 and 4.4; every flag is in validate/README.md.  One student per seed.
 """

@@ -134,6 +134,8 @@ def _be_the_command(main, argv, root, death, environment, memory, streams) -> No
         os.setsid()
         os.dup2(streams[0], 1)
         os.dup2(streams[1], 2)
+        sys.stdout = open(1, "w", errors="backslashreplace", closefd=False)
+        sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it would be ignored
         os.environ.update(environment)
         os.chdir(root / "a" / "place")

@@ -44,6 +44,7 @@ SWAPPED = {"teachers/narrow_resnet.pt": "teachers/narrow_plain.pt",
            f"{LABELS}/epoch_001.pt": f"{LABELS}/epoch_000.pt",
            f"{STUDENTS}/seed0/student_last.pt": f"{STUDENTS}/seed1/student_last.pt",
            f"{RUN}/syn/bee/bee_ipc0001.png": f"{RUN}/syn/ant/ant_ipc0001.png"}
+SYSTEM = re.compile(r"error: \w+Error: \[Errno \d+\]")
 MAKERS = (("teachers", "teach"), (LABELS, "relabel"), (STUDENTS, "validate"), (RUN, "recover"))
 MENDED = (f"{RUN}/manifest.json", f"{LABELS}/manifest.json")  # whoever finds all units writes these
 
@@ -62,9 +63,9 @@ class Case:
 
 
 class Attack:
-    """All cases over one world."""
+    """All cases over one world.   unfinished: stages whose saves are damaged, too."""
 
-    def __init__(self, world: World):
+    def __init__(self, world: World, unfinished: tuple[str, ...] = UNFINISHED):
         self.world, case, commands = world, world.case, world.commands
         self.marker, self.outside = world.root / "executed", case / "outside"
         self._path = world.root / "bin"
@@ -83,7 +84,7 @@ class Attack:
         world.begin("teach")
         (case / "settings.json").write_bytes((world.states / "recover" / RUN / "config.json").read_bytes())
         world.keep("teach")
-        self.saves = {stage: self._begun(stage) for stage in UNFINISHED}
+        self.saves = {stage: self._begun(stage) for stage in unfinished}
 
     def _begun(self, stage: str) -> str:
         """A state in which the stage was killed just after a save; returns the save's path."""
@@ -163,7 +164,8 @@ class Attack:
         wrong = differences(there, right)
         own = {Path(case.path).name, "manifest.json", "results.json"}  # the last two repeat the others
         other = {name for name in there.keys() | right.keys() if there.get(name) != right.get(name)}
-        if case.damage.information and {Path(name).name for name in other} <= own:
+        if case.damage.information and {Path(name).name for name in other} <= own \
+                or case.path.startswith("teachers/") and other == {"preflight.json"}:  # the floor that it set
             return "", "kept, nothing is computed from it" if wrong else "done right"
         if not wrong:
             return "", "done right"
@@ -176,7 +178,7 @@ class Attack:
         if case.path.startswith(("data/", "teachers/")) and case.damage.name == "missing":
             return case.command != "teach" or case.path.startswith("data/")
         number = re.search(r" is -?[0-9.e+]+$", case.damage.name)
-        earlier = re.fullmatch(r"config\.\S+ is null", case.damage.name)  # once a default
+        earlier = re.fullmatch(r"config\.\S+ is null|without config\.\S+", case.damage.name)  # a default
         return bool(earlier or case.command == "recover --config" and number)
 
     def _verified(self, case: Case, folder: Path) -> bool:
@@ -189,6 +191,9 @@ class Attack:
         return ended.status not in (0, None) and damaged.name in ended.out + ended.err
 
     def _judge_refused(self, case: Case, command: Command, ended: Ended) -> tuple[str, str]:
+        if case.damage.name.endswith("in its place") and SYSTEM.match(ended.error) \
+                and Path(case.path).name in ended.error and "Traceback" not in ended.err:
+            return "", "named by the system's error"
         if not ended.refused:
             return f"CRASH: {ended}", "crash"
         name, path = Path(case.path), self.world.case / case.path
@@ -206,22 +211,33 @@ class Attack:
         maker = next((self.commands[stage] for prefix, stage in MAKERS if case.path.startswith(prefix)), None)
         if maker is None or case.command == "results":
             return ""
-        steps = []
-        if re.search(r"\bdelete (it|the)\b", ended.error):
-            path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
-            if "units" in ended.error and "/syn/" in case.path:
-                for record in (self.world.case / RUN / "units").glob("*.json"):
-                    if Path(case.path).name in record.read_text():
-                        record.unlink()
-            steps = [maker]
-        elif "--overwrite" in ended.error:
-            steps = [maker.plus("--overwrite")]
-        for step in (*steps, command) if steps else ():
+        error = ended.error
+        for _ in range(3):  # one step may name the next
+            step = self._follow(error, case, maker, path)
+            if step is None:
+                return "" if error == ended.error else f"{maker.stage} then ends with {error}"
             again = self._run(step)
-            if again.status != 0:
-                return f"{step.stage} then ends with {again}"
+            if again.status == 0:
+                break
+            error = again.error
+        again = self._run(command)
+        if again.status != 0:
+            return f"in the end {again}"
         folder = self.world.case / command.folder
-        return differences(snapshot(folder), self.right[command.stage]) if steps else ""
+        return differences(snapshot(folder), self.right[command.stage])
+
+    def _follow(self, error: str, case: Case, maker: Command, path: Path) -> Command | None:
+        """Does what a message says, and returns the command to run then; None where it says none."""
+        if not re.search(r"\bdelete (it|the)\b", error):
+            return maker.plus("--overwrite") if "--overwrite" in error else None
+        if "delete the manifest" in error:
+            path = path.with_name("manifest.json")
+        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+        if "units" in error and "/syn/" in case.path:
+            for record in (self.world.case / RUN / "units").glob("*.json"):
+                if path.name in record.read_text():
+                    record.unlink()
+        return maker
 
 
 def attack(world: World, *, n: int, seed: int, only: str = "") -> tuple[list[str], str]:

@@ -17,7 +17,7 @@ from models.train_teachers import TeacherConfig
 from recover.data_synthesis import RecoverConfig
 from relabel.generate_soft_label import RelabelConfig
 from scripts import demo, reproduce
-from tests.reliability.child import Ended
+from tests.reliability.child import LIMIT, Ended
 from tests.reliability.world import STAGES, Command, World, differences, snapshot
 from utils.parser import fields_of
 from utils.pieces import flag_of, slots
@@ -31,6 +31,7 @@ PLACES = ("", "..", ".", "/proc/nonexistent/x", "/dev/null", "/dev/full", "x" * 
 RANKS = ("x", "", " ", "-1", "5", "²", "1e308", "nan", "2000000000", "0.5")
 HUGE = re.compile(r"9{20}|2000000000|1e5|1e308")  # what is asked for may take that long
 ALSO_CALLED = {"mean": ("pixel statistics",), "std": ("pixel statistics",)}
+ENDLESS = ("nan", "inf", "-inf")
 DIVERGED = re.compile(r"(loss|\w+) is -?(nan|inf) at .*: lower the ")
 ENDLESS_IS_RIGHT = {"save_every", "resident_gb", "memory_limit"}  # infinity: never, all, any
 CONFIGS = {"teach": TeacherConfig, "recover": RecoverConfig, "relabel": RelabelConfig,
@@ -134,14 +135,15 @@ class Attack:
             if ended.status is None:
                 return "", "still at work after five seconds"
         else:
-            ended = self._run(command, case)
+            ended = self._run(command, case, limit=3 * LIMIT if case.command == "demo" else LIMIT)
+        if ended.status is None and case.command == "demo" and _number(case) not in ENDLESS:
+            return "", "still at work after a minute"
         if ended.status != 0:
             if ended.status == 2 and (wrong := differences(snapshot(world.case), before)):
                 return f"WROTE before it was refused: {wrong}; {ended}", "wrote"
             if ended.status == 2 and case.command not in UNCHECKED:
                 return f"LATE, --dry-run found nothing: {ended}", "late"
-            finite = case.value not in ("nan", "inf", "-inf")
-            if ended.status == 1 and finite and DIVERGED.search(ended.error):
+            if ended.status == 1 and _number(case) not in ENDLESS and DIVERGED.search(ended.error):
                 return "", "diverged, and said so"
             return self._judge_refused(case, ended)
         return self._judge_done(case, command, before)
@@ -157,9 +159,8 @@ class Attack:
 
     def _judge_done(self, case: Case, command: Command, before: Mapping[str, str]) -> tuple[str, str]:
         folder, there = self.world.case / command.folder, snapshot(self.world.case)
-        number = case.value.strip().lower()
-        if _values_are_numbers(case) and number in ("nan", "inf", "-inf") \
-                and not (number == "inf" and case.name in ENDLESS_IS_RIGHT):
+        number = _number(case)
+        if number in ENDLESS and not (number == "inf" and case.name in ENDLESS_IS_RIGHT):
             return f"ACCEPTED {number}", "accepted"
         if case.name == "WORLD_SIZE" and case.value.isdecimal():
             return "", "a share done"
@@ -174,8 +175,8 @@ class Attack:
         return "", "done"
 
 
-def _values_are_numbers(case: Case) -> bool:
-    return case.value in NUMBERS and case.value not in WORDS or case.value in ("nan", "inf", "-inf")
+def _number(case: Case) -> str:
+    return case.value.strip().lower()
 
 
 def _not_finite(path: Path) -> str:
