@@ -190,7 +190,8 @@ def make(tiny_teacher, plans, starts):
         objective = Objective(aligned, weight=R_BN)
         return synthesize_batch([x.to(dtype) for x in starts], torch.arange(N), objective, **{
             "plans": plans, "betas": BETAS, "bounds": [bound.to(dtype) for bound in BOUNDS],
-            "unfinished": Never(), "saved": None, "log_every": 100, "report": lambda *_: None, **settings})
+            "unfinished": Never(), "saved": None, "log_every": 100, "report": lambda *_: None,
+            "precision": "fp32", **settings})
     return run
 
 
@@ -254,8 +255,9 @@ def test_a_plan_counts_the_iterations_and_draws_of_all_blocks(plans):
 def test_reports_are_of_the_slices_that_still_run(make):
     seen, counted = [], []
 
-    def report(block, step, active, terms):
+    def report(block, step, active, terms, skipped):
         assert all({"loss", "ce"} <= own.keys() for own in terms) and len(terms) == len(active)
+        assert skipped == [0] * len(active)
         seen.append([plan.unit.ipc_id for plan in active])
         counted.append([plan.until(block, step) for plan in active])
 
