@@ -445,7 +445,7 @@ put("utils/loading.py", "data",
     ("[part.tolist() for part in index.split(batch_size)]",
      "[sorted(part.tolist()) for part in index.split(batch_size)]"),
     ("torch.tensor([entry.label for entry in entries])", "torch.arange(len(entries))"))
-put("utils/data.py", "data",
+put("utils/data.py", "data hot_loop::test_sixteen_bits hot_loop::test_a_jpeg",
     ("max(size, size // 7 * 8), antialias=True)", "size, antialias=True)"),
     ("max(size, size // 7 * 8), antialias=True)", "max(size, size // 7 * 8), antialias=False)",
      "torchvision ignores it for Pillow's pictures, whose resizing knows no other way"),

@@ -5,6 +5,7 @@ its own tests, which this file takes for granted.
 """
 import dataclasses
 import hashlib
+import io
 import json
 import math
 import os
@@ -26,6 +27,7 @@ from recover.starts import STARTS
 from recover.starts.start import Start
 from recover.units import Unit, UnitLaws
 from utils.augment import shared_view, to_uint8
+from utils.data import decode_image, encode_image
 from utils.files import sha256_bytes, sha256_file
 from utils.flags import parse_config
 from utils.formats import Entry, ImageManifest, image_set_digest, open_labels
@@ -608,3 +610,20 @@ def test_a_set_of_images_is_its_paths_its_bytes_and_its_order():
               [entries[0]._replace(path="syn/b/b_ipc0001.png"), entries[1]],
               [entries[0], entries[1]._replace(sha256="05")]]
     assert len({image_set_digest(own) for own in (entries, *others)}) == 7
+
+
+def test_sixteen_bits_of_grey_are_shares_of_their_whole_range():
+    levels = numpy.array([[0, 256, 257, 513, 514, 30000, 65278, 65279, 65535]], numpy.uint16)
+    file = io.BytesIO()
+    Image.fromarray(levels).save(file, "PNG")
+    found = numpy.asarray(decode_image(file.getvalue()))
+    assert found[0, :, 0].tolist() == [int(255 * int(level) / 65535) for level in levels[0]]
+    assert (found == found[..., :1]).all()
+
+
+@pytest.mark.parametrize("quality", [40, 75])
+def test_a_jpeg_has_the_quality_that_is_asked_for_and_halved_colours(quality, gen):
+    pixels = torch.randint(0, 256, (3, 16, 16), generator=gen, dtype=torch.uint8)
+    content, file = encode_image(pixels, image_format="jpg", jpeg_quality=quality), io.BytesIO()
+    Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(file, "JPEG", quality=quality, subsampling="4:2:0")
+    assert content == file.getvalue()

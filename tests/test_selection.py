@@ -8,6 +8,7 @@ from collections import Counter
 
 import pytest
 
+from models.registry import primary_first
 from recover.data_synthesis import RecoverConfig
 from recover.selection import SELECTIONS, Draw, Dual, Multi, Pool, Single
 from utils.flags import build_config, parse_config
@@ -237,3 +238,9 @@ def test_the_pool_of_a_run_has_its_primary_first():
     config = build_config(RecoverConfig, {"pool": POOL.names[1:], "arch_name": "efficientnet_b0"})
     assert config.teacher_pool.names == ("efficientnet_b0", "mobilenet_v2", "shufflenet_v2_x0_5", PLAIN)
     assert build_config(RecoverConfig, {"arch_name": PHI, "pool": (PLAIN, PHI)}).teacher_pool.names[0] == PHI
+
+
+def test_a_primary_outside_the_pool_takes_its_first_place():
+    assert primary_first(("resnet18", "alexnet", "mobilenet_v2"), "resnet50") \
+        == ("resnet50", "alexnet", "mobilenet_v2")
+    assert primary_first(("alexnet", "resnet18"), "resnet18") == ("resnet18", "alexnet")

@@ -8,6 +8,7 @@ import torch
 
 from utils.augment import resample, sample_positions
 from utils.pieces import build, flatten
+from utils.randaugment import OPERATIONS as RANDAUGMENT
 from utils.randaugment import apply_randaugment
 from utils.runtime import generator
 from utils.views import MIXES, OPERATIONS, VIEW_DTYPES, EpochViews, NoMix, Views, _sample_mix_boxes
@@ -248,3 +249,18 @@ def test_partners_are_a_random_permutation_of_every_batch(mix_type):
     for place in range(8):  # each place has every partner equally often, itself among them
         share = torch.bincount(partners[:, place].long(), minlength=8) / 1000
         np.testing.assert_allclose(share, np.full(8, 1 / 8), atol=0.05)
+
+
+def test_what_an_operation_brings_in_is_the_datas_mean():
+    black = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
+    still = torch.tensor([[0, 0, 16, 16]], dtype=torch.int16)
+    views = dataclasses.replace(
+        plan(1, mix_type="none", augment="randaugment"), crop=still, flip=torch.tensor([False]), operations={
+            "ops": torch.tensor([[RANDAUGMENT.index("TranslateX")]]), "levels": torch.tensor([[10.0]]),
+            "bicubic": torch.tensor([[False]])})
+    rendered = render(black, views)[0]
+    grey = torch.tensor([124, 116, 104])  # the mean, in whole grey levels
+    expected = (grey / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
+    torch.testing.assert_close(rendered[:, :, -1], expected[:, None].expand(3, 16), rtol=1e-3, atol=1e-3)
+    kept = -torch.tensor(MEAN) / torch.tensor(STD)
+    torch.testing.assert_close(rendered[:, :, 0], kept[:, None].expand(3, 16))
