@@ -73,7 +73,8 @@ def of_any(outside: Path) -> Iterator[Damage]:
 # ---------------------------------------------------------------- JSON
 
 INFORMATION = {"recipe", "versions", "final", "aligned", "primary", "device", "protocol", "floor", "images",
-               "labels", "labels_protocol", "row", "iterations", "name"}
+               "labels", "labels_protocol", "row", "iterations", "name", "images_config", "labels_config"}
+READ = {"dataset", "size", "mean", "std", "stem", "arch_name"}  # what other stages read of recover's config
 WRONG: dict[type, tuple[Any, ...]] = {
     str: (None, 3, [], {}, "../../outside/precious.txt"), bool: (None, "x", [], 2), dict: (None, [], "x", 7),
     int: (None, "x", [], {}, -1, 10**30, float("nan"), 0.5), list: (None, {}, "x", 7, [None], []),
@@ -89,7 +90,8 @@ def of_json(path: Path) -> Iterator[Damage]:
         yield Damage(name, lambda path, text=text: put(path, text))
     value = json.loads(path.read_text())
     for keys, there in _places(value):
-        about = bool(INFORMATION.intersection(keys)) or path.name == "result.json" and keys[0] == "config"
+        about = bool(INFORMATION.intersection(keys)) or keys[0] == "config" and len(keys) > 1 and (
+            path.name == "result.json" or path.parent.name == "run" and keys[1] not in READ)
         yield Damage(f"without {'.'.join(map(str, keys))}", lambda path, keys=keys: _edit(path, keys),
                      information=about)
         for wrong in WRONG[type(there)]:

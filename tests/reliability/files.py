@@ -162,9 +162,10 @@ class Attack:
         folder = self.world.case / command.folder
         there, right = snapshot(folder), self.right[command.stage]
         wrong = differences(there, right)
-        own = {Path(case.path).name, "manifest.json", "results.json"}  # the last two repeat the others
+        own = {Path(case.path).name, "manifest.json", "result.json", "results.json"}  # which repeat others
         other = {name for name in there.keys() | right.keys() if there.get(name) != right.get(name)}
-        if case.damage.information and {Path(name).name for name in other} <= own \
+        claimed = case.path == f"{command.folder}/config.json"  # compared with the command, all of it
+        if case.damage.information and not claimed and {Path(name).name for name in other} <= own \
                 or case.path.startswith("teachers/") and other == {"preflight.json"}:  # the floor that it set
             return "", "kept, nothing is computed from it" if wrong else "done right"
         if not wrong:

@@ -32,7 +32,7 @@ RANKS = ("x", "", " ", "-1", "5", "²", "1e308", "nan", "2000000000", "0.5")
 HUGE = re.compile(r"9{20}|2000000000|1e5|1e308")  # what is asked for may take that long
 ALSO_CALLED = {"mean": ("pixel statistics",), "std": ("pixel statistics",)}
 ENDLESS = ("nan", "inf", "-inf")
-DIVERGED = re.compile(r"(loss|\w+) is -?(nan|inf) at .*: lower the ")
+DIVERGED = re.compile(r"\w+ is -?(nan|inf) at .*: lower the |not saved, \S+ is ")
 ENDLESS_IS_RIGHT = {"save_every", "resident_gb", "memory_limit"}  # infinity: never, all, any
 CONFIGS = {"teach": TeacherConfig, "recover": RecoverConfig, "relabel": RelabelConfig,
            "validate": ValidateConfig}
