@@ -203,7 +203,8 @@ def run(config: RecoverConfig) -> Path:
              "weights": {name: teachers[name].sha256 for name in config.networks},
              "config": {**identity(config), "threads": session.threads}}
     groups = distributed.my_units(
-        config.groups(num_classes, available=lambda k: config.init.available(real, k)), session.shard)
+        config.groups(len(real.class_names), available=lambda k: config.init.available(real, k)),
+        session.shard)
     check_readable(real, config.init, groups, seed=config.seed,
                    done=lambda unit: not config.overwrite and has_unit(unit.record(folder)))
     with folders.claim(folder, folders.IMAGES, settings=RecoverConfig, identity=owner,

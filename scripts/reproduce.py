@@ -1,13 +1,14 @@
-"""Any row of the paper's tables with one command: runs what is missing of it, and shows the paper's figure.
+"""Any row of the paper's tables: runs what is missing, shows the paper's figure.
 
-    scripts/reproduce.sh --list                      every row and its state
-    scripts/reproduce.sh 1 prism-r18-10              one row of table 1, through the three stages
-    scripts/reproduce.sh 3a --dataset digits         a table, same code, on handwritten digits
-    scripts/reproduce.sh 1 --dry-run                 what it would cost, and the commands
-    NPROC=8 scripts/reproduce.sh 2 multi-4           eight processes, a device each; --shard i/n: a share
+    scripts/reproduce.sh --list                every row and its state
+    scripts/reproduce.sh 1 prism-r18-10        one row, through the three stages
+    scripts/reproduce.sh 3a --dataset digits   a table, on handwritten digits
+    scripts/reproduce.sh 1 --dry-run           what it would cost, and the commands
+    NPROC=8 scripts/reproduce.sh 2 multi-4     eight processes, a device each;
+                                               --shard i/n: a share
 
-Rows that share images or labels share the work; a rerun goes on where it stopped.  The rows are in
-scripts/reproducing/matrix.py.
+Rows that share images or labels share the work; a rerun goes on where it
+stopped.  The rows are in scripts/reproducing/matrix.py.
 """
 import dataclasses
 import sys

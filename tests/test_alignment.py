@@ -120,9 +120,9 @@ def test_a_piece_prepares_the_networks_that_it_is_told_of(engine, model, tiny_te
     assert piece.keeps_graphs == (engine == "reference")
     r_bn = aligned["a"](images[:N], TARGETS, slices=1, aligned=1)[1]
     assert r_bn.item() == pytest.approx(expected, rel=1e-5)
-    assert capsys.readouterr().err.startswith("warning: plain has no BatchNorm: drawn as a BN teacher")
+    assert "warning: plain has no BatchNorm: drawn as a BN teacher" in capsys.readouterr().err
     piece.prepare(own, ("a",))
-    assert not capsys.readouterr().err
+    assert "warning" not in capsys.readouterr().err
 
 
 def test_its_options_are_checked():

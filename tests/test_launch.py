@@ -11,15 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import words
+from helpers import words, write_unit
 
 from scripts import reproduce
 from scripts.reproducing.launch import MAINS, is_finished, run_stage, shares_of
 from scripts.reproducing.plans import BY_KEY, CONFIGS, STAGES
 from utils.distributed import check_devices, my_units, parse_shard
-from utils.files import write_json
 from utils.flags import parse_config
-from utils.label_files import label_path
+from utils.label_files import label_path, save_labels
 from utils.pieces import flatten
 from utils.unit_files import unit_path
 
@@ -121,10 +120,10 @@ def fakes(monkeypatch) -> list[tuple[str, str]]:
             shard = (0, 1) if stage == "validate" else parse_shard(config.shard)
             if stage == "recover":
                 for unit in my_units([(i, 0) for i in range(config.ipc_end)], shard):
-                    write_json(unit_path(config.run, *unit), {})
+                    write_unit(unit_path(config.run, *unit))
             if stage == "relabel":
                 for epoch in my_units(range(config.num_files), shard):
-                    write_json(label_path(Path(config.fkd_path) / str(config.ipc), epoch), {})
+                    save_labels(label_path(Path(config.fkd_path) / str(config.ipc), epoch), {})
         return run
     for stage in STAGES:
         monkeypatch.setitem(MAINS, stage, fake(stage))
@@ -157,7 +156,8 @@ def test_a_shard_does_not_train_teachers(fakes, tmp_path, refused):
 
 
 @pytest.mark.parametrize("argv, error", [
-    (["--processes", "0"], "--processes must be > 0"), (["--shard", "2/2"], "--shard 2/2: expected i/n")])
+    (["--processes", "0"], "--processes must be in [1, 1024]"),
+    (["--shard", "2/2"], "--shard 2/2: expected i/n")])
 def test_bad_shares_are_refused(argv, error, refused, tmp_path):
     assert error in refused(reproduce.main, ["1", "--dry-run", "--out", tmp_path, *argv])
 

@@ -172,7 +172,7 @@ def test_what_a_run_does_not_say_is_asked_for(no_flags, refused):
     for damage in ("{}", "[]", '{"weights": {}, "weights_dir": ""}', '{"weights": [1], "weights_dir": ""}'):
         (no_flags / "places.json").write_text(damage)
         line = refused(generate_soft_label.main, words("--data", no_flags))
-        assert "places.json: expected weights" in line and "--weights-dir" in line
+        assert "places.json: weights is missing" in line and "--weights-dir" in line
 
 
 def test_the_papers_pools_are_relabels_own(tmp_path):

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import PROCESS, modification_times, words
+from helpers import PROCESS, modification_times, words, write_result, write_unit
 
 from models import train_teachers
 from models.registry import model_spec
@@ -25,8 +25,8 @@ from scripts.reproducing.plans import (
     words_of,
 )
 from scripts.reproducing.small_recipes import RECIPES
-from utils.files import write_json
 from utils.flags import parse_config
+from utils.label_files import label_path, save_labels
 from utils.pieces import defaults, flatten
 from utils.records import read_json
 
@@ -272,16 +272,15 @@ def test_states_follow_the_files(tmp_path):
     own = plan("s4/40", dataset="digits", out=tmp_path, ipc=2, seeds=(0, 1))
     assert len(own.units()) == 6  # ten classes in chunks of four, two IPC indices
     assert describe_state(own) == "missing"
-    write_json(own.run / "units" / "ipc0001_chunk02.json", {})
+    write_unit(own.run / "units" / "ipc0001_chunk02.json")
     assert describe_state(own) == "partial: 1 of 6 units, 0 of 100 label epochs, 0 of 2 students"
-    write_json(own.run / "units" / "ipc0002_chunk00.json", {})  # of a larger IPC
-    write_json(own.labels / "epoch_000.pt", {})
-    write_json(own.labels / "epoch_099.pt", {})
-    write_json(own.labels / "epoch_100.pt", {})
-    write_json(own.students / "seed1" / "result.json", {})
-    write_json(own.students / "seed2" / "result.json", {})  # of other seeds
+    write_unit(own.run / "units" / "ipc0002_chunk00.json")  # of a larger IPC
+    for epoch in (0, 99, 100):
+        save_labels(label_path(own.labels, epoch), {})
+    for seed in (1, 2):  # 2 is of other seeds
+        write_result(own.students / f"seed{seed}")
     assert describe_state(own) == "partial: 1 of 6 units, 2 of 100 label epochs, 1 of 2 students"
-    write_json(own.students / "seed0" / "result.json", {})
+    write_result(own.students / "seed0")
     assert describe_state(own) == "done"
     assert describe_state(plan("s4/100", dataset="digits", out=tmp_path, ipc=2)) == "missing"
 
@@ -289,7 +288,7 @@ def test_states_follow_the_files(tmp_path):
 def test_states_without_stored_labels_count_none(tmp_path):
     for key in ("2/multi-4", "1/prism-delt-r18-10"):
         own = plan(key, dataset="digits", out=tmp_path, ipc=2, seeds=(0,))
-        write_json(own.run / "units" / "ipc0000_chunk00.json", {})
+        write_unit(own.run / "units" / "ipc0000_chunk00.json")
         assert describe_state(own) == "partial: 1 of 2 units, 0 of 1 students"
 
 

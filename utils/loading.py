@@ -51,8 +51,9 @@ class _Loader(DataLoader[Any]):
 
 def _loader(dataset: Dataset[Any], *, workers: int, **how: Any) -> DataLoader[Any]:
     # fork: a set opens its files through a closure, which cannot be pickled to a fresh process.
+    # A generator of its own: else every pass draws the workers' seed from the one that draws dropout.
     return _Loader(dataset, num_workers=workers, multiprocessing_context="fork" if workers else None,
-                   **{"pin_memory": torch.cuda.is_available(), **how})
+                   generator=torch.Generator(), **{"pin_memory": torch.cuda.is_available(), **how})
 
 
 def load_pixels(real_set: RealSet, *, workers: int = 0,

@@ -148,6 +148,8 @@ def _check_kinds(values: Values, cls: type[Options]) -> Values:
             require(fits, f"--config: {name} is {json.dumps(value)}, which its flag would not take")
             checked[name] = value
             continue
+        require(not isinstance(value, list) or typing.get_origin(kind) is tuple,
+                f"--config: {name} is {json.dumps(value)}, which its flag would not take")
         words = [str(v) for v in value] if isinstance(value, list) else [str(value)]
         if words and (words != [""] or kind is not str):
             value = getattr((parser if name in known else every).parse_args(

@@ -6,7 +6,6 @@ the chosen piece's options stand beside it.  So are command lines, saved configs
 """
 import dataclasses
 import json
-import math
 import operator
 import re
 import typing
@@ -76,8 +75,8 @@ def require(condition: object, message: str) -> None:
 
 
 def in_range(value: float, law: str) -> bool:
-    """Whether a number is finite, fits into 64 bits and obeys a range, as `option` spells it."""
-    if not abs(value) < (2**63 if isinstance(value, int) else math.inf):
+    """Whether a number fits into 64 bits (an integer) or a float32, and obeys a range of an `option`."""
+    if not abs(value) < (2**63 if isinstance(value, int) else 3.4e38):
         return False
     if law.startswith("in "):
         opening, low, high, closing = re.fullmatch(r"in ([\[(])(\S+), (\S+)([\])])", law).groups()  # type: ignore[union-attr]
