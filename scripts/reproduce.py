@@ -3,7 +3,7 @@
     scripts/reproduce.sh --list                every row and its state
     scripts/reproduce.sh 1 prism-r18-10        one row, through the three stages
     scripts/reproduce.sh 3a --dataset digits   a table, on handwritten digits
-    scripts/reproduce.sh 1 --dry-run           what it would cost, and the commands
+    scripts/reproduce.sh 1 --dry-run           its cost and its commands
     NPROC=8 scripts/reproduce.sh 2 multi-4     eight processes, a device each;
                                                --shard i/n: a share
 

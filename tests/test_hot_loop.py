@@ -27,10 +27,10 @@ from recover.starts import STARTS
 from recover.starts.start import Start
 from recover.units import Unit, UnitLaws
 from utils.augment import shared_view, to_uint8
-from utils.data import decode_image, encode_image
 from utils.files import sha256_bytes, sha256_file
 from utils.flags import parse_config
 from utils.formats import Entry, ImageManifest, image_set_digest, open_labels
+from utils.pictures import decode_image, encode_image
 from utils.schedule import CropLaw
 from utils.views import NoMix, Views
 from validate import diversity, plans, training
@@ -397,10 +397,11 @@ def test_hard_labels_are_crops_and_flips_drawn_by_the_students_seed_and_sgd(made
     torch.testing.assert_close(saved["head.weight"], student.head.weight.detach(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("memory", [(), ("--resident-gb", 0, "--workers", 0)], ids=["resident", "streamed"])
 def test_a_student_with_dropout_goes_on_with_the_masks_that_it_would_have_drawn(
-        made, tiny, tmp_path, dropping, monkeypatch):
-    def students(out):
-        tiny.validate(made, "--model", dropping, "--output-dir", out, "--save-every", 0)
+        memory, made, tiny, tmp_path, dropping, monkeypatch):
+    def students(out, *flags):
+        tiny.validate(made, "--model", dropping, "--output-dir", out, "--save-every", 0, *flags)
     students(tmp_path / "whole")
     train_batch, calls = training.train_batch, []
 
@@ -411,9 +412,9 @@ def test_a_student_with_dropout_goes_on_with_the_masks_that_it_would_have_drawn(
         return train_batch(*args)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(training, "train_batch", interrupted)
-        students(tmp_path / "out")
+        students(tmp_path / "out", *memory)
     torch.rand(3)  # whatever else a process draws
-    students(tmp_path / "out")
+    students(tmp_path / "out", *memory)
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 

@@ -216,6 +216,8 @@ def way_out(path: Path) -> str:
     if path.name == "config.json":
         return ("restore it, or run the command that made this folder with --overwrite: it starts anew, and "
                 "deletes only files of its own names")
+    if path.name == "places.json":
+        return "delete it, and pass --weights-dir or --weights"
     return "restore it, or delete it and rerun the stage that made it"
 
 
