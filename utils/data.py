@@ -124,9 +124,8 @@ def _imagefolder(root: str, split: str, *, bare: bool = True) -> Split:
             f"pass --train-data-path / --val-dir, or set IMAGENET for the .sh scripts")
     wanted = ("train",) if split == "train" else ("val", "test")
     candidates = [base / name for name in wanted if (base / name).is_dir()]
-    if not (candidates or bare):
-        raise ValueError(f"{root}: expected {' or '.join(f'{name}/' for name in wanted)} in it; the training "
-                         f"images are no test set, so name the test data with --val-dir")
+    require(candidates or bare, f"{root}: expected {' or '.join(f'{name}/' for name in wanted)} in it; the "
+            f"training images are no test set, so name the test data with --val-dir")
     folder = candidates[0] if candidates else base
     if (folder / "val_annotations.txt").is_file():
         return _tiny_imagenet_val(folder)
