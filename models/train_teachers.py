@@ -20,7 +20,7 @@ from models.optimizers import SQUEEZE, SQUEEZERS, TeacherAdamW
 from models.registry import build_model, model_spec
 from utils import files, flags, runtime
 from utils.data import DataFlags, RealSet, dataset_preset
-from utils.folders import TEACHERS, check_claimed, claim
+from utils.folders import TEACHERS, check_claimed, claim, seems_others
 from utils.loading import EvaluationBatches, load_pixels
 from utils.metrics import Batches, evaluate
 from utils.pieces import Values, choice, identity, option, require
@@ -186,7 +186,8 @@ def run(config: TeacherConfig) -> dict[str, float]:
     folder = Path(config.output_dir)
     todo = _unfinished(folder, config.models, anew=config.overwrite)
     if config.dry_run:
-        print(describe(config, real, test, todo))
+        anew = config.overwrite and seems_others(folder, config)
+        print(describe(config, real, test, _unfinished(folder, config.models, anew=anew)))
     sets = load_sets(real, test, config, session.device) if todo else None  # bad images: before the claim
     with claim(folder, TEACHERS, settings=TeacherConfig, overwrite=config.overwrite, dry_run=config.dry_run,
                identity={"class_names": real.class_names,

@@ -187,7 +187,8 @@ def run(config: RecoverConfig) -> Path:
         mine = distributed.my_units(planned, distributed.parse_shard(config.shard))
         print(units.describe_plan(
             planned, mine, run=folder, num_classes=num_classes, laws=config.laws,
-            needed=config.predicted_bytes(planned), anew=config.overwrite,
+            needed=config.predicted_bytes(planned),
+            anew=config.overwrite and folders.seems_others(folder, config),
             rate=files.last_logged(folder, "seconds_per_iteration")))
     session = open_session(config)
     real = data.RealSet(config.dataset, config.train_data_path, "train", size=config.size)
@@ -232,6 +233,8 @@ def run(config: RecoverConfig) -> Path:
             for group in mine:
                 work.make(group)
                 folders.check_claimed(folder)
+                if group is not mine[-1]:  # a run without iterations saves nothing else
+                    stop.obey("finished units are kept")
         return images.say_finished(folder, len(mine))
 
 

@@ -7,6 +7,7 @@ Paper section 4.4 and table 3; every flag is in relabel/README.md.  One unit of 
 import dataclasses
 import functools
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from models import places, registry
@@ -134,10 +135,12 @@ def presets(given: Values) -> Values:
     return implied | pool | places.inherited_places(run, given)
 
 
-def describe(plan: LabelPlan, *, epochs: int, num_files: int, anew: bool, form: str, teachers: str) -> str:
+def describe(plan: LabelPlan, *, epochs: int, num_files: int, anew: Callable[[Path], bool], form: str,
+             teachers: str) -> str:
     """The text of --dry-run: epochs, batches, teachers, bytes, and time where a measured rate is known."""
     rate = files.last_logged(plan.folder, "seconds_per_epoch")
-    todo = sum(anew or not has_labels(label_path(plan.folder, epoch)) for epoch in range(num_files))
+    gone = anew(plan.folder)
+    todo = sum(gone or not has_labels(label_path(plan.folder, epoch)) for epoch in range(num_files))
     left = "unknown until an epoch has run here" if rate is None else \
         f"{runtime.readable_time(rate * todo)} at the {rate:.2f} s per epoch measured here"
     return (f"labels        {plan.folder}\n"
@@ -157,7 +160,8 @@ def run(config: RelabelConfig) -> Path:
             formats.run_folder(config.data, flag="--data"), write=not config.dry_run)),
         lambda: config.plan(loading.planned_images(config.dataset, config.ipc, run_or_syn=config.data)),
         functools.partial(describe, epochs=config.epochs, num_files=config.num_files, teachers=teachers,
-                          anew=config.overwrite, form=form), dry_run=config.dry_run)
+                          anew=lambda folder: config.overwrite and folders.seems_others(folder, config),
+                          form=form), dry_run=config.dry_run)
     if len(plan.entries) <= plan.views.batch_size:
         runtime.warn_once(f"all {len(plan.entries)} images make one batch of {plan.views.batch_size}, so a "
                           f"student takes one step an epoch; a smaller --batch-size makes more")

@@ -17,10 +17,10 @@ from models import train_teachers
 from recover import data_synthesis
 from relabel import generate_soft_label
 from scripts.reproducing.small_recipes import RECIPES
-from utils.files import write_atomically, write_json
+from utils.files import sha256_json, write_atomically, write_json
 from utils.flags import parse_config, to_words
 from utils.methods import METHODS
-from utils.pieces import Options, Values, option
+from utils.pieces import Options, Values, flatten, option
 from utils.records import read_record
 from utils.runtime import choose_device, command_line, hushed, say, versions
 from validate import diversity, train_FKD
@@ -62,9 +62,8 @@ class DemoConfig(Options):
 class Timer:
     """Seconds of each step, kept on disk so that a rerun, which skips finished work, still reports them."""
 
-    def __init__(self, path: Path, *, fresh: bool):
-        known = path.is_file() and not fresh
-        self.path, self.seconds = path, read_record(path, dict[str, float]) if known else {}
+    def __init__(self, path: Path):
+        self.path, self.seconds = path, read_record(path, dict[str, float]) if path.is_file() else {}
 
     def run(self, name: str, main, **settings):
         """Calls a stage's main hushed, says one line, and returns its result."""
@@ -234,7 +233,9 @@ def main(argv=None) -> dict:
     config = parse_config(DemoConfig, argv, description=__doc__)
     check_settings(config)
     out, started = Path(config.out), time.perf_counter()
-    timer = Timer(out / "seconds.json", fresh=config.overwrite)
+    made_of = {name: value for name, value in flatten(config).items()
+               if name not in ("out", "draws", "overwrite")}
+    timer = Timer(out / f"seconds_{sha256_json(made_of)[:8]}.json")  # other settings take other times
     choose_device("auto")  # says that it is the CPU, if it is
     say(f"{config.draws} draws of teachers, images, labels and students on handwritten digits; about "
         f"{80 * config.draws / 60:.0f} minutes on 2 cores; finished steps are skipped on a rerun")

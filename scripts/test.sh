@@ -10,5 +10,6 @@ python=${VIRTUAL_ENV:-$root/.venv}/bin/python
 for script in */*.sh scripts/*/*.sh; do bash -n "$script"; done
 "$python" -m ruff check .
 "$python" -m mypy
-if [ "${1:-}" = --slow ]; then shift; exec "$python" -m pytest "$@"; fi
-exec "$python" -m pytest -m "not slow" "$@"
+slow=(-m "not slow")
+if [ "${1:-}" = --slow ]; then shift; slow=(); fi
+exec "$python" -m pytest -n auto --dist loadfile "${slow[@]}" "$@"  # a process a core, a file in one process

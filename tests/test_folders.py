@@ -263,3 +263,33 @@ def test_a_dry_run_claims_nothing_and_refuses_what_a_claim_refuses(tmp_path):
     assert names_in(tmp_path) == ["file", "run/log.jsonl"]
 
 
+
+
+@pytest.mark.parametrize("mine", ['{"version": "2.1", "mine": 1}', "name: mine", "[1]"])
+def test_a_config_of_nobody_is_not_overwritten(mine, tmp_path):
+    (tmp_path / "config.json").write_text(mine)
+    (tmp_path / "log.jsonl").write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(ValueError, match="config.json"):
+            claim(tmp_path, lr=0.1, overwrite=overwrite)
+    assert (tmp_path / "config.json").read_text() == mine and (tmp_path / "log.jsonl").read_text() == "mine"
+
+
+def test_a_newer_versions_folder_of_another_kind_is_not_overwritten(tmp_path):
+    (tmp_path / "config.json").write_text('{"format": "prism-images", "version": 2}')
+    with pytest.raises(ValueError, match="is a folder of prism-images, this makes kind"):
+        claim(tmp_path, lr=0.1, overwrite=True)
+
+
+def test_locks_work_where_they_are_made_of_byte_ranges(tmp_path, monkeypatch):
+    """As on NFS, which turns flock into locks that want a readable file."""
+    monkeypatch.setattr(folders.fcntl, "flock", folders.fcntl.lockf)
+    assert not claim(tmp_path, lr=0.1) and claim(tmp_path, lr=0.2, overwrite=True)
+
+
+def test_a_plan_knows_another_configuration_by_its_flags(tmp_path):
+    config = build(Settings, {"seed": 0})
+    assert not folders.seems_others(tmp_path, config)
+    claim(tmp_path, config=identity(config))
+    assert not folders.seems_others(tmp_path, config)
+    assert folders.seems_others(tmp_path, build(Settings, {"seed": 1}))

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from helpers import contents, words
 
 from recover import data_synthesis
+from recover.synthesis import Synthesis
 from recover.units import Block, UnitLaws, UnitPlan
 from utils import interrupts
 from utils.augment import plan_shared_views
@@ -341,6 +342,22 @@ def test_a_damaged_save_starts_the_unit_over(tiny, uninterrupted, tmp_path, capf
     tiny.recover(tmp_path, *LONG)
     assert f"{damaged}: damaged" in capfd.readouterr().err and not damaged.exists()
     assert contents(tmp_path / "run")["manifest.json"] == contents(uninterrupted)["manifest.json"]
+
+
+def test_a_run_without_iterations_stops_between_its_units(tiny, tmp_path, monkeypatch):
+    make, made = Synthesis.make, []
+
+    def signalled(work, group):
+        make(work, group)
+        made.append(group)
+        os.kill(os.getpid(), signal.SIGTERM)
+    control = ("--iteration", 0, "--init", "random")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match="finished units are kept"):
+        patch.setattr(Synthesis, "make", signalled)
+        tiny.recover(tmp_path, *control)
+    assert len(made) == 1 and len(list(tmp_path.glob("run/units/*"))) == 1
+    tiny.recover(tmp_path, *control)
+    assert len(list(tmp_path.glob("run/units/*"))) == 4
 
 
 @pytest.mark.parametrize("place", [0, 40, 0.5, 0.9, -1])

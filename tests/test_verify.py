@@ -9,6 +9,7 @@ from helpers import POOL, Tiny, contents
 from models import train_teachers
 from utils import verify
 from utils.runtime import Log
+from validate import training
 
 pytest_plugins = ["stage_fixtures"]
 
@@ -45,7 +46,8 @@ def test_what_is_missing_changed_damaged_or_foreign_is_named(copied, capsys):
     (copied / "units/ipc0001_chunk01.json").write_text("{}")
     (copied / "syn/ant/mine.png").write_text("")
     (copied / "fkd/2/epoch_002.json").unlink()
-    assert found(copied) == {
+    (copied / "fkd/2/manifest.json").write_text("garb")
+    assert found(copied) == {"fkd/2/manifest.json": "damaged",
         "syn/ant/ant_ipc0000.png": "missing", "syn/bee/bee_ipc0001.png": "changed",
         "fkd/2/epoch_001.pt": "changed", "fkd/2/epoch_002.pt": "unfinished",
         f"{students}/seed0/student_best.pt": "missing", f"{students}/seed1/student_last.pt": "changed",
@@ -74,6 +76,26 @@ def test_each_stage_makes_anew_what_is_not_whole(copied, made, tiny: Tiny, capfd
     lines = (copied / "validate/narrow_resnet/results.jsonl").read_text().splitlines()
     assert [json.loads(line)["seed"] for line in lines] == [0, 1]  # once each, though both were trained twice
     assert all(json.loads(line)["wall_s"] > 0 for line in lines)
+
+
+def test_a_best_student_that_is_lost_before_the_end_is_made_again(made, tiny: Tiny, tmp_path, monkeypatch):
+    """What the save says of it is not believed: a result never promises a file that is not there."""
+    def students():
+        return tiny.validate(made, "--output-dir", tmp_path / "out", "--seeds", 0, "--save-every", 0)
+    train_batch, calls = training.train_batch, []
+
+    def interrupted(*args):
+        calls.append(None)
+        if len(calls) == 5:  # in the last of three epochs
+            raise KeyboardInterrupt
+        return train_batch(*args)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training, "train_batch", interrupted)
+        students()
+    best = tmp_path / "out" / "seed0" / "student_best.pt"
+    best.unlink()
+    students()
+    assert best.is_file() and found(tmp_path / "out") == {}
 
 
 def test_leftovers_of_finished_work_go(copied, tiny: Tiny):

@@ -16,11 +16,12 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from utils.files import existing, read_lines, write_json
 from utils.pieces import Options, Values, require, restated
-from utils.records import FORMAT_VERSION, read_record
+from utils.pieces import identity as identity_of
+from utils.records import FORMAT_VERSION, find_record, read_json, read_record
 from utils.runtime import warn_once
 
 CLAIM, IN_USE = ".claim.lock", ".in-use.lock"
@@ -120,13 +121,13 @@ def claim(folder: Path, kind: Kind, *, identity: Values, settings: type[Options]
     with contextlib.ExitStack() as held:
         with lock(folder / CLAIM, wait=True):
             stale = _is_others(folder, kind, identity, classes, overwrite)  # while nobody else claims
-            _sweep(folder, kind)
             if stale:
                 with lock(folder / IN_USE, wait=False):
                     _delete(folder, kind)
             if stale or not (folder / "config.json").is_file():
                 write_json(folder / "config.json", identity)
             held.enter_context(lock(folder / IN_USE, wait=True, shared=True))
+        _sweep(folder, kind)
         yield stale
 
 
@@ -141,26 +142,44 @@ def _is_others(folder: Path, kind: Kind, identity: Values, classes: Mapping[str,
                overwrite: bool) -> bool:
     """Whether another configuration's files are there, to be overwritten.   Raises: as `claim`."""
     path = folder / "config.json"
-    if not path.exists():
-        own = [path.relative_to(folder) for paths in kind.own(folder) for path in paths]
+    own = [] if path.exists() else [file.relative_to(folder) for files in kind.own(folder) for file in files]
+    if not path.exists():  # still: another process may be claiming now
         require(not own, f"{folder} holds {', '.join(map(str, own[:1]))} but no config.json that says what "
                 f"it is; choose another folder, or move these files away")
         return False
-    try:
-        there = read_record(path, Values)
-        wrong = _differences(_today(there, identity, classes), identity)
-    except ValueError:
-        if overwrite:
-            return True
-        raise
-    found = there.get("format")
-    require(found == kind.format,
+    found = _format(path)
+    require(found in ("", kind.format),
             f"{folder} is a folder of {found}, this makes {kind.format}; choose another folder")
+    try:
+        wrong = _differences(_today(read_record(path, Values), identity, classes), identity)
+    except ValueError:
+        if not overwrite:
+            raise
+        require((folder / CLAIM).is_file() or kind.own(folder).records,
+                f"{path}: not ours, as far as can be told; choose another folder, or move it away")
+        return True
     if not wrong or overwrite:
         return bool(wrong)
     more = f" (and {len(wrong) - 3} more differences)" if len(wrong) > 3 else ""
     raise ValueError(f"{folder} holds another configuration: {'; '.join(wrong[:3])}{more}. "
                      f"Choose another folder, or --overwrite to delete what is there")
+
+
+def _format(config: Path) -> str:
+    """Whose a config.json is; empty where it cannot be told."""
+    try:
+        value = read_json(config)
+    except ValueError:
+        return ""
+    return str(value.get("format", "")) if isinstance(value, dict) else ""
+
+
+def seems_others(folder: Path, config: Options) -> bool:
+    """Whether the config there is another, as far as flags alone tell: for a plan, before data are opened."""
+    saved = find_record(folder / "config.json", dict[str, Any]) or {}
+    there = restated(type(config), saved["config"]) if isinstance(saved.get("config"), dict) else {}
+    return any(name in there and there[name] != value for name, value in identity_of(config).items()
+               if value is not None and name != "ipc")  # which the files say
 
 
 def _today(there: Values, identity: Values, classes: Mapping[str, type[Options]]) -> Values:
@@ -218,7 +237,7 @@ def lock(path: Path, *, wait: bool, shared: bool = False) -> Iterator[None]:
     """
     how = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
     try:
-        file = open(path, "ab")
+        file = open(path, "a+b")  # on NFS a shared lock wants a file that can be read
     except OSError as error:
         raise ValueError(f"{path.parent}: cannot be written ({error.strerror}); {ELSEWHERE}") from error
     with file:

@@ -35,7 +35,7 @@ from utils.files import json_bytes, sha256_json, write_json
 from utils.label_files import has_labels, label_path, load_labels
 from utils.label_formats import FP16, LABEL_FORMATS, Tensors
 from utils.pieces import Values, build, build_piece, require, spell_out
-from utils.records import Labels, Manifest, Run, Unit, read_record, way_out
+from utils.records import Labels, Manifest, Recipe, Run, Unit, read_record, way_out
 from utils.runtime import versions
 from utils.unit_files import check_paths, index_of, read_unit
 from utils.views import EpochViews, Views
@@ -194,7 +194,7 @@ class LabelManifest:
     teachers: tuple[str, ...]
     weights: dict[str, str]
     config: Values
-    protocol: Values
+    protocol: Recipe
 
     @property
     def num_classes(self) -> int:

@@ -6,6 +6,7 @@ the chosen piece's options stand beside it.  So are command lines, saved configs
 """
 import dataclasses
 import json
+import math
 import operator
 import re
 import typing
@@ -65,7 +66,8 @@ class Options:
             values = getattr(self, field.name)
             for value in values if isinstance(values, tuple) else (values,):
                 require(not isinstance(value, (int, float)) or in_range(value, law),
-                        f"{flag_of(field)} must be {law}, got {value}")
+                        f"{flag_of(field)} must be {law}, got {value}" + ", more than a float32 holds" * (
+                            isinstance(value, float) and 3.4e38 <= abs(value) < math.inf))
 
 
 def require(condition: object, message: str) -> None:

@@ -37,8 +37,15 @@ class RunSettings(_RunPool):
     arch_name: str
 
 
+class Recipe(TypedDict):
+    """A protocol, and the settings in which a run differs from it."""
+
+    name: str
+    changed: list[str]
+
+
 class _Protocol(TypedDict, total=False):
-    protocol: Values  # of recover, since it is recorded
+    protocol: Recipe  # of recover, since it is recorded
 
 
 class Run(_Protocol):
@@ -52,6 +59,7 @@ class Run(_Protocol):
 
 
 class _UnitBytes(TypedDict, total=False):
+    primary: dict[str, int]  # logit teachers -> iterations
     bytes: int  # of all files together
     versions: Values  # which manifest.json holds once
 
@@ -109,7 +117,7 @@ class Labels(TypedDict):
     views: Values
     teachers: list[str]
     weights: dict[str, str]
-    protocol: Values
+    protocol: Recipe
     config: LabelSettings
 
 
@@ -133,8 +141,8 @@ class _ResultOrigin(TypedDict, total=False):
     images: str
     labels: str | None
     images_config: Values
-    images_protocol: Values | None
-    labels_protocol: Values | None
+    images_protocol: Recipe | None
+    labels_protocol: Recipe | None
 
 
 class Result(_ResultOrigin):
@@ -144,7 +152,7 @@ class Result(_ResultOrigin):
     last: Accuracy
     best: Accuracy
     config: Values
-    protocol: Values
+    protocol: Recipe
 
 
 class Teacher(TypedDict, total=False):

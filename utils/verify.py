@@ -12,7 +12,7 @@ from pathlib import Path
 from utils.files import sha256_file
 from utils.folders import CLAIM, IN_USE, KINDS
 from utils.pieces import Values, require
-from utils.records import Checksum, Result, Teacher, read_record
+from utils.records import Checksum, Result, Teacher, read_json, read_record
 from utils.runtime import EXIT_FAILED, command_line
 from utils.unit_files import read_unit
 
@@ -46,7 +46,10 @@ def check_folder(folder: Path) -> Iterator[Row]:
     own, promised = kind.own(folder), dict[Path, str]()
     for record in own.records:
         try:
-            promised |= {} if record.name in SUMMARIES else promises(record, kind.format)
+            if record.name not in SUMMARIES:
+                promised |= promises(record, kind.format)
+            elif record.suffix == ".json":
+                read_json(record)
             yield "whole", record
         except ValueError:
             yield "damaged", record

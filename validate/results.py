@@ -19,7 +19,7 @@ from utils.files import is_whole, read_lines, write_bytes, write_json
 from utils.folders import CLAIM, lock
 from utils.metrics import Paired, mean_and_std, paired
 from utils.pieces import Values, require, restated
-from utils.records import Result, find_record, read_record
+from utils.records import Recipe, Result, find_record, read_record
 from utils.runtime import command_line, say
 
 
@@ -48,8 +48,9 @@ def summarize(results: list[Result]) -> Values:
 
 def report(folder: Path) -> Values:
     """Summarizes all finished seeds of a folder, writes results.json and says the accuracy."""
-    summary = summarize(read_results(folder))
-    write_json(folder / "results.json", summary)
+    with lock(folder / CLAIM, wait=True):  # others may finish now
+        summary = summarize(read_results(folder))
+        write_json(folder / "results.json", summary)
     top1, n = summary["last_top1"], summary["n"]
     spread = f" +- {top1['std']:.2%}" if n > 1 else ""
     say(f"{folder}: top-1 {top1['mean']:.2%}{spread} at the last epoch (n = {n} student seeds), "
@@ -110,7 +111,7 @@ def _differences(mine: Values, theirs: Values, prefix: str = "") -> list[str]:
 
 def describe_students(result: Result) -> str:
     """Whose recipe made a student, its labels and its images, and what was changed of each."""
-    def recipe(record: Values) -> str:
+    def recipe(record: Recipe) -> str:
         return record["name"] + (f" (changed: {', '.join(record['changed'])})" if record["changed"] else "")
     parts = [f"protocol {recipe(result['protocol'])}"]
     made, labels = result.get("images_protocol"), result.get("labels_protocol")

@@ -127,7 +127,8 @@ def run(config: ValidateConfig) -> dict[str, Any]:
     plan = open_plan(lambda: plans.plan_found(config, write=not config.dry_run),
                      lambda: plans.plan_early(config), functools.partial(
         describe, model=config.model, seeds=config.seeds,
-        todo=functools.partial(config.unfinished, anew=config.overwrite),
+        todo=lambda out: config.unfinished(
+            out, anew=config.overwrite and folders.seems_others(out, config)),
         micro_batches=config.gradient_accumulation_steps, trained=trained), dry_run=config.dry_run)
     session, images, labels = open_session(config), plan.images, plan.labels
     distributed.check_devices(config.device, session.device)

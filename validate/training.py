@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import nn
 
 from utils.distributed import leads, rank_and_world, sum_over_ranks
-from utils.files import save_weights, write_atomically, write_json
+from utils.files import is_whole, save_weights, write_atomically, write_json
 from utils.loading import Images
 from utils.metrics import Batches, evaluate
 from utils.pieces import Values
@@ -145,6 +145,8 @@ class Journal:
         if state:
             self._last, self._best, self._earlier = state["last"], state["best"], state["seconds"]
             self._saved_best = state["saved_best"]
+            if self._saved_best and not is_whole(self._folder / "student_best.pt", self._saved_best):
+                self._best, self._saved_best = {"top1": -1.0}, None  # a later one lies there, or none
             say(f"student, seed {self._seed}: goes on from its save, {epoch} of {self._recipe.epochs} epochs "
                 f"and {batches} batches are done")
         self._bar.update(epoch)

@@ -67,9 +67,11 @@ def run_stage(stage: str, configs: Sequence) -> None:
     if len(configs) == 1:
         MAINS[stage](words_of(stage, configs[0]))
         return
-    running = [subprocess.Popen([sys.executable, *command_of(stage, config)], start_new_session=True,
-                                env={**os.environ, "LOCAL_RANK": str(i)}) for i, config in enumerate(configs)]
+    running: list[subprocess.Popen] = []
     try:
+        for i, config in enumerate(configs):
+            running.append(subprocess.Popen([sys.executable, *command_of(stage, config)],
+                                            start_new_session=True, env={**os.environ, "LOCAL_RANK": str(i)}))
         statuses = [process.wait() for process in running]
     except KeyboardInterrupt:  # theirs to save: each is told once, a terminal's Ctrl-C reaches none
         for process in running:
