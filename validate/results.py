@@ -223,7 +223,8 @@ def main(argv: list[str] | None = None) -> Paired | None:
         of_draws = mean_and_std(_mean_and_std(students)[0] for students in runs)
         several = len(runs) > 1
         mean, std = of_draws if several else _mean_and_std(runs[0])
-        print(f"{name}  {figure(mean, std)}  (n = {f'{len(runs)} draws' if several else len(runs[0])})  "
+        number = len(runs) if several else len(runs[0])
+        print(f"{name}  {figure(mean, std if number > 1 else None)}  (n = {number}{' draws' * several})  "
               f"{', '.join(folders)}, {describe_students(runs[0][0])}")
     difference, *more = says
     print(difference)
