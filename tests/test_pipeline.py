@@ -803,15 +803,21 @@ def test_two_processes_train_the_student_of_one(made, tiny, tmp_path):
     assert read_json(tmp_path / "two" / "results.json")["n"] == 1
 
 
-def test_an_overwriting_dry_run_plans_all_of_it_anew(made, tiny, tmp_path, capsys):
+def test_an_overwriting_dry_run_plans_another_configuration_anew(made, tiny, tmp_path, capsys):
     shutil.copytree(made, tmp_path / "run")
-    before = contents(tmp_path)
-    for flags, units, epochs in ((("--dry-run",), "0 to do", "3 stored, 0 to do"),
-                                 (("--dry-run", "--overwrite"), "4 to do", "3 stored, 3 to do")):
-        tiny.recover(tmp_path, *flags)
-        assert units in capsys.readouterr().out.splitlines()[2]
-        tiny.relabel(tmp_path / "run", *flags)
-        assert epochs in capsys.readouterr().out
+    before, overwrite = contents(tmp_path), ("--dry-run", "--overwrite")
+    for seed, flags, units, epochs in ((0, ("--dry-run",), 0, 0), (0, overwrite, 0, 0), (1, overwrite, 4, 3)):
+        tiny.recover(tmp_path, *flags, "--seed", seed)
+        out, said = capsys.readouterr()
+        assert f"{units} to do" in out.splitlines()[2] and f"{units} groups of units to do" in said
+        assert ("is deleted first" in said) == bool(seed)
+        tiny.relabel(tmp_path / "run", *flags, "--seed", seed)
+        out, said = capsys.readouterr()
+        assert f"3 stored, {epochs} to do" in out and f"{epochs} epochs to do" in said
+    for rate, left in ((0.001, 0), (0.01, 2)):
+        tiny.validate(tmp_path / "run", *overwrite, "--adamw-lr", rate)
+        out, said = capsys.readouterr()
+        assert f"(small stem), {left} to do" in out and f"{left} students to do" in said
     assert contents(tmp_path) == before
 
 

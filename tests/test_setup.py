@@ -81,7 +81,7 @@ def test_locked_installs_what_differs_from_the_lock_and_nothing_else(tmp_path, e
 def test_the_lock_holds_what_the_three_stages_the_demo_and_the_tests_need():
     named = [name for path in ("", "-digits", "-dev") for name in re.findall(
         r"^[\w-]+", (ROOT / f"requirements{path}.txt").read_text(encoding="utf-8"), re.MULTILINE)]
-    assert len(named) == 9 and all(f"\n{name}==" in LOCK for name in named)
+    assert len(named) == 10 and all(f"\n{name}==" in LOCK for name in named)
 
 
 def test_the_readme_names_the_pairs_that_are_allowed_and_locked():
