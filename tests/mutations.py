@@ -19,9 +19,9 @@ from pathlib import Path
 
 ROOT, LIMIT_S = Path(__file__).resolve().parents[1], 900
 LEFT_OUT = (".*", "__pycache__", "out", "data")
-NEARBY = ("alignment", "augment", "data", "ensemble", "formats", "fused", "hot_loop", "label_formats",
-          "losses", "metrics", "objective", "pipeline", "precision", "randaugment", "registry", "results",
-          "schedule", "selection", "units", "views", "methods")
+NEARBY = ("alignment", "augment", "data", "ensemble", "folders", "formats", "fused", "hot_loop",
+          "label_formats", "losses", "methods", "metrics", "objective", "optimizers", "pipeline", "precision",
+          "preflight", "randaugment", "registry", "results", "schedule", "selection", "units", "views")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,15 +117,23 @@ put("recover/selection.py", "selection",
     ('if self.primary == "drawn" else pool.names[0]', 'if self.primary == "drawn" else pool.names[-1]'))
 put("recover/synthesis.py", "hot_loop::test_recover hot_loop::test_a_piece hot_loop::test_noise "
     "hot_loop::test_random_starts hot_loop::test_the_verifiers units",
-    ("images[s].data.clamp_(*bounds)", "pass"),  # one of the four that lived before
+    ("images[s].data.clamp_(*bounds)", "pass"))  # one of the four that lived before
+put("utils/precision.py", "hot_loop::test_recover hot_loop::test_a_piece hot_loop::test_noise "
+    "hot_loop::test_random_starts hot_loop::test_the_verifiers units",
     ("betas=betas, eps=1e-8", "eps=1e-8"),
-    ("betas=betas, eps=1e-8", "betas=betas, eps=1e-2"),
-    ("blocks[s].rates[step]\n", "blocks[s].rates[step - 1]\n"),
-    ("optimizers[s].zero_grad(set_to_none=True)", "pass"),
+    ("betas=betas, eps=1e-8", "betas=betas, eps=1e-2"))
+put("recover/synthesis.py", "hot_loop::test_recover hot_loop::test_a_piece hot_loop::test_noise "
+    "hot_loop::test_random_starts hot_loop::test_the_verifiers units",
+    ("take(blocks[s].rates[step], own", "take(blocks[s].rates[step - 1], own"))
+put("utils/precision.py", "hot_loop::test_recover hot_loop::test_a_piece hot_loop::test_noise "
+    "hot_loop::test_random_starts hot_loop::test_the_verifiers units",
+    ("self.zero_grad(set_to_none=True)", "pass"))
+put("recover/synthesis.py", "hot_loop::test_recover hot_loop::test_a_piece hot_loop::test_noise "
+    "hot_loop::test_random_starts hot_loop::test_the_verifiers units",
     ('"step": step + 1,', '"step": step,'),
     ("optimizer.load_state_dict(own)", "pass"),
     ('objective.load(state["objective"])', "objective.load(None)"),
-    ("final[s] = own\n", "final[s] = final[s] or own\n"),
+    ("rates[step], own, final[s])", "rates[step], final[s] or own, final[s])"),
     ("block.after(x.detach(), start)", "block.after(start, start)"),
     ('first, state = 0, {"optimizers": ()}', 'state = {"optimizers": ()}'),
     ("[blocks[s].draws[step] for s in active]", "[blocks[s].draws[0] for s in active]"),
@@ -160,7 +168,7 @@ put("recover/starts/real.py", "hot_loop::test_recover hot_loop::test_a_piece hot
     "pipeline::test_random_initialisation_takes_no_image_twice pipeline::test_what_changes_the_images",
     ("by_class[k][i] for i, k", "by_class[k][-1 - i] for i, k"),
     ('"real image", k))[i]', '"real image"))[i]'),
-    ('generator=generator(inputs.seed, "real image"', 'generator=generator("real image"'),
+    ('generator=generator(seed, "real image"', 'generator=generator("real image"'),
     ('generator(inputs.seed, "noise", i, k)', 'generator(inputs.seed, "noise", i)'),
     ('generator(inputs.seed, "noise", i, k)', 'generator(inputs.seed, "noise", k)'),
     ('generator(inputs.seed, "noise", i, k)', 'generator("noise", i, k)'),
@@ -173,7 +181,7 @@ put("recover/data_synthesis.py", "hot_loop::test_recover hot_loop::test_every_fo
     ("{name: teachers[name].sha256 for name in config.networks}", "{}"),
     ('**identity(config), "threads": session.threads}', "**identity(config)}"),
     ("min_scale=self.min_scale_crops, flip=self.flip", "min_scale=self.min_scale_crops, flip=True"),
-    ("config.precision)\n    total", '"fp32")\n    total'))
+    ("config.precision)\n        total", '"fp32")\n        total'))
 
 # ---------------------------------------------------------------- relabel
 
@@ -274,8 +282,8 @@ put("validate/train_FKD.py", "hot_loop::test_a_student hot_loop::test_hard_label
      "torch.tensor([entry.label for entry in plan.entries]).flip(0)"),
     ('"images": formats.image_set_digest(plan.entries)', '"images": ""'))
 put("validate/diversity.py", "hot_loop::test_diversity pipeline::test_diversity_of_equal_images_is_one",
-    ("features_of(penultimate(teacher.model), pixels", "features_of(teacher.model, pixels"),
-    ("normalize(batch.to(device), mean, std)", "batch.to(device).float()"))
+    ("features_of(penultimate(teacher.model), run", "features_of(teacher.model, run"),
+    ("normalize(pixels, mean, std)", "pixels.float()"))
 put("validate/results.py", "results",
     ('100 * r["last"]["top1"] for r in results}', '100 * r["best"]["top1"] for r in results}'),
     ("theirs[seed] - mine[seed]", "mine[seed] - theirs[seed]"),
@@ -295,10 +303,10 @@ put("models/ensemble.py", "ensemble",
     ("return logits.mean(0)\n", "return logits.sum(0)\n"),
     ("return logits[0]\n", "return logits[-1]\n"),
     ("return names[:1]", "return names[-1:]"))
-put("models/optimizers.py", "hot_loop::test_a_student_is hot_loop::test_hard_labels "
+put("models/optimizers.py", "optimizers hot_loop::test_a_student_is hot_loop::test_hard_labels "
     "hot_loop::test_a_teacher",
-    ("if p.ndim > 1]", "if p.ndim > 0]"),
-    ('"params": vectors, "weight_decay": 0.0', '"params": vectors, "weight_decay": weight_decay'),
+    ("parameter.ndim > 1 and", "parameter.ndim > 0 and"),
+    ('"params": others, "weight_decay": 0.0', '"params": others, "weight_decay": weight_decay'),
     ('"params": matrices, "weight_decay": weight_decay', '"params": matrices, "weight_decay": 0.0'),
     ("momentum=self.momentum)", "momentum=self.momentum, nesterov=True)"),
     ("lr=self.lr, momentum=self.momentum,", "lr=self.lr, momentum=0.0,"),
@@ -307,8 +315,8 @@ put("models/optimizers.py", "hot_loop::test_a_student_is hot_loop::test_hard_lab
 put("models/registry.py", "registry",
     ("model.eval().requires_grad_(False)", "model.train().requires_grad_(False)"),
     ("isinstance(m, nn.Linear)][-1]", "isinstance(m, nn.Linear)][0]"),
-    ('info.get("class_names"))', "None)"),
-    ("sha256_file(path),", "name,"),
+    ('info.get("class_names"),', "None,"),
+    ("to(device), digest,", "to(device), name,"),
     ('.removeprefix("module.")', ""))
 put("models/registry.py", "selection",
     ("others = pool if primary in pool else pool[1:]", "others = pool"))
@@ -316,11 +324,11 @@ put("models/frozen.py", "fused",
     ("run(x, self.conv.weight, self.conv.bias, self.conv)", "run(x, self.conv.weight, None, self.conv)"),
     ('module.padding_mode == "zeros" and', "True and"),
     ("conv.padding, conv.dilation, False, [0, 0]", "conv.padding, (1, 1), False, [0, 0]"))
-put("models/preflight.py", "hot_loop::test_class_names bad_input",
+put("models/preflight.py", "preflight hot_loop::test_class_names bad_input",
     ("return 0.7 * teacher.accuracy", "return 0.07 * teacher.accuracy"),
     ("min(0.5, 10 / num_classes)", "min(0.5, 1 / num_classes)"),
     ('seen["top1"] < least', 'seen["top5"] < least'),
-    ("if teacher.sha256 not in records", "if teacher.name not in records"),
+    ("records.get(teacher.sha256)", "{r['name']: r for r in records.values()}.get(teacher.name)"),
     ("list(theirs) != list(class_names)", "sorted(theirs) != sorted(class_names)"))
 put("models/torchvision_cifar.py", "registry",
     ("conv.out_channels, 3, 1, 1, bias=conv.bias is not None)", "conv.out_channels, 3, 1, 1, bias=False)"),
@@ -333,14 +341,14 @@ put("models/train_teachers.py", "hot_loop::test_a_teacher hot_loop::test_teacher
     ('config.seed, "teacher views", name, epoch)', 'config.seed, "teacher views", name)'),
     ('config.seed, "teacher views", name, epoch)', '"teacher views", name, epoch)'),
     ('config.seed, "teacher views", name, epoch)', 'config.seed, "teacher views", epoch)'),
-    ('seed_everything(config.seed, "teacher", name, epoch)', "pass"),
+    ('runtime.seed_everything(config.seed, "teacher", name, epoch)', "pass"),
     ('seed_everything(config.seed, "teacher", name)\n', 'seed_everything("teacher", name)\n'),
     ('optimizer.load_state_dict(saved["optimizer"])', "pass"),
     ("epoch * steps + batch, epochs * steps)", "epoch * steps, epochs * steps)"),
     ("epoch * steps + batch, epochs * steps)", "epoch * steps + batch, epochs * steps - 1)"),
     ("steps = -(-len(pixels) // config.batch_size)", "steps = len(pixels) // config.batch_size"),
     ("optimizer.zero_grad(set_to_none=True)", "pass"),
-    ('accuracy=seen["top1"], stem', 'accuracy=seen["top5"], stem'),
+    ('return seen["top1"]', 'return seen["top5"]'),
     ("drawn.render(pixels[part], batch,", "drawn.render(pixels[part], 0,"),
     ("return model.eval()", "return model", "evaluate() itself sets and restores the mode, and only a state "
      "dict is saved"))
@@ -416,8 +424,8 @@ put("utils/label_formats.py", "label_formats",
     ("return label_epochs if self.stored else 0", "return label_epochs"))
 put("utils/metrics.py", "metrics results",
     ("k = min(k, logits.shape[1])", "k = min(k + 1, logits.shape[1])"),
-    ("members.sum(0) - num) / (num * (num - 1))", "members.sum(0)) / (num * num)"),
-    ("normalize(features.double(), dim=1)", "normalize(features.double(), dim=0)"),
+    ("((sums.square().sum(1) - counts) / pairs)", "(sums.square().sum(1) / counts.square())"),
+    ("normalize(features.cpu().double(), dim=1)", "normalize(features.cpu().double(), dim=0)"),
     ("statistics.stdev(values)", "statistics.pstdev(values)"),
     ("T_975[num - 2] if", "T_975[num - 1] if"),
     ("error = std / num ** 0.5", "error = std / num"))
@@ -433,11 +441,12 @@ put("utils/formats.py", "formats hot_loop::test_a_set_of_images",
     ("[[entry.path, entry.sha256] for entry in entries]", "[[entry.sha256] for entry in entries]"),
     ("epoch % self.label_epochs), views", "epoch % self.epochs), views"),
     ("key=lambda entry: (entry.label, entry.path)", "key=lambda entry: entry.path[::-1]"),
-    ("_index_of(entry.path) < (ipc or self.ipc)", "_index_of(entry.path) <= (ipc or self.ipc)"),
+    ("if index_of(entry.path) < (ipc", "if index_of(entry.path) <= (ipc"),
     ('mean=tuple(saved["mean"]), std=tuple(saved["std"])',
      'mean=tuple(saved["mean"]), std=tuple(saved["mean"])'))
+put("utils/folders.py", "folders bad_input",
+    ("elif a != b:", "elif type(a) is not type(b):"))
 put("utils/files.py", "formats bad_input",
-    ("elif a != b:", "elif type(a) is not type(b):"),
     ("hashlib.sha256(content).hexdigest()", "hashlib.sha256(content[:512]).hexdigest()"))
 put("utils/loading.py", "data",
     ("sha256_bytes(content) != entry.sha256", "len(content) != len(content)"),
@@ -445,13 +454,15 @@ put("utils/loading.py", "data",
     ("[part.tolist() for part in index.split(batch_size)]",
      "[sorted(part.tolist()) for part in index.split(batch_size)]"),
     ("torch.tensor([entry.label for entry in entries])", "torch.arange(len(entries))"))
-put("utils/data.py", "data hot_loop::test_sixteen_bits hot_loop::test_a_jpeg",
+put("utils/pictures.py", "data hot_loop::test_sixteen_bits hot_loop::test_a_jpeg",
     ("max(size, size // 7 * 8), antialias=True)", "size, antialias=True)"),
     ("max(size, size // 7 * 8), antialias=True)", "max(size, size // 7 * 8), antialias=False)",
      "torchvision ignores it for Pillow's pictures, whose resizing knows no other way"),
-    ("(grey // 257)", "(grey // 256)"),
-    ("found = sorted(p for p", "found = list(p for p"),
-    ('"JPEG", quality=jpeg_quality)', '"JPEG", quality=95)'),
+    ("(grey // 257)", "(grey // 256)"))
+put("utils/data.py", "data", ("found = sorted(path for path", "found = list(path for path"))
+put("utils/pictures.py", "data hot_loop::test_sixteen_bits hot_loop::test_a_jpeg",
+    ('"JPEG", quality=jpeg_quality)', '"JPEG", quality=95)'))
+put("utils/data.py", "data hot_loop::test_sixteen_bits hot_loop::test_a_jpeg",
     ("self.by_class[label].append(i)", "self.by_class[label].insert(0, i)"))
 put("utils/distributed.py", "pipeline::test_sharded_is_unsharded formats",
     ("list(units)[index::count]", "list(units)[index + 1::count]"),
@@ -477,6 +488,17 @@ put("utils/precision.py", "precision",
     ('"fp16": 2.0**14', '"fp16": 1.0'))
 put("utils/methods/method.py", "methods",
     ("return 50 if ipc <= 10 else 100", "return 50 if ipc < 10 else 100"))
+put("utils/folders.py", "folders",
+    ("(*own.records, *own.others):", "(*own.others, *own.records):"),
+    ("return bool(wrong)", "return True"))
+put("utils/label_files.py", "formats bad_input",
+    ('checksum(content) == read_record(path.with_suffix(".json"), Checksum)',
+     'len(content) == read_record(path.with_suffix(".json"), Checksum)["bytes"]'))
+put("utils/views.py", "views formats",
+    ("(self.index < num_images)", "(self.index <= num_images)"))
+put("utils/unfinished.py", "unfinished::test_one_changed_byte unfinished::test_what_is_not_finite",
+    ("content[:DIGEST] == hashlib.sha256(content[DIGEST:]).digest()", "len(content) > DIGEST"),
+    ("if bad := first_not_finite(state):", 'if bad := "":'))
 
 
 # ---------------------------------------------------------------- running them

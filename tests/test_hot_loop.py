@@ -545,6 +545,18 @@ def test_a_teacher_is_trained_as_written_out(optimizer, tiny, tmp_path, dropping
     assert read_json(tmp_path / f"{dropping}.json")["accuracy"] == pytest.approx(hits.double().mean().item())
 
 
+def test_a_teachers_accuracy_is_the_share_whose_first_guess_is_right(capfd):
+    """Of more classes than five, so that the first five guesses are not all."""
+    config = parse_config(train_teachers.TeacherConfig, [], description="", presets=train_teachers.presets)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 6))
+    with torch.no_grad():
+        model[1].weight.zero_()
+        model[1].bias.copy_(torch.tensor([4.0, 3.0, 5.0, 2.0, 1.0, 0.0]))
+    test = [(torch.zeros(4, 3, 4, 4, dtype=torch.uint8), torch.tensor([2, 2, 1, 5]))]
+    assert train_teachers.accuracy(model, test, config=config, name="six", epochs=1) == 0.5
+    assert "six: 50.0% of 4 test images right" in capfd.readouterr().err
+
+
 def test_teachers_differ_by_name_and_seed_in_weights_and_views(tiny, tmp_path, dropping, monkeypatch):
     monkeypatch.setitem(registry.MODELS, "twin", registry.MODELS[dropping])
     weights = {}

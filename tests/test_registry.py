@@ -25,6 +25,7 @@ from models.registry import (
     penultimate,
     read_state_dict,
 )
+from utils.files import sha256_file
 from validate.losses import MSE
 from validate.training import Learner, Recipe, train_batch
 
@@ -284,7 +285,7 @@ def test_a_teacher_is_frozen_and_carries_its_record(net, tmp_path):
     path = tmp_path / "narrow_plain.pt"
     torch.save(net.state_dict(), path)
     bare = teacher_from(path)
-    assert bare.accuracy is None and bare.class_names is None
+    assert bare.accuracy is None and bare.class_names is None and bare.sha256 == sha256_file(path)
     assert not bare.model.training and not any(p.requires_grad for p in bare.model.parameters())
     record = {"accuracy": 0.9, "class_names": list("abcd"), "stem": "small"}
     path.with_suffix(".json").write_text(json.dumps(record))
