@@ -20,7 +20,6 @@ from utils.pieces import Values, choice, choices, identity, option, piece_name, 
 from utils.precision import LOSS_SCALE
 from utils.session import open_session
 from utils.unfinished import StopSignals
-from utils.unit_files import has_unit
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -172,11 +171,9 @@ def check_starts(real: data.RealSet, start: starts.Start, ipc_end: int) -> None:
                 f"lower it, or --allow-short-classes to write what exists")
 
 
-def check_readable(real: data.RealSet, start: starts.Start, groups: units.Groups, *, seed: int,
-                   done: Callable[[units.Unit], bool]) -> None:
+def check_readable(real: data.RealSet, start: starts.Start, groups: units.Groups, *, seed: int) -> None:
     """Opens every image that units start from.   Raises: as `RealSet.check_readable`."""
-    real.check_readable(i for group in groups for unit in group if not done(unit)
-                        for i in start.positions(real, unit, seed))
+    real.check_readable(i for group in groups for unit in group for i in start.positions(real, unit, seed))
 
 
 def run(config: RecoverConfig) -> Path:
@@ -206,15 +203,15 @@ def run(config: RecoverConfig) -> Path:
     groups = distributed.my_units(
         config.groups(len(real.class_names), available=lambda k: config.init.available(real, k)),
         session.shard)
-    check_readable(real, config.init, groups, seed=config.seed,
-                   done=lambda unit: not config.overwrite and has_unit(unit.record(folder)))
+    finished, missing = images.split_finished(folder, groups)  # thousands of files: looked at once
+    check_readable(real, config.init, groups if config.overwrite else missing, seed=config.seed)
     with folders.claim(folder, folders.IMAGES, settings=RecoverConfig, identity=owner,
                        overwrite=config.overwrite, dry_run=config.dry_run) as stale:
-        mine = [group for group in groups if stale or not images.is_finished(folder, group)]
+        mine = groups if stale else missing
         files.check_free_disk(folder, config.predicted_bytes(mine))
         if config.dry_run:
             return files.say_ready(folder, f"{len(mine)} groups of units to do", anew=stale)
-        images.discard_saves(folder, [group for group in groups if group not in mine])
+        images.discard_saves(folder, finished)
         files.write_json(folder / "preflight.json", checked)
         places.save_places(folder, config)
         inputs = units.Inputs(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from recover.units import Groups, Unit, UnitPlan
+from recover.units import Groups, UnitPlan
 from utils.files import sha256_bytes, write_bytes, write_json
 from utils.formats import assemble_manifest
 from utils.pictures import encode_image
@@ -32,13 +32,18 @@ def save_unit(run: Path, plan: UnitPlan, pixels: torch.Tensor, *, class_names: l
         "device": device, "versions": versions()})
 
 
-def is_finished(run: Path, group: list[Unit]) -> bool:
-    """Whether all units of a group are whole; says which is not, though it has a record."""
-    lost = [unit for unit in group if not has_unit(unit.record(run))]
-    for unit in lost:
-        if unit.record(run).is_file():
-            say(f"{unit}: its record is damaged, or files of it are missing or cut short: to be made anew")
-    return not lost
+def split_finished(run: Path, groups: Groups) -> tuple[Groups, Groups]:
+    """The groups whose units are all whole, and the others; says which is not, though it has a record."""
+    finished: Groups = []
+    missing: Groups = []
+    for group in groups:
+        lost = [unit for unit in group if not has_unit(unit.record(run))]
+        for unit in lost:
+            if unit.record(run).is_file():
+                say(f"{unit}: its record is damaged, or files of it are missing or cut short: to be made "
+                    f"anew")
+        (missing if lost else finished).append(group)
+    return finished, missing
 
 
 def discard_saves(run: Path, finished: Groups) -> None:

@@ -13,7 +13,7 @@ from recover import data_synthesis
 from relabel import generate_soft_label
 from scripts.reproducing.plans import CONFIGS, STAGES, Plan, words_of
 from utils.flags import ShardFlags
-from utils.interrupts import EXIT_INTERRUPTED
+from utils.interrupts import EXIT_INTERRUPTED, Interrupted
 from utils.runtime import EXIT_BAD_INPUT
 from validate import train_FKD
 
@@ -81,7 +81,7 @@ def run_stage(stage: str, configs: Sequence) -> None:
         raise
     failed = [status for status in statuses if status]
     if EXIT_INTERRUPTED in failed:
-        raise KeyboardInterrupt
+        raise Interrupted
     if failed:
         kind = ValueError if set(failed) == {EXIT_BAD_INPUT} else RuntimeError
         raise kind(f"{len(failed)} of {len(running)} processes of {stage} ended with status "
