@@ -135,7 +135,7 @@ def names_with_batchnorm(names: Iterable[str], *, stem: str) -> list[str]:
 class Teacher:
     """A frozen network in eval mode, with what is known of its weights.
 
-    sha256: of the weights file;  accuracy: recorded top-1 in [0, 1] or None;
+    path, sha256: the weights file;  accuracy: recorded top-1 in [0, 1] or None;
     class_names: the label order it was trained with, None where no record lies beside the weights;
     recipe: of its training where that is recorded: size [pixels], mean, std and more.
     """
@@ -146,6 +146,7 @@ class Teacher:
     accuracy: float | None
     class_names: list[str] | None
     recipe: Values = dataclasses.field(default_factory=dict)
+    path: Path = Path()
 
     def channels_last(self) -> nn.Module:
         """The network with its weights channels last in memory, as those that are asked for labels run."""
@@ -252,7 +253,7 @@ def load_teacher(name: str, path: Path, *, num_classes: int, stem: str, device: 
     public = model_spec(name) if path.name == model_spec(name).filename else None
     return Teacher(name, model.eval().requires_grad_(False).to(device), digest,
                    public.accuracy if accuracy is None and public else accuracy, info.get("class_names"),
-                   info.get("recipe", {}))
+                   info.get("recipe", {}), path)
 
 
 def check_recipes(teachers: Iterable[Teacher], **here: object) -> None:

@@ -199,7 +199,8 @@ def run(config: RecoverConfig) -> Path:
     owner = {"class_names": real.class_names,
              "protocol": methods.protocol_record("recover", config, implied=data.implied_fields(config)),
              "weights": {name: teachers[name].sha256 for name in config.networks},
-             "config": {**identity(config), "threads": session.threads}}
+             "config": {**identity(config), "threads": session.threads},
+             **({"whole_set": config.ipc_end} if config.init.whole_set else {})}
     groups = distributed.my_units(
         config.groups(len(real.class_names), available=lambda k: config.init.available(real, k)),
         session.shard)
@@ -216,7 +217,8 @@ def run(config: RecoverConfig) -> Path:
         places.save_places(folder, config)
         inputs = units.Inputs(
             real, config.teacher_pool, {name: own.model for name, own in teachers.items()}, config.seed,
-            config.size, config.mean, config.std, session.device, config.precision)
+            config.size, config.mean, config.std, session.device, config.precision,
+            weights={name: own.path for name, own in teachers.items()}, ipc=config.ipc_end)
         total = sum(config.iterations_of(unit.ipc_id) for group in mine for unit in group)
         steps = total or sum(map(len, mine))
         with (runtime.progress(total=steps, text="recover") as bar, StopSignals() as stop,

@@ -19,7 +19,10 @@ from utils.unit_files import has_unit, unit_path
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """What a run's pieces prepare themselves with, once.   networks: by name, frozen, in eval mode."""
+    """What a run's pieces prepare themselves with, once.
+
+    networks: by name, frozen, in eval mode;  weights: the file that each came from;  ipc: --ipc-end.
+    """
 
     real: RealSet
     pool: Pool
@@ -30,6 +33,8 @@ class Inputs:
     std: tuple[float, ...]
     device: torch.device
     precision: str = "fp32"
+    weights: dict[str, Path] = dataclasses.field(default_factory=dict)
+    ipc: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

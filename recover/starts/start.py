@@ -1,6 +1,7 @@
 """What a unit starts from, as an object with a life: prepared once a run, then asked for each unit."""
 import dataclasses
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 
@@ -12,7 +13,12 @@ from utils.pieces import Options
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Start(Options):
-    """Base of all starts: those of one real image a member."""
+    """Base of all starts: those of one real image a member.
+
+    whole_set: the images of an index depend on how many indices there are, which then joins the identity.
+    """
+
+    whole_set: ClassVar[bool] = False
 
     def networks(self, pool: Pool) -> tuple[str, ...]:
         """The networks that `prepare` needs."""
