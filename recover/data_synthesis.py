@@ -198,7 +198,7 @@ def run(config: RecoverConfig) -> Path:
         known=None if config.overwrite else folder / "preflight.json")  # else of other data, perhaps
     owner = {"class_names": real.class_names,
              "protocol": methods.protocol_record("recover", config, implied=data.implied_fields(config)),
-             "weights": {name: teachers[name].sha256 for name in config.networks},
+             "weights": {name: teachers[name].sha256 for name in config.networks} | config.init.digests(real),
              "config": {**identity(config), "threads": session.threads},
              **({"whole_set": config.ipc_end} if config.init.whole_set else {})}
     groups = distributed.my_units(
