@@ -75,8 +75,9 @@ def load_pipeline(folder: Path, *, device: torch.device, dtype: torch.dtype) -> 
     Raises: ValueError where the folder is damaged, or holds another kind of pipeline.
     """
     from diffusers import StableDiffusionImg2ImgPipeline
-    from diffusers.utils import logging
-    logging.disable_progress_bar()
+    for package in ("diffusers", "transformers"):
+        importlib.import_module(f"{package}.utils.logging").disable_progress_bar()
+    importlib.import_module("diffusers.utils.logging").set_verbosity_error()  # .to() warns of nothing
     try:
         pipe = StableDiffusionImg2ImgPipeline.from_pretrained(
             str(folder), local_files_only=True, use_safetensors=True, safety_checker=None,

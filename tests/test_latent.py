@@ -17,7 +17,7 @@ from PIL import Image
 from models import diffusion
 from recover import data_synthesis
 from recover.selection import Pool
-from recover.starts.latent import Latent, Painter, class_prompts, cluster_centres
+from recover.starts.latent import Latent, class_prompts, cluster_centres
 from recover.units import Inputs, Unit
 from utils.data import RealSet
 from utils.pieces import identity
@@ -153,16 +153,16 @@ def latent_by_hand(pipe, pixels, position):
 
 def test_prototypes_are_the_centres_of_a_classs_sampled_latents(inputs, law, pipe, tmp_path):
     given = inputs(ipc=2)
-    made = Painter(law(), given, pipe).prototypes(0)
+    made = law().prototypes(pipe, given, 0)
     assert made.shape == (2, 4, 8, 8) and made.dtype == torch.float32
     order = torch.randperm(7, generator=generator(0, "k-means", 0)).tolist()
     rows = numpy.stack([latent_by_hand(pipe, picture(tmp_path, 0, i), i) for i in order])
     expected = mini_batches(rows[:2], [rows[i:i + 2] for i in range(0, 7, 2)])  # the last batch: one row
     got = made.flatten(1).numpy()
     assert numpy.allclose(got[numpy.lexsort(got.T)], expected[numpy.lexsort(expected.T)], atol=1e-5)
-    whole = Painter(law(km_expand=10), inputs(ipc=1), pipe).prototypes(0)  # one centre: of all at once
+    whole = law(km_expand=10).prototypes(pipe, inputs(ipc=1), 0)  # one centre: of all at once
     assert numpy.allclose(whole.flatten().numpy(), rows.mean(0), atol=1e-5)
-    assert Painter(law(), inputs(ipc=9), pipe).prototypes(1).shape[0] == 5  # --allow-short-classes
+    assert law().prototypes(pipe, inputs(ipc=9), 1).shape[0] == 5  # --allow-short-classes
 
 
 # ---------------------------------------------------------------- painting
@@ -189,12 +189,11 @@ def painted_by_hand(pipe, prototype, prompt, member, *, steps, strength, guidanc
 
 def test_an_image_is_painted_from_its_prototype_towards_its_prompt(inputs, law, pipe):
     given, own = inputs(), law(steps=6, strength=0.7)
-    painter = Painter(own, given, pipe)
-    images = painter.start(unit(1, 0, 2))
+    images = own.prepare(given)(unit(1, 0, 2))
     assert images.shape == (2, 3, 12, 12) and images.dtype == torch.float32
     for image, k, prompt in zip(images, (0, 2), ("ant hill", "cat"), strict=True):
-        expected = painted_by_hand(pipe, painter.prototypes(k)[1], prompt, (1, k), steps=6, strength=0.7,
-                                   guidance=8.0)
+        expected = painted_by_hand(pipe, own.prototypes(pipe, given, k)[1], prompt, (1, k), steps=6,
+                                   strength=0.7, guidance=8.0)
         large = Image.fromarray((expected * 255).round().byte().permute(1, 2, 0).numpy())
         small = numpy.asarray(large.resize((12, 12), Image.BICUBIC), float).transpose(2, 0, 1) / 255
         assert abs(image.numpy() - (small - 0.5) / 0.25).max() < 1.5 / 255 / 0.25  # a grey level

@@ -67,68 +67,56 @@ class Latent(Start):
         return [i for k in unit.classes for i in real.by_class[k]]
 
     def prepare(self, inputs: Inputs) -> Callable[[Unit], torch.Tensor]:
-        folder = find_pipeline(self.diffusion_model, flag="--diffusion-model")
-        painter = Painter(self, inputs, load_pipeline(
-            folder, device=inputs.device, dtype=PRECISIONS[inputs.precision] or torch.float32))
-        return painter.start
+        pipe = load_pipeline(find_pipeline(self.diffusion_model, flag="--diffusion-model"),
+                             device=inputs.device, dtype=PRECISIONS[inputs.precision] or torch.float32)
+        prompts = class_prompts(inputs.real.class_names, self.prompts)
+        known: dict[int, torch.Tensor] = {}  # of the classes that units have asked for, on the CPU
 
+        def start(unit: Unit) -> torch.Tensor:
+            for k in progress([k for k in unit.classes if k not in known], text="latents of classes"):
+                known[k] = self.prototypes(pipe, inputs, k)
+            parts = [unit.members[i:i + self.diffusion_batch]
+                     for i in range(0, len(unit.members), self.diffusion_batch)]
+            return normalize(torch.cat([self.paint(
+                pipe, torch.stack([known[k][i] for i, k in part]), [prompts[k] for _, k in part],
+                [generator(inputs.seed, "painting", i, k) for i, k in part], size=inputs.size)
+                for part in parts]), inputs.mean, inputs.std)
+        return start
 
-class Painter:
-    """A start at work.   Holds the centres of the classes that units have asked for, on the CPU."""
-
-    def __init__(self, law: Latent, inputs: Inputs, pipe: Any):
-        self._law, self._inputs, self._pipe = law, inputs, pipe
-        self._side = pipe.unet.config.sample_size * pipe.vae_scale_factor
-        self._prompts = class_prompts(inputs.real.class_names, law.prompts)
-        self._centres: dict[int, torch.Tensor] = {}
-
-    def start(self, unit: Unit) -> torch.Tensor:
-        """As `Start.prepare` returns it."""
-        missing = [k for k in unit.classes if k not in self._centres]
-        for k in progress(missing, text="latents of classes"):
-            self._centres[k] = self.prototypes(k)
-        batch = self._law.diffusion_batch
-        pixels = torch.cat([self.paint(unit.members[i:i + batch])
-                            for i in range(0, len(unit.members), batch)])
-        return normalize(pixels, self._inputs.mean, self._inputs.std)
-
-    def prototypes(self, k: int) -> torch.Tensor:
+    def prototypes(self, pipe: Any, inputs: Inputs, k: int) -> torch.Tensor:
         """The centres of a class's latents, (IPC, C, H, W) float32; fewer where it has fewer images."""
-        own, seed = self._inputs.real.by_class[k], self._inputs.seed
-        order = [own[i] for i in torch.randperm(len(own), generator=generator(seed, "k-means", k)).tolist()]
-        clusters = min(self._inputs.ipc, len(own))
-        size = self._law.km_expand * clusters
-        batches = (self.latents(order[i:i + size]) for i in range(0, len(order), size))
-        centres = cluster_centres((batch.flatten(1).double().numpy() for batch in batches),
-                                  clusters=clusters, seed=derive_seed(seed, "k-means", k) % 2**32)
-        side = self._side // self._pipe.vae_scale_factor
+        own = inputs.real.by_class[k]
+        order = torch.randperm(len(own), generator=generator(inputs.seed, "k-means", k)).tolist()
+        clusters = min(inputs.ipc, len(own))
+        batch, side = self.km_expand * clusters, pipe.unet.config.sample_size
+        batches = (self.latents(pipe, inputs, [own[i] for i in order[at:at + batch]])
+                   for at in range(0, len(own), batch))
+        centres = cluster_centres((latents.flatten(1).double().numpy() for latents in batches),
+                                  clusters=clusters, seed=derive_seed(inputs.seed, "k-means", k) % 2**32)
         return torch.from_numpy(centres).float().view(clusters, -1, side, side)
 
     @torch.no_grad()
-    def latents(self, positions: list[int]) -> torch.Tensor:
+    def latents(self, pipe: Any, inputs: Inputs, positions: list[int]) -> torch.Tensor:
         """A draw from the posterior of each of these images, scaled: (N, C, H, W) on the CPU."""
-        batch, vae, found = self._law.diffusion_batch, self._pipe.vae, []
-        for part in (positions[i:i + batch] for i in range(0, len(positions), batch)):
-            pixels = torch.stack([TF.pil_to_tensor(TF.resize(
-                self._inputs.real.open(i), [self._side, self._side], antialias=True)) for i in part])
+        side, vae, found = pipe.unet.config.sample_size * pipe.vae_scale_factor, pipe.vae, []
+        for part in (positions[i:i + self.diffusion_batch]
+                     for i in range(0, len(positions), self.diffusion_batch)):
+            pixels = torch.stack([TF.pil_to_tensor(TF.resize(inputs.real.picture(i), [side, side]))
+                                  for i in part])
             posterior = vae.encode((pixels / 127.5 - 1).to(vae.device, vae.dtype)).latent_dist
-            noise = [generator(self._inputs.seed, "posterior", i) for i in part]
+            noise = [generator(inputs.seed, "posterior", i) for i in part]
             found.append((posterior.sample(noise) * vae.config.scaling_factor).cpu())
         return torch.cat(found)
 
-    def paint(self, members: Iterable[tuple[int, int]]) -> torch.Tensor:
-        """The images of these (IPC index, class), (N, 3, size, size) uint8."""
-        members, law = list(members), self._law
-        painted = self._pipe(
-            prompt=[self._prompts[k] for _, k in members],
-            image=torch.stack([self._centres[k][i] for i, k in members]),
-            negative_prompt=[law.negative_prompt] * len(members), strength=law.strength,
-            num_inference_steps=law.steps, guidance_scale=law.guidance, output_type="pt",
-            generator=[generator(self._inputs.seed, "painting", i, k) for i, k in members]).images
+    def paint(self, pipe: Any, latents: torch.Tensor, prompts: list[str], noise: list[torch.Generator], *,
+              size: int) -> torch.Tensor:
+        """Image-to-image: (N, C, H, W), a prompt and a generator each, to (N, 3, size, size) uint8."""
+        painted = pipe(prompt=prompts, image=latents, negative_prompt=[self.negative_prompt] * len(prompts),
+                       strength=self.strength, num_inference_steps=self.steps, guidance_scale=self.guidance,
+                       generator=noise, output_type="pt").images
         pixels = (painted.float() * 255).round().to("cpu", torch.uint8)
-        size = [self._inputs.size] * 2
-        return torch.stack([TF.pil_to_tensor(TF.resize(  # Pillow's, as the public code does it
-            TF.to_pil_image(own), size, TF.InterpolationMode.BICUBIC)) for own in pixels])
+        return torch.stack([TF.pil_to_tensor(TF.resize(  # Pillow's bicubic, as the public code has it
+            TF.to_pil_image(own), [size, size], TF.InterpolationMode.BICUBIC)) for own in pixels])
 
 
 def cluster_centres(batches: Iterable[numpy.ndarray], *, clusters: int, seed: int) -> numpy.ndarray:
