@@ -4,9 +4,9 @@ N images, C = 4 latent channels, H W their sides.
 """
 import dataclasses
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy
 import torch
@@ -21,6 +21,8 @@ from utils.files import sha256_json
 from utils.pieces import option, require
 from utils.precision import PRECISIONS
 from utils.runtime import derive_seed, generator, progress
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,32 +77,28 @@ class Latent(Start):
         def start(unit: Unit) -> torch.Tensor:
             for k in progress([k for k in unit.classes if k not in known], text="latents of classes"):
                 known[k] = self.prototypes(pipe, inputs, k)
-            parts = [unit.members[i:i + self.diffusion_batch]
-                     for i in range(0, len(unit.members), self.diffusion_batch)]
             return normalize(torch.cat([self.paint(
                 pipe, torch.stack([known[k][i] for i, k in part]), [prompts[k] for _, k in part],
                 [generator(inputs.seed, "painting", i, k) for i, k in part], size=inputs.size)
-                for part in parts]), inputs.mean, inputs.std)
+                for part in parts(unit.members, self.diffusion_batch)]), inputs.mean, inputs.std)
         return start
 
     def prototypes(self, pipe: Any, inputs: Inputs, k: int) -> torch.Tensor:
         """The centres of a class's latents, (IPC, C, H, W) float32; fewer where it has fewer images."""
         own = inputs.real.by_class[k]
         order = torch.randperm(len(own), generator=generator(inputs.seed, "k-means", k)).tolist()
-        clusters = min(inputs.ipc, len(own))
-        batch, side = self.km_expand * clusters, pipe.unet.config.sample_size
-        batches = (self.latents(pipe, inputs, [own[i] for i in order[at:at + batch]])
-                   for at in range(0, len(own), batch))
-        centres = cluster_centres((latents.flatten(1).double().numpy() for latents in batches),
-                                  clusters=clusters, seed=derive_seed(inputs.seed, "k-means", k) % 2**32)
+        clusters, side = min(inputs.ipc, len(own)), pipe.unet.config.sample_size
+        batches = (self.latents(pipe, inputs, part).flatten(1).double().numpy()
+                   for part in parts([own[i] for i in order], self.km_expand * clusters))
+        centres = cluster_centres(batches, clusters=clusters,
+                                  seed=derive_seed(inputs.seed, "k-means", k) % 2**32)
         return torch.from_numpy(centres).float().view(clusters, -1, side, side)
 
     @torch.no_grad()
-    def latents(self, pipe: Any, inputs: Inputs, positions: list[int]) -> torch.Tensor:
+    def latents(self, pipe: Any, inputs: Inputs, positions: Sequence[int]) -> torch.Tensor:
         """A draw from the posterior of each of these images, scaled: (N, C, H, W) on the CPU."""
         side, vae, found = pipe.unet.config.sample_size * pipe.vae_scale_factor, pipe.vae, []
-        for part in (positions[i:i + self.diffusion_batch]
-                     for i in range(0, len(positions), self.diffusion_batch)):
+        for part in parts(positions, self.diffusion_batch):
             pixels = torch.stack([TF.pil_to_tensor(TF.resize(inputs.real.picture(i), [side, side]))
                                   for i in part])
             posterior = vae.encode((pixels / 127.5 - 1).to(vae.device, vae.dtype)).latent_dist
@@ -117,6 +115,11 @@ class Latent(Start):
         pixels = (painted.float() * 255).round().to("cpu", torch.uint8)
         return torch.stack([TF.pil_to_tensor(TF.resize(  # Pillow's bicubic, as the public code has it
             TF.to_pil_image(own), [size, size], TF.InterpolationMode.BICUBIC)) for own in pixels])
+
+
+def parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """A sequence in parts of `size`, the last one shorter."""
+    return (items[i:i + size] for i in range(0, len(items), size))
 
 
 def cluster_centres(batches: Iterable[numpy.ndarray], *, clusters: int, seed: int) -> numpy.ndarray:
