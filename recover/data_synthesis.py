@@ -160,7 +160,13 @@ class RecoverConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, metho
 
 def presets(given: Values) -> Values:
     """What --dataset and --size imply, then what --protocol does."""
-    return {**data.dataset_preset(given), **methods.method_preset("recover")(given)}
+    return {**data.dataset_preset(given), **methods.method_preset("recover", case_of)(given)}
+
+
+def case_of(given: Values) -> methods.Case:
+    """What the protocol's settings may depend on."""
+    return methods.Case(given.get("dataset", RecoverConfig.dataset),
+                        given.get("ipc_end", RecoverConfig.ipc_end))
 
 
 def check_starts(real: data.RealSet, start: starts.Start, ipc_end: int) -> None:
@@ -197,7 +203,8 @@ def run(config: RecoverConfig) -> Path:
         device=session.device, training=real, root=config.train_data_path,
         known=None if config.overwrite else folder / "preflight.json")  # else of other data, perhaps
     owner = {"class_names": real.class_names,
-             "protocol": methods.protocol_record("recover", config, implied=data.implied_fields(config)),
+             "protocol": methods.protocol_record("recover", config, methods.Case(
+                 config.dataset, config.ipc_end), implied=data.implied_fields(config)),
              "weights": {name: teachers[name].sha256 for name in config.networks},
              "config": {**identity(config), "threads": session.threads},
              **({"whole_set": config.ipc_end} if config.init.whole_set else {})}
