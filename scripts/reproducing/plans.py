@@ -139,8 +139,8 @@ class Plan:
 
     def units(self) -> list[tuple[int, int]]:
         """All units of recover, (IPC index, chunk)."""
-        return [(i, chunk) for i in range(self.ipc)
-                for chunk in range(-(-self.num_classes // self.recover.batch_size))]
+        groups = self.recover.groups(self.num_classes)
+        return [(unit.ipc_id, unit.chunk) for group in groups for unit in group]
 
     def num_label_files(self) -> int:
         """Epochs of labels that are stored."""
