@@ -63,15 +63,15 @@ class Rounds(IntraClass):
     """EarlyLate: a class's images join in rounds, the earliest are optimised the longest.   Source: DELT.
 
     Round r of R brings IPC // R images of a class, one more where r < IPC mod R.  A round that brings a batch
-    no image is left out, and the batch is shorter by it.
+    no image is left out, and the batch is shorter by it; a round has iterations // R iterations.
     """
 
     rounds: int = option(8, "rounds, of equally many iterations each", source="DELT", range="in [1, 1000]")
 
     def check(self, *, iteration: int, ipc_start: int, slices: int, short: bool) -> None:
         super().check(iteration=iteration, ipc_start=ipc_start, slices=slices, short=short)
-        require(iteration % self.rounds == 0,
-                f"--iteration {iteration} must be a multiple of --rounds {self.rounds}")
+        require(not iteration or iteration >= self.rounds,
+                f"--iteration {iteration} must be --rounds {self.rounds} or more, or 0")
 
     def groups(self, num_classes: int, *, ipc_start: int, ipc_end: int, chunk_size: int, slices: int,
                available: Callable[[int], float] = lambda k: float("inf")) -> Groups:

@@ -1,4 +1,4 @@
-"""Batches of other kinds, blocks, perturbed networks, committees, crop curricula: against hand computations."""
+"""Batchings, blocks, perturbed networks, committees, crop curricula: against hand computations."""
 import itertools
 import math
 
