@@ -210,6 +210,8 @@ def test_equal_seeds_are_equal_images_in_any_order_of_units(inputs, law):
     assert not any(torch.equal(other(own), made[own]) for own in units)
     small = law(diffusion_batch=1).prepare(given)  # to rounding
     assert all(abs(small(own) - made[own]).max() < 3 / 255 / 0.25 for own in units)
+    one = law().prepare(given)(Unit(0, 0, ((0, 1), (1, 1))))  # --batching intra-class: a class's indices
+    assert abs(one - torch.stack([made[units[0]][1], made[units[1]][1]])).max() < 3 / 255 / 0.25
     torch.manual_seed(5)  # nothing comes from global generators
     assert torch.equal(law().prepare(given)(units[2]), made[units[2]])
 
@@ -241,6 +243,7 @@ def test_identity_is_the_files_and_prompts_and_not_where_they_lie(inputs, law, p
 def test_all_images_of_a_units_classes_are_opened_first(inputs):
     real = inputs().real
     assert Latent().positions(real, unit(1, 0, 2), 0) == real.by_class[0] + real.by_class[2]
+    assert Latent().positions(real, Unit(0, 0, ((0, 1), (1, 1))), 0) == real.by_class[1]
     assert Latent().available(real, 1) == 5 and Latent.whole_set
 
 
@@ -383,7 +386,10 @@ def test_recover_writes_painted_images_and_says_what_made_them(pipeline, tiny_fl
 
 @pytest.mark.slow
 def test_d4m_through_the_three_stages(pipeline, tiny, tmp_path):
-    run = tiny.recover(tmp_path, "--init", "latent", "--iteration", 0, "--diffusion-model", pipeline)
+    flags = ("--init", "latent", "--iteration", 0, "--diffusion-model", pipeline)
+    run = tiny.recover(tmp_path, *flags)
+    by_class = tiny.recover(tmp_path, *flags, "--exp-name", "by-class", "--batching", "intra-class")
+    assert abs(pixels_of(run) - pixels_of(by_class)).max() <= 2  # equal to rounding
     tiny.relabel(run)
     summary = tiny.validate(run)
     assert summary["n"] == 2

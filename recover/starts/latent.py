@@ -66,7 +66,7 @@ class Latent(Start):
 
     def positions(self, real: RealSet, unit: Unit, seed: int) -> list[int]:
         """As `Start.positions`: all images of the unit's classes."""
-        return [i for k in unit.classes for i in real.by_class[k]]
+        return [i for k in dict.fromkeys(unit.classes) for i in real.by_class[k]]
 
     def prepare(self, inputs: Inputs) -> Callable[[Unit], torch.Tensor]:
         pipe = load_pipeline(find_pipeline(self.diffusion_model, flag="--diffusion-model"),
@@ -75,7 +75,8 @@ class Latent(Start):
         known: dict[int, torch.Tensor] = {}  # of the classes that units have asked for, on the CPU
 
         def start(unit: Unit) -> torch.Tensor:
-            for k in progress([k for k in unit.classes if k not in known], text="latents of classes"):
+            new = dict.fromkeys(k for k in unit.classes if k not in known)
+            for k in progress(list(new), text="latents of classes"):
                 known[k] = self.prototypes(pipe, inputs, k)
             return normalize(torch.cat([self.paint(
                 pipe, torch.stack([known[k][i] for i, k in part]), [prompts[k] for _, k in part],
