@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from models.ensemble import ENSEMBLES, ensemble_logits
+from models.teacher_statistics import Running
+from utils.pieces import build_piece
 
 T, N, K = 4, 6, 5
 
@@ -52,15 +54,18 @@ def test_an_ensemble_of_one_teacher_is_that_teacher(logits):
 def test_whom_an_ensemble_asks_and_how_many_it_needs():
     names = ("resnet18", "alexnet", "mobilenet_v2")
     asked = {name: piece().members(names) for name, piece in ENSEMBLES.items()}
-    assert asked == {"equal-norm": names, "primary-half": names, "mean": names, "primary": names[:1]}
+    assert asked == {"equal-norm": names, "primary-half": names, "mean": names, "primary": names[:1],
+                     "weighted": names}
     assert {name: piece.least for name, piece in ENSEMBLES.items()} == {
-        "equal-norm": 1, "primary-half": 2, "mean": 1, "primary": 1}
+        "equal-norm": 1, "primary-half": 2, "mean": 1, "primary": 1, "weighted": 1}
 
 
 @pytest.mark.parametrize("name", ENSEMBLES)
 def test_the_logits_of_a_batch_are_those_of_the_teachers_combined(name, tiny_teacher, gen):
     teachers, views = [tiny_teacher(seed) for seed in range(3)], torch.randn(5, 3, 8, 8, generator=gen)
-    combined = ensemble_logits(views, teachers, ensemble=ENSEMBLES[name](), precision="fp32")
-    expected = ENSEMBLES[name]()(torch.stack([teacher(views) for teacher in teachers]))
+    ensemble = build_piece(ENSEMBLES, name, {"label_priors": (40.0, 60.0, 50.0)})
+    combined = ensemble_logits(views, teachers, ensemble=ensemble, precision="fp32", statistics=Running(),
+                               batch=(0, 0, 0))
+    expected = ensemble(torch.stack([teacher(views) for teacher in teachers]))
     assert combined.dtype == torch.float32 and not combined.requires_grad
     assert torch.equal(combined, expected)

@@ -187,8 +187,8 @@ class Resized(Options):
 class Padded(Resized):
     """A shifted image, black where the shift leaves it: no pixel is resampled.
 
-    Source: torchvision RandomCrop(size, padding=p), zeros before normalising; SRe2L on CIFAR-100 and G-VBSM on
-    small data (baselines.md 13.1, 14).
+    Source: torchvision RandomCrop(size, padding=p), zeros before normalising; SRe2L on CIFAR-100 and G-VBSM
+    on small data (baselines.md 13.1, 14).
     """
 
     crop_padding: int = option(4, "largest shift, in each direction [pixels]; there is no --min-scale-crops",

@@ -21,7 +21,7 @@ class PatchShuffle(ImageOperations):
     """
 
     dtypes: ClassVar[dict[str, torch.dtype]] = {"tile_columns": torch.int8, "tile_rows": torch.int8}
-    shuffle_factor: int = option(2, "tiles a side of an image, as in the mosaics that are labelled", source="RDED",
+    shuffle_factor: int = option(2, "tiles a side of an image, as in its mosaic", source="RDED",
                                  range="in [2, 100]")
 
     def draw(self, num: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
@@ -39,8 +39,9 @@ class PatchShuffle(ImageOperations):
 
     def check(self, size: int) -> None:
         """As `ImageOperations.check`."""
-        require(size % self.shuffle_factor == 0, f"--augment patch-shuffle: images of {size} pixels a side do "
-                f"not fall into --shuffle-factor {self.shuffle_factor} equal tiles; choose another factor")
+        require(size % self.shuffle_factor == 0,
+                f"--augment patch-shuffle: images of {size} pixels a side do not fall into --shuffle-factor "
+                f"{self.shuffle_factor} equal tiles; choose another factor")
 
     def fits(self, drawn: dict[str, torch.Tensor]) -> bool:
         """As `ImageOperations.fits`."""

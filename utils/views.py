@@ -1,6 +1,6 @@
 """The views of relabel and validate, one an image: laws (`Views`), and what was drawn of them (`EpochViews`).
 
-MIXES and OPERATIONS: the pieces that `--mix-type` and `--augment` choose; `--crop`: CROPS of utils/augment.py.
+MIXES and OPERATIONS: the pieces that `--mix-type` and `--augment` choose; of `--crop`: utils/augment.py.
 M images of a set, N views of an epoch, B views of a batch, C channels, H W pixels.  What was drawn is plain
 tensors, so the same view can be rendered again bit for bit from what is stored.
 """
@@ -128,10 +128,13 @@ class Views(Options):
         super().__post_init__()
         self.augment.check(self.size)
 
+    def num_views(self, num_images: int) -> int:
+        """Views an epoch."""
+        return min(num_images, (self.num_batches or num_images) * self.batch_size)
+
     def draw(self, num_images: int, generator: torch.Generator) -> "EpochViews":
         """Draws one epoch: a shuffle of the set cut into batches, the last one partial."""
-        index = torch.randperm(num_images, generator=generator)
-        index = index[:self.num_batches * self.batch_size] if self.num_batches else index
+        index = torch.randperm(num_images, generator=generator)[:self.num_views(num_images)]
         crop = self.crop.draw(len(index), size=self.size, min_scale=self.min_scale, generator=generator)
         flip = (torch.rand(len(index), generator=generator) < 0.5) & self.flip
         partners, boxes, lam = self.mix_type.draw([len(part) for part in index.split(self.batch_size)],
