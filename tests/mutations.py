@@ -256,7 +256,7 @@ put("validate/soft_labels.py", "hot_loop::test_hard_labels hot_loop::test_the_pr
     ("tensor[drawn.rows(batch)] for", "tensor[drawn.rows(0)] for"),
     ('generator(self.seed, "student", epoch)', 'generator(self.seed, "student")'),
     ('generator(self.seed, "student", epoch)', 'generator("student", epoch)'),
-    ("labelled = self._labels.seed, epoch % self._labels.label_epochs", "labelled = self._labels.seed, epoch"),
+    ("seed, epoch % self._labels.label_epochs", "seed, epoch"),
     ("labelled = self._labels.seed, epoch %", "labelled = 0, epoch %"),
     ("teacher.channels_last() for teacher in teachers.values()]",
      "teacher.channels_last() for teacher in reversed(teachers.values())]"),

@@ -213,6 +213,10 @@ def test_boxes_fit_the_law_that_drew_them_alone():
     assert not dataclasses.replace(resized, laws=laws(crop="padded")).fits(200)
     assert not dataclasses.replace(padded, laws=laws(crop="padded", crop_padding=3)).fits(200)
     assert torch.equal(padded.index, resized.index)
+    for value, column in ((-5, 0), (5, 1), (15, 2), (17, 3)):
+        crop = padded.crop.clone()
+        crop[7, column] = value
+        assert not dataclasses.replace(padded, crop=crop).fits(200)
 
 
 def test_laws_of_before_are_spelt_as_before():
@@ -249,6 +253,11 @@ def test_every_arrangement_of_columns_and_rows_is_as_likely(factor, arrangements
     found, counts = both.unique(dim=0, return_counts=True)
     assert len(found) == arrangements
     np.testing.assert_allclose(counts / 20000, np.full(arrangements, 1 / arrangements), atol=0.01)
+
+
+def test_tiles_are_equal():
+    with pytest.raises(ValueError, match="images of 16 pixels a side do not fall into --shuffle-factor 3 equal"):
+        laws(augment="patch-shuffle", shuffle_factor=3)
 
 
 def test_tiles_are_exchanged_before_the_crop(images):
