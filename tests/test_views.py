@@ -256,7 +256,7 @@ def test_every_arrangement_of_columns_and_rows_is_as_likely(factor, arrangements
 
 
 def test_tiles_are_equal():
-    with pytest.raises(ValueError, match="images of 16 pixels a side do not fall into --shuffle-factor 3 equal"):
+    with pytest.raises(ValueError, match="of 16 pixels a side do not fall into --shuffle-factor 3 equal"):
         laws(augment="patch-shuffle", shuffle_factor=3)
 
 
