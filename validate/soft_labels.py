@@ -10,6 +10,7 @@ import torch
 
 from models.ensemble import ENSEMBLES, ensemble_logits
 from models.registry import load_teachers
+from models.teacher_statistics import TEACHER_STATISTICS
 from utils.flags import WeightFlags
 from utils.formats import LabelManifest
 from utils.pieces import build_piece, require
@@ -59,12 +60,16 @@ class OnlineLabels:
         self._labels, self._teachers = labels, teachers
         self._views = dataclasses.replace(labels.views, batch_size=batch_size)
         self._ensemble = build_piece(ENSEMBLES, labels.config["ensemble"], labels.config)
+        self._statistics = build_piece(TEACHER_STATISTICS, labels.config.get("teacher_statistics", "running"),
+                                       labels.config)
+        self._statistics.check(self._views.num_views(labels.num_images), batch_size)
 
     def epoch(self, epoch: int) -> tuple[EpochViews, Teach]:
-        drawn = self._views.draw_labelled(self._labels.num_images, seed=self._labels.seed,
-                                          epoch=epoch % self._labels.label_epochs)
-        return drawn, lambda _, views: ensemble_logits(views, self._teachers, ensemble=self._ensemble,
-                                                       precision=self._labels.precision)
+        seed, labelled = self._labels.seed, epoch % self._labels.label_epochs
+        drawn = self._views.draw_labelled(self._labels.num_images, seed=seed, epoch=labelled)
+        return drawn, lambda batch, views: ensemble_logits(
+            views, self._teachers, ensemble=self._ensemble, precision=self._labels.precision,
+            statistics=self._statistics, batch=(seed, labelled, batch))
 
 
 Teaching = HardLabels | StoredLabels | OnlineLabels
