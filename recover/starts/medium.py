@@ -31,8 +31,8 @@ class Medium(Patches):
     facts-2026.md 5; with factor 1 and 2 ours: FADRM and CV-DD publish such starts, not how they are made.
     """
 
-    factor: int = option(0, "crops along a side of an image; 0: whole photographs, where --candidates and "
-                         "--crops have no effect", source="DELT", range="in [0, 16]")
+    factor: int = option(0, "crops along a side of an image; 0: whole photographs, where the other "
+                         "options have no effect", source="DELT", range="in [0, 16]")
 
     def candidates_of(self, real: RealSet, k: int, seed: int) -> list[int]:
         return super().candidates_of(real, k, seed) if self.factor else real.by_class[k]

@@ -18,26 +18,28 @@ from utils.data import RealSet
 from utils.pieces import option, require
 from utils.runtime import generator, progress
 
-LEAST_AREA = 0.08  # of a photograph, in a crop
 Box = tuple[int, int, int]  # top, left, side [pixels]
 Patch = tuple[int, Box | None]  # position in the real set, and the crop of it; none: its test view
 
 
-def square_boxes(width: int, height: int, uniform: torch.Tensor) -> list[Box]:
+def square_boxes(width: int, height: int, uniform: torch.Tensor, *, least_area: float) -> list[Box]:
     """Square crops of a photograph after RandomResizedCrop's law, with the ratio exactly 1.
 
     The first of ten sides that fits, else the central square of the short side.   Source: torchvision.
-    Args: uniform: (N, 10, 3) in [0, 1), for area, top and left.
+    Args: uniform: (N, 10, 3) in [0, 1), for area, top and left;  least_area: fraction of the photograph's.
     """
-    area = width * height * (LEAST_AREA + (1 - LEAST_AREA) * uniform[..., 0])
-    side, short = area.sqrt().round(), min(width, height)
+    side = (width * height * (least_area + (1 - least_area) * uniform[..., 0])).sqrt().round()
+    short = min(width, height)
     fits = (side > 0) & (side <= short)
-    rows, first = torch.arange(len(uniform)), fits.to(torch.int8).argmax(1)
-    place = torch.where(fits.any(1)[:, None], uniform[rows, first, 1:], 0.5)
-    side = torch.where(fits.any(1), side[rows, first], short)
-    top = (place[:, 0] * (height - side + 1)).floor()
-    left = (place[:, 1] * (width - side + 1)).floor()
-    return [(int(t), int(le), int(s)) for t, le, s in zip(top, left, side, strict=True)]
+    boxes = []
+    for own, fit, draw in zip(side.tolist(), fits.tolist(), uniform.tolist(), strict=True):
+        if True not in fit:
+            boxes.append(((height - short) // 2, (width - short) // 2, short))
+            continue
+        first = fit.index(True)
+        chosen, (_, down, right) = int(own[first]), draw[first]
+        boxes.append((int(down * (height - chosen + 1)), int(right * (width - chosen + 1)), chosen))
+    return boxes
 
 
 def cut(picture: Image.Image, box: Box, side: int) -> torch.Tensor:
@@ -72,6 +74,7 @@ class Patches(Start):
     candidates: int = option(300, "photographs of a class that are looked at, drawn by (seed, class)",
                              source="RDED", range="in [1, 1000000]")
     crops: int = option(5, "crops of each, of which the best counts", source="RDED", range="in [1, 1000]")
+    least_area: float = option(0.08, "least area fraction of a crop", source="RDED", range="in (0, 1]")
     factor: int = option(2, "crops along a side of an image: 2 at 224 px, 1 up to 64 px", source="RDED",
                          range="in [1, 16]")
 
@@ -117,7 +120,7 @@ class Patches(Start):
 
         def crops_of(n: int) -> tuple[list[Box], torch.Tensor]:
             picture = inputs.real.picture(positions[n])
-            boxes = square_boxes(*picture.size, uniform[n])
+            boxes = square_boxes(*picture.size, uniform[n], least_area=self.least_area)
             return boxes, torch.stack([cut(picture, box, side) for box in boxes])
         found: list[Patch] = []
         scores = []
