@@ -333,6 +333,16 @@ def test_what_depends_on_the_whole_sets_ipc(inputs):
     assert (all_images(Mosaic(), inputs(2))[:, :1] != all_images(Mosaic(), inputs(1))).any()
 
 
+def test_a_class_with_too_few_images_gives_those_that_it_has(inputs):
+    short = Mosaic().prepare(inputs(5))  # 9 photographs are 2 mosaics
+    two = Mosaic().prepare(inputs(2))
+    unit = Unit(1, 0, ((1, 0), (1, 3)))
+    assert torch.equal(short(unit), two(unit))
+    everything = all_images(Herding(), inputs(NUM))
+    numpy.testing.assert_array_equal(Herding().prepare(inputs(99))(unit).permute(0, 2, 3, 1).numpy(),
+                                     everything[[0, 3], 1])
+
+
 def test_how_many_starts_there_are_and_what_is_opened_for_them(inputs):
     real, unit = inputs().real, Unit(1, 0, ((1, 0), (1, 2)))
     own = real.by_class[0] + real.by_class[2]
@@ -381,7 +391,8 @@ def test_the_runs_networks_are_left_alone(inputs):
 
 @pytest.mark.parametrize("init, flags", [
     ("mosaic", ("--candidates", 8, "--observers", 2, "--crops", 2)), ("medium", ()),
-    ("medium", ("--factor", 1, "--crops", 2)), ("herding", ()), ("k-centre", ()), ("centre-margin", ("--clusters", 2))])
+    ("medium", ("--factor", 1, "--crops", 2)), ("herding", ()), ("k-centre", ()),
+    ("centre-margin", ("--clusters", 2))])
 def test_each_start_through_recover(init, flags, large, photographs, tmp_path):
     run = large.recover(tmp_path, "--init", init, "--iteration", 0, *flags)
     assert list(read_json(run / "config.json")["weights"]) == list(POOL[:2 if "--observers" in flags else 1])
