@@ -278,6 +278,7 @@ def test_features_are_penultimate_of_length_one_in_the_test_view(start, rule, in
     (10, [50, 30, 20], [5, 3, 2]), (1, [25, 25, 25, 25], [1, 0, 0, 0]), (3, [25, 40, 35], [1, 1, 1]),
     (2, [25, 25, 25, 25], [1, 1, 0, 0]),  # halves go to even, 0: two are missing
     (6, [25, 25, 25, 25], [1, 1, 2, 2]),  # 1.5 goes to 2: two too many, from the first of the largest
+    (3, [26, 24, 50], [1, 1, 1]),  # 2 of the largest at first: one too many
     (4, [1, 1, 98], [0, 0, 4]), (5, [10], [5])])
 def test_budgets_are_shares_rounded_and_mended_from_the_largest_pattern_on(num, sizes, expected):
     assert share_out(num, sizes) == expected
@@ -293,7 +294,7 @@ def test_patterns_are_clusters_and_never_more_than_there_are_images(gen):
 
 
 @pytest.mark.parametrize("num, margin_share, centre", [(1, 0.5, 1), (5, 0.5, 3), (6, 0.5, 3), (8, 0.25, 6),
-                                                       (4, 0.0, 4), (4, 1.0, 0)])
+                                                       (4, 0.0, 4), (4, 1.0, 0), (1, 1.0, 1)])
 def test_centre_and_margin_of_one_pattern(num, margin_share, centre):
     features, logits = random_features(), numpy.random.default_rng(1).normal(0, 2, (40, 3))
     ours = choose(CentreMargin(clusters=1, noise_share=0.2, margin_share=margin_share), features, num,
@@ -315,6 +316,9 @@ def test_centre_and_margin_fill_up_from_the_typical_and_take_small_classes_whole
     assert surest not in typical[:7]
     assert choose(noisy, features, 8, logits=logits) == [*typical[:4], surest, *typical[4:7]]
     assert choose(CentreMargin(), features, 40) == choose(CentreMargin(), features, 99) == list(range(40))
+    apart = numpy.concatenate([features[:38] * 0.01 + numpy.eye(6)[:1] * 9, numpy.eye(6)[1:3]])
+    logits[38:] = 0  # the most uncertain, and a pattern of two that is taken whole
+    assert {38, 39} <= set(choose(CentreMargin(clusters=2), apart, 39, logits=logits))
     for num in range(1, 40):
         chosen = choose(CentreMargin(clusters=6), features, num, logits=logits)
         assert len(chosen) == len(set(chosen)) == num
