@@ -291,6 +291,10 @@ def test_patterns_are_clusters_and_never_more_than_there_are_images(gen):
     assert not find_patterns(torch.tensor(blobs), 1, gen).any()
     assert sorted(find_patterns(torch.tensor(blobs[:2]), 5, gen).tolist()) == [0, 1]
     assert not find_patterns(torch.ones(4, 3), 3, gen).any()  # equal images are one pattern
+    spread = random_features(300)
+    nearest = find_patterns(torch.tensor(spread), 5, gen).numpy()  # where Lloyd's moves nothing any more
+    means = numpy.stack([spread[nearest == m].mean(0) for m in range(5)])
+    assert (numpy.linalg.norm(spread[:, None] - means, axis=2).argmin(1) == nearest).all()
 
 
 @pytest.mark.parametrize("num, margin_share, centre", [(1, 0.5, 1), (5, 0.5, 3), (6, 0.5, 3), (8, 0.25, 6),
