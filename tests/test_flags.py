@@ -476,16 +476,17 @@ def test_help_has_the_flags_of_the_chosen_pieces_and_the_table_those_of_all(cls,
         text = " ".join(build_parser(cls, values).format_help().split())
         piece, registry = slot.metadata["registry"][chosen], slot.metadata["registry"]
         for field in dataclasses.fields(piece):
-            flag = "--" + field.name.replace("_", "-")
+            flag, default = "--" + field.name.replace("_", "-"), field.default
+            default = " ".join(map(str, default)) if isinstance(default, tuple) else default
             assert field.metadata["help"].strip() and field.metadata["source"].strip(), field.name
-            assert flag in text and f"{field.metadata['help']} (default: {field.default};" in text, field.name
+            assert flag in text and f"{field.metadata['help']} (default: {default};" in text, field.name
             row, = (line for line in table if line.startswith(f"| `{flag}`")
                     and field.metadata["help"] in line
                     and (f"`{chosen}`" in line.split(":")[0] or "| with `" not in line))
             everywhere = all(field.name in {own.name for own in dataclasses.fields(other)}
                              for other in registry.values())
             assert everywhere or f"`{chosen}`" in row.split(":")[0]
-            assert row.startswith((f"| `{flag}` | `{field.default}` |", f"| `{flag}`, `"))
+            assert row.startswith((f"| `{flag}` | `{default}` |", f"| `{flag}`, `"))
             assert table.index(row) > next(i for i, line in enumerate(table) if line.startswith(
                 f"| `--{name.replace('_', '-')}`"))
         own = {field.name for field in dataclasses.fields(piece)}

@@ -1,4 +1,4 @@
-"""Soft, hard, soft: phases, the pool of labels, smoothed classes against numpy; a stopped training goes on."""
+"""Soft, hard, soft: phases, the pool of labels, smoothed classes against numpy; a training that stops."""
 
 import numpy as np
 import pytest
