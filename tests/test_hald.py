@@ -162,7 +162,7 @@ def flags_of(run, form: str, *flags) -> tuple:
             "--seeds", 0, *flags)
 
 
-@pytest.mark.parametrize("form, stops", [("fp16", {2, 6, 10}), ("online", {8})])
+@pytest.mark.parametrize("form, stops", [("fp16", {2, 7}), ("online", {8})])
 def test_a_stopped_training_goes_on_to_the_same_student(form, stops, pooled, tiny, tmp_path, monkeypatch):
     flags = flags_of(pooled, form, "--save-every", 0, "--weights-dir", tiny.teachers)
     tiny.validate(pooled, "--output-dir", tmp_path / "whole", *flags)
