@@ -71,9 +71,10 @@ def case_of(given: Values) -> methods.Case:
 def check_starts(real: data.RealSet, start: starts.Start, ipc_end: int) -> None:
     """Raises: ValueError naming a class that has too few images to start from, count and need."""
     for k, name in enumerate(real.class_names):
-        there = start.available(real, k)
-        require(there >= ipc_end, f"class {name!r} has {there} training images, --ipc-end needs {ipc_end}; "
-                f"lower it, or --allow-short-classes to write what exists")
+        own, there = len(real.by_class[k]), start.available(real, k)
+        enough = "" if own == there else f"enough for {there} starts (--candidates, --factor), "
+        require(there >= ipc_end, f"class {name!r} has {own} training images, {enough}--ipc-end needs "
+                f"{ipc_end}; lower it, or --allow-short-classes to write what exists")
 
 
 def check_readable(real: data.RealSet, start: starts.Start, groups: units.Groups, *, seed: int) -> None:

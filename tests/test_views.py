@@ -311,6 +311,15 @@ def test_num_batches_takes_the_start_of_the_shuffle():
     assert plan(10, num_batches=9).index.tolist() == whole.index.tolist()
 
 
+@pytest.mark.parametrize("num_images, num_batches", [(8, None), (9, None), (9, 2), (9, 5), (1, 3)])
+def test_the_number_of_batches_is_known_before_they_are_drawn(num_images, num_batches):
+    laws = Views(size=6, batch_size=4, num_batches=num_batches)
+    drawn = laws.draw(num_images, torch.Generator().manual_seed(0))
+    assert laws.count(num_images) == len(drawn) == len(drawn.lengths())
+    assert [drawn.rows(batch).stop - drawn.rows(batch).start for batch in range(len(drawn) - 1)] == \
+        drawn.lengths()[:-1] and sum(drawn.lengths()) == len(drawn.index)
+
+
 def test_flips_can_be_left_out():
     assert plan(2000).flip.double().mean().item() == pytest.approx(0.5, abs=0.05)
     assert not plan(200, flip=False).flip.any()

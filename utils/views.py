@@ -143,6 +143,10 @@ class Views(Options):
                           mix_index=torch.cat(partners).to(torch.int16), mix_lam=lam.float(),
                           operations=self.augment.draw(len(index), generator))
 
+    def count(self, num_images: int) -> int:
+        """The number of batches of an epoch of so many images."""
+        return -(-self.num_views(num_images) // self.batch_size)
+
     def draw_labelled(self, num_images: int, *, seed: int, epoch: int) -> "EpochViews":
         """The views of one epoch of soft labels, the same for whoever asks."""
         return self.draw(num_images, seeded(seed, "labels", epoch))
@@ -154,7 +158,8 @@ class EpochViews:
 
     index (N,) int32;  crop (N, 4) int16 top, left, height, width;  flip (N,) bool;  mix_index (N,) int16,
     within its batch;  mix_box (batches, 4) int16;  mix_lam (batches,) float32, the share of an image's own
-    pixels;  operations: the tensors of `laws.augment`, a row an image.
+    pixels;  operations: the tensors of `laws.augment`, a row an image;  uneven: the batches' lengths where
+    they are not the laws', every batch full and the last one partial.
     """
 
     laws: Views
@@ -165,11 +170,13 @@ class EpochViews:
     mix_box: torch.Tensor
     mix_lam: torch.Tensor
     operations: dict[str, torch.Tensor]
+    uneven: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, laws: Views, tensors: dict[str, torch.Tensor]) -> "EpochViews":
+    def of(cls, laws: Views, tensors: dict[str, torch.Tensor], *,
+           uneven: tuple[int, ...] = ()) -> "EpochViews":
         """The views that stored tensors hold; others among them are left."""
-        return cls(laws=laws, **{name: tensors[name] for name in VIEW_DTYPES},
+        return cls(laws=laws, uneven=uneven, **{name: tensors[name] for name in VIEW_DTYPES},
                    operations={name: tensors[name] for name in laws.augment.dtypes})
 
     def fits(self, num_images: int) -> bool:
@@ -198,7 +205,14 @@ class EpochViews:
 
     def rows(self, batch: int) -> slice:
         """The rows of the epoch that one of its batches takes."""
-        return slice(batch * self.laws.batch_size, (batch + 1) * self.laws.batch_size)
+        if not self.uneven:
+            return slice(batch * self.laws.batch_size, (batch + 1) * self.laws.batch_size)
+        start = sum(self.uneven[:batch])
+        return slice(start, start + self.uneven[batch])
+
+    def lengths(self) -> list[int]:
+        """The number of images of every batch."""
+        return list(self.uneven) or [len(part) for part in self.index.split(self.laws.batch_size)]
 
     def to(self, device: torch.device) -> "EpochViews":
         """What is read by the image on `device`, what is read by the batch on the CPU.
