@@ -11,6 +11,7 @@ from typing import Literal
 
 from models import places, preflight, registry
 from recover import alignments, images, selection, starts, units
+from recover.memory import MemoryOptions, Meter
 from recover.objective import Objective
 from recover.priors import PRIORS, Prior
 from recover.synthesis import Synthesis
@@ -24,7 +25,7 @@ from utils.unfinished import StopSignals
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RecoverConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, methods.MethodFlags,
-                    flags.PrecisionFlags, flags.SaveFlags, flags.TeacherFlags, data.DataFlags):
+                    flags.PrecisionFlags, flags.SaveFlags, MemoryOptions, flags.TeacherFlags, data.DataFlags):
     """What `python -m recover.data_synthesis` takes; the defaults are the ImageNet-1K recipe."""
 
     syn_data_path: str = option("out", "folder of runs", identity=False)
@@ -95,6 +96,7 @@ class RecoverConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, metho
         registry.check_pool(self.pool)
         registry.model_spec(self.arch_name)
         self.teachers.check(self.teacher_pool)
+        self.check_memory(self.alignment, self.supervisors)
 
     @property
     def run(self) -> Path:
@@ -122,6 +124,12 @@ class RecoverConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, metho
         return tuple(dict.fromkeys((*self.supervisors, *self.init.networks(self.teacher_pool))))
 
     @property
+    def on_host(self) -> tuple[str, ...]:
+        """The networks that --offload keeps on the host: those that nothing but the objective runs."""
+        others = {*self.init.networks(self.teacher_pool), *[self.verifier_arch] * self.verifier}
+        return tuple(name for name in self.supervisors if self.offload and name not in others)
+
+    @property
     def encoding(self) -> Values:
         """How images are written, for `encode_image`."""
         return {"image_format": self.image_format, "jpeg_quality": self.jpeg_quality}
@@ -146,11 +154,13 @@ class RecoverConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, metho
 
     def objective(self, inputs: units.Inputs) -> Objective:
         """The objective over a run's teachers."""
-        return Objective(self.alignment.prepare(inputs, self.supervisors), weight=self.alignment.r_bn,
+        networks = self.fit(self.alignment.prepare(inputs, self.supervisors), device=inputs.device,
+                            size=inputs.size, host=self.on_host)
+        return Objective(networks, weight=self.alignment.r_bn,
                          term=piece_name(alignments.ALIGNMENTS, self.alignment),
                          priors={piece_name(PRIORS, prior): prior for prior in self.priors},
                          keep_graphs=self.alignment.keeps_graphs,
-                         loss_scale=LOSS_SCALE.get(self.precision, 1.0))
+                         loss_scale=LOSS_SCALE.get(self.precision, 1.0), meter=Meter())
 
     def iterations_of(self, ipc_id: int) -> int:
         """Iterations of one IPC index."""
@@ -194,8 +204,9 @@ def run(config: RecoverConfig) -> Path:
     teachers, checked = preflight.open_teachers(
         config.networks + (config.verifier_arch,) * config.verifier, config, dataset=config.dataset,
         class_names=real.class_names, stem=config.stem, size=config.size, mean=config.mean, std=config.std,
-        device=session.device, training=real, root=config.train_data_path,
+        device=session.device, training=real, root=config.train_data_path, on_host=config.on_host,
         known=None if config.overwrite else folder / "preflight.json")  # else of other data, perhaps
+    config.check_splits({name: teachers[name].model for name in config.supervisors})
     owner = {"class_names": real.class_names,
              "protocol": methods.protocol_record("recover", config, implied=data.implied_fields(config)),
              "weights": {name: teachers[name].sha256 for name in config.networks},
