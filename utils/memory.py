@@ -65,7 +65,7 @@ class Offloaded(contextlib.AbstractContextManager[None]):
     """
 
     def __init__(self, tensors: Iterable[torch.Tensor], device: torch.device):
-        self._tensors, self._device = list({id(t): t for t in tensors}.values()), device
+        self._tensors, self._device = list(tensors), device
         self._host = [t.data.cpu().pin_memory() if device.type == "cuda" else t.data.cpu()
                       for t in self._tensors]
         self.__exit__()

@@ -42,8 +42,9 @@ class Aligned:
 
     def tensors(self) -> list[torch.Tensor]:
         """Weights and buffers of all that is run: of the networks that it holds as attributes."""
-        return [tensor for network in vars(self).values() if isinstance(network, nn.Module)
-                for tensor in (*network.parameters(), *network.buffers())]
+        found = (tensor for network in vars(self).values() if isinstance(network, nn.Module)
+                 for tensor in (*network.parameters(), *network.buffers()))
+        return list({id(tensor): tensor for tensor in found}.values())
 
     def offload(self, device: torch.device) -> None:
         """From now on `tensors` are on the device during its turns alone, else on the host."""

@@ -156,6 +156,7 @@ def rewrite(model: nn.Module, *, multipliers: dict[nn.Module, float], tape: BNAl
         for gone in (node, after) if fuses else (node,):
             gone.replace_all_uses_with(source)
             traced.graph.erase_node(gone)
+    traced.delete_all_unused_submodules()  # the folded ones: their weights would lie about on the device
     return freeze_convolutions(traced)
 
 
