@@ -199,7 +199,8 @@ def test_sharded_is_unsharded(how, made, tiny, tmp_path, monkeypatch):
         return path
 
     run = in_shards(tiny.recover, tmp_path)
-    assert len(read_log(run / "log_1of2.jsonl")) == len(read_log(run / "log_0of2.jsonl")) == 2 * 4
+    for i in (0, 1):
+        assert len([row for row in read_log(run / f"log_{i}of2.jsonl") if "network" not in row]) == 2 * 4
     in_shards(tiny.relabel, run)
     tiny.validate(run)
     assert contents(run) == contents(made)
