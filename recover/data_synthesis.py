@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from models import places, preflight, registry
-from recover import alignments, images, selection, starts, units
-from recover.memory import MemoryOptions, Meter
+from recover import alignments, images, memory, selection, starts, units
 from recover.objective import Objective
 from recover.priors import PRIORS, Prior
 from recover.synthesis import Synthesis
@@ -25,7 +24,8 @@ from utils.unfinished import StopSignals
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RecoverConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, methods.MethodFlags,
-                    flags.PrecisionFlags, flags.SaveFlags, MemoryOptions, flags.TeacherFlags, data.DataFlags):
+                    flags.PrecisionFlags, flags.SaveFlags, flags.TeacherFlags, memory.MemoryOptions,
+                    data.DataFlags):
     """What `python -m recover.data_synthesis` takes; the defaults are the ImageNet-1K recipe."""
 
     syn_data_path: str = option("out", "folder of runs", identity=False)
@@ -160,7 +160,7 @@ class RecoverConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, metho
                          term=piece_name(alignments.ALIGNMENTS, self.alignment),
                          priors={piece_name(PRIORS, prior): prior for prior in self.priors},
                          keep_graphs=self.alignment.keeps_graphs,
-                         loss_scale=LOSS_SCALE.get(self.precision, 1.0), meter=Meter())
+                         loss_scale=LOSS_SCALE.get(self.precision, 1.0), meter=memory.Meter())
 
     def iterations_of(self, ipc_id: int) -> int:
         """Iterations of one IPC index."""
