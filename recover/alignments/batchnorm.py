@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
+from models.segments import split
 from recover.alignments.alignment import Aligned
 from utils.compiling import compile_every_shape
 from utils.pieces import require
@@ -39,10 +41,11 @@ class BNAlignment(Aligned):
         self._num_layers = len(layers)
         weights: dict[nn.Module, float] = {m: 1.0 if i else first_multiplier for i, m in enumerate(layers)}
         self._precision = precision
-        self._model: Callable[[torch.Tensor], torch.Tensor] = self._prepare(model, weights)
+        self._model = self._prepare(model, weights)
+        self._run: Callable[[torch.Tensor], torch.Tensor] = self._model
         if compiled:  # after the hooks: those that come later would be ignored
             compile_every_shape()
-            self._model = torch.compile(self._model, dynamic=False)
+            self._run = torch.compile(self._model, dynamic=False)
 
     def _prepare(self, model: nn.Module, multipliers: dict[nn.Module, float]) -> nn.Module:
         """The network to run, its BatchNorm layers hooked.   Args: multipliers: layer -> w_l."""
@@ -67,6 +70,29 @@ class BNAlignment(Aligned):
         return torch.linalg.vector_norm(mean - layer.running_mean, dim=1) \
             + torch.linalg.vector_norm(var - layer.running_var, dim=1)
 
+    def recompute(self, size: int) -> None:
+        """As `Aligned`: segments keep their input alone, but for the last, whose backward is next."""
+        *segments, last = split(self._model, size=size)
+
+        def run(images: torch.Tensor) -> torch.Tensor:
+            x = images
+            for segment in segments:
+                x, *terms = checkpoint(self._run_segment, segment, x, self.aligned, self.per_slice,
+                                       use_reentrant=False, preserve_rng_state=False)
+                self.terms += terms
+            return last(x)
+        self._run = run
+
+    def _run_segment(self, segment: nn.Module, x: torch.Tensor, aligned: int,
+                     per_slice: int) -> tuple[torch.Tensor, ...]:
+        """What a segment returns, and its layers' terms; in the backward again, beside the tape."""
+        tape = self.terms, self.aligned, self.per_slice
+        self.terms, self.aligned, self.per_slice = [], aligned, per_slice
+        try:
+            return segment(x), *self.terms
+        finally:  # a recomputation is stopped by an exception as soon as it has what it needs
+            self.terms, self.aligned, self.per_slice = tape
+
     def __call__(self, images: torch.Tensor, targets: torch.Tensor, *, slices: int,
                  aligned: int) -> tuple[torch.Tensor, torch.Tensor]:
         """As `Aligned`; the targets are not used.
@@ -75,7 +101,7 @@ class BNAlignment(Aligned):
         """
         self.terms, self.aligned, self.per_slice = [], aligned, len(images) // slices
         with lowered(self._precision, images.device):
-            logits = at_least_float32(self._model(images))
+            logits = at_least_float32(self._run(images))
         terms, self.terms, self.aligned = self.terms, [], 0
         if aligned and len(terms) != self._num_layers:
             raise RuntimeError(f"stale hooks: {len(terms)} of {self._num_layers} BatchNorm layers "
