@@ -92,6 +92,8 @@ class RecoverConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, metho
                 f"--slices-per-batch {slices}")
         require(slices == 1 or not self.allow_short_classes,
                 "--allow-short-classes needs --slices-per-batch 1: slices must have the same classes")
+        require(slices == 1 or not self.alignment.carries,
+                f"--slices-per-batch {slices}: the averages of --ema are one unit's; expected 1, or --ema 0")
         registry.check_pool(self.pool)
         registry.model_spec(self.arch_name)
         self.teachers.check(self.teacher_pool)
@@ -104,7 +106,8 @@ class RecoverConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, metho
     @property
     def teacher_pool(self) -> selection.Pool:
         """The pool with --arch-name first; outside the pool it takes the first place."""
-        return selection.Pool(registry.primary_first(self.pool, self.arch_name), self.stem)
+        return selection.Pool(registry.primary_first(self.pool, self.arch_name), self.stem,
+                              self.alignment.can_align)
 
     @property
     def optimises(self) -> bool:

@@ -6,9 +6,11 @@ import dataclasses
 from typing import Any
 
 import torch
+from torch import nn
 
 from recover.units import Inputs
 from utils.pieces import Options, option
+from utils.runtime import warn_once
 
 
 class Aligned:
@@ -37,7 +39,11 @@ class Aligned:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Alignment(Options):
-    """Base of all alignments.   keeps_graphs: every network's graph is alive until one backward."""
+    """Base of all alignments.
+
+    keeps_graphs: every network's graph is alive until one backward;  carries: a unit's state is its own, so
+    that units cannot be slices of one batch.
+    """
 
     r_bn: float = option(0.01, "lambda, weight of the alignment", source="supplement table 1b", range=">= 0")
 
@@ -45,6 +51,21 @@ class Alignment(Options):
     def keeps_graphs(self) -> bool:
         return False
 
+    @property
+    def carries(self) -> bool:
+        return False
+
+    def can_align(self, network: nn.Module) -> bool:
+        """Whether a network, perhaps one of shapes alone, has something to align."""
+        return True
+
     def prepare(self, inputs: Inputs, names: tuple[str, ...]) -> dict[str, Aligned]:
         """The aligned networks, by name; once a run."""
         raise NotImplementedError
+
+
+def warn_of_silent(networks: dict[str, Aligned], why: str, remark: str = "") -> None:
+    """Says once which networks have nothing to align.   Args: why: what they have not."""
+    if silent := [name for name, network in networks.items() if not len(network)]:
+        warn_once(f"{', '.join(silent)} has {why}: drawn as a BN teacher its term is 0, and it counts in the "
+                  f"mean of --bn-reduce{remark}")
