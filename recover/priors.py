@@ -55,12 +55,12 @@ class Densification(Prior):
     """
 
     densification: float = option(1.0, "weight of data densification", source="G-VBSM", range=">= 0")
-    densification_temperature: float = option(4.0, "softens the eigenvalues that are aimed at", source="G-VBSM",
-                                              range="> 0")
+    densification_temperature: float = option(4.0, "softens the eigenvalues that are aimed at",
+                                              source="G-VBSM", range="> 0")
 
     def __call__(self, views: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         pooled = F.adaptive_avg_pool2d(views, 32).flatten(1)
-        total = pooled.new_zeros(()) * pooled.sum()  # with a graph, where no class has two images
+        total = pooled[:0].sum()  # 0 with a graph, also where no class has two images
         classes = targets.tolist()  # waits for the device, as eigenvalues do
         for k in sorted(k for k in set(classes) if classes.count(k) > 1):
             own = pooled[[i for i, other in enumerate(classes) if other == k]]
