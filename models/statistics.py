@@ -26,6 +26,7 @@ from utils.views import Views
 
 FORM = 1  # of what is stored
 SAMPLE = 64  # images whose pixels stand for those of a set in its fingerprint
+_UNSTORED: dict[Path, "Measured"] = {}  # what could not be written, for this process
 KINDS: dict[str, tuple[type[nn.Module], ...]] = {
     "batchnorm": (nn.BatchNorm2d,),
     "norm": (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm),
@@ -205,13 +206,13 @@ def real_statistics(networks: dict[str, nn.Module], real: RealSet, what: Measure
     """Statistics of networks, on the device: read where they were measured before, else measured and stored.
 
     Args: weights: the file of each network, beside which its statistics lie; of one without they are not
-          stored, nor where that folder cannot be written, which is said.
+          stored; where that folder cannot be written this process keeps them, which is said.
     """
     record = what.record(real, device)
     known = {name: {**record, "network": name, "weights": sha256_file(weights[name])}
              for name in networks if name in weights}
     paths = {name: weights[name].with_name(statistics_name(own)) for name, own in known.items()}
-    found = {name: read_statistics(path, known[name]) for name, path in paths.items()}
+    found = {name: _UNSTORED.get(path) or read_statistics(path, known[name]) for name, path in paths.items()}
     missing = {name: model for name, model in networks.items() if found.get(name) is None}
     measured = measure(missing, real, what, device) if missing else {}
     for name in (name for name in missing if name in paths):
@@ -219,6 +220,7 @@ def real_statistics(networks: dict[str, nn.Module], real: RealSet, what: Measure
             save_tensors(paths[name], {"what": known[name], **_on(torch.device("cpu"), measured[name])})
             say(f"statistics of {record['images']} real images in {name}: {paths[name]}")
         except OSError as error:
+            _UNSTORED[paths[name]] = measured[name]
             warn_once(f"{paths[name].parent}: cannot be written ({error.strerror}): every process measures "
                       f"statistics of real images anew")
     made = {name: measured.get(name) or found[name] for name in networks}

@@ -9,6 +9,7 @@ from models.statistics import Measurement, measure
 from recover import synthesis
 from recover.alignments import ALIGNMENTS
 from recover.alignments.convolution import KINDS, ConvolutionAlignment
+from recover.blocks import BLOCKS
 from recover.data_synthesis import RecoverConfig
 from recover.selection import Pool
 from recover.units import Inputs
@@ -207,6 +208,14 @@ def test_slices_are_apart_without_averages_and_refused_with_them(model, own, bat
     with pytest.raises(ValueError, match="--slices-per-batch 2: the averages of --ema are one unit's"):
         RecoverConfig(**piece)
     RecoverConfig(**{**piece, "alignment": ALIGNMENTS["bn-conv"](ema=0.0)})
+
+
+def test_views_of_several_sizes_have_other_places():
+    blocks = BLOCKS["residual"](num_blocks=2, block_sizes=(200, 224))
+    with pytest.raises(ValueError, match="bn-conv compares places: expected views of one size, --block-sizes "
+                                         "gives 200 224"):
+        RecoverConfig(alignment=ALIGNMENTS["bn-conv"](), blocks=blocks)
+    RecoverConfig(alignment=ALIGNMENTS["statistics"](), blocks=blocks)
 
 
 def test_a_piece_measures_crops_and_flips_of_all_images(model, own, real, batches):

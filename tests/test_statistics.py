@@ -230,7 +230,7 @@ def test_a_folder_that_cannot_be_written_is_said(stored, capsys, monkeypatch):
         raise PermissionError(13, "Permission denied", str(path))
     monkeypatch.setattr("utils.runtime._said", set())
     monkeypatch.setattr(statistics, "save_tensors", refuse)
-    assert stored()[1] and stored()[1]
+    assert stored()[1] and not stored()[1]  # this process keeps them
     assert f"warning: {stored.folder}: cannot be written (Permission denied): every process measures" \
         in capsys.readouterr().err
 

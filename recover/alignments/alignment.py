@@ -39,11 +39,7 @@ class Aligned:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Alignment(Options):
-    """Base of all alignments.
-
-    keeps_graphs: every network's graph is alive until one backward;  carries: a unit's state is its own, so
-    that units cannot be slices of one batch.
-    """
+    """Base of all alignments.   keeps_graphs: every network's graph is alive until one backward."""
 
     r_bn: float = option(0.01, "lambda, weight of the alignment", source="supplement table 1b", range=">= 0")
 
@@ -51,9 +47,8 @@ class Alignment(Options):
     def keeps_graphs(self) -> bool:
         return False
 
-    @property
-    def carries(self) -> bool:
-        return False
+    def check(self, *, slices: int, sizes: tuple[int, ...]) -> None:
+        """Raises: ValueError where it cannot serve so many slices, or views of these sizes [pixels]."""
 
     def can_align(self, network: nn.Module) -> bool:
         """Whether a network, perhaps one of shapes alone, has something to align."""

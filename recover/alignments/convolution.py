@@ -126,9 +126,12 @@ class Convolution(Alignment):
     real_batch: int = option(256, "real images in each batch whose statistics are averaged",
                              source="G-VBSM; 64 on small images", range="in [1, 100000]")
 
-    @property
-    def carries(self) -> bool:
-        return self.ema > 0
+    def check(self, *, slices: int, sizes: tuple[int, ...]) -> None:
+        """As `Alignment.check`."""
+        require(slices == 1 or not self.ema, f"--slices-per-batch {slices}: the averages of --ema are one "
+                f"unit's; expected 1, or --ema 0")
+        require(len(set(sizes)) == 1, f"--alignment bn-conv compares places: expected views of one size, "
+                f"--block-sizes gives {' '.join(map(str, sizes))}")
 
     def can_align(self, network: nn.Module) -> bool:
         """As `Alignment.can_align`."""
