@@ -82,7 +82,6 @@ put("recover/alignments/batchnorm.py", "alignment",
     ("vector_norm(mean - layer.running_mean, dim=1)", "vector_norm(mean, dim=1)"),
     ("(var - layer.running_var, dim=1)", "(var.sqrt() - layer.running_var.sqrt(), dim=1)"),
     ("(var - layer.running_var, dim=1)", "(var - layer.running_var, dim=1).square()"),
-    ("self.variance_weight * torch", "torch"),
     ("dim=(1, 3, 4), correction", "dim=(1, 2, 4), correction"))
 put("recover/alignments/hooked.py", "alignment",
     ("own = at_least_float32(x[:self.aligned * self.per_slice])",
