@@ -124,9 +124,9 @@ def has_batchnorm(model: nn.Module) -> bool:
     return any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
 
 
-def names_with_batchnorm(names: Iterable[str], *, stem: str) -> list[str]:
-    """The names whose networks have BatchNorm, without allocating their weights."""
-    return [n for n in names if has_batchnorm(build_skeleton(n, num_classes=2, stem=stem))]
+def names_that(names: Iterable[str], holds: Callable[[nn.Module], bool], *, stem: str) -> list[str]:
+    """The names of whose networks something holds, such as `has_batchnorm`, without allocating weights."""
+    return [n for n in names if holds(build_skeleton(n, num_classes=2, stem=stem))]
 
 
 # ---------------------------------------------------------------- weights

@@ -89,6 +89,8 @@ class SynthesisFlags(PrecisionFlags, memory.MemoryOptions, DataFlags):
         self.batching.check(iteration=self.iteration, ipc_start=self.ipc_start, slices=slices,
                             short=self.allow_short_classes)
         self.blocks.check(self.size)
+        self.alignment.check(slices=slices, sizes=tuple(
+            cut.size for cut in self.blocks.cut(self.iteration, self.size)))
         registry.check_pool(self.pool)
         registry.model_spec(self.arch_name)
         self.teachers.check(self.teacher_pool)
@@ -97,7 +99,8 @@ class SynthesisFlags(PrecisionFlags, memory.MemoryOptions, DataFlags):
     @property
     def teacher_pool(self) -> selection.Pool:
         """The pool with --arch-name first; outside the pool it takes the first place."""
-        return selection.Pool(registry.primary_first(self.pool, self.arch_name), self.stem)
+        return selection.Pool(registry.primary_first(self.pool, self.arch_name), self.stem,
+                              self.alignment.can_align)
 
     @property
     def optimises(self) -> bool:

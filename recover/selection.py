@@ -8,9 +8,12 @@ import functools
 import itertools
 import math
 import random
+from collections.abc import Callable
 from typing import Literal
 
-from models.registry import names_with_batchnorm
+from torch import nn
+
+from models.registry import has_batchnorm, names_that
 from utils.flags import RECIPE
 from utils.pieces import Options, option, require
 from utils.runtime import derive_seed
@@ -31,15 +34,16 @@ class Draw:
 
 @dataclasses.dataclass(frozen=True)
 class Pool:
-    """The networks that a run may draw from, --arch-name first."""
+    """The networks that a run may draw from, --arch-name first.   can_align: of the run's alignment."""
 
     names: tuple[str, ...]
     stem: str = "imagenet"
+    can_align: Callable[[nn.Module], bool] = has_batchnorm
 
     @functools.cached_property
-    def with_bn(self) -> frozenset[str]:
-        """The names that have a BatchNorm layer to align with."""
-        return frozenset(names_with_batchnorm(self.names, stem=self.stem))
+    def alignable(self) -> frozenset[str]:
+        """The names of networks that have something to align."""
+        return frozenset(names_that(self.names, self.can_align, stem=self.stem))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,17 +101,17 @@ class Single(Selection):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Dual(Single):
-    """One BN-bearing teacher other than phi: dual-teacher decoupling.   Source: paper 3.1."""
+    """One teacher other than phi that can be aligned with: dual-teacher decoupling.   Source: paper 3.1."""
 
     networks = Selection.networks
 
     def check(self, pool: Pool) -> None:
         for phi in pool.names if self.primary == "drawn" else pool.names[:1]:
-            require(pool.with_bn - {phi}, f"--teachers dual needs a network with BatchNorm other than the "
-                    f"primary in --pool, got {' '.join(pool.names)}")
+            require(pool.alignable - {phi}, f"--teachers dual needs a network that --alignment can align "
+                    f"(bn: one with BatchNorm) other than the primary in --pool, got {' '.join(pool.names)}")
 
     def align(self, rng: random.Random, pool: Pool, primary: str) -> tuple[str, ...]:
-        return (rng.choice([name for name in pool.names if name != primary and name in pool.with_bn]),)
+        return (rng.choice([name for name in pool.names if name != primary and name in pool.alignable]),)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

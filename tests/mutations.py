@@ -82,7 +82,8 @@ put("recover/alignments/batchnorm.py", "alignment",
     ("vector_norm(mean - layer.running_mean, dim=1)", "vector_norm(mean, dim=1)"),
     ("(var - layer.running_var, dim=1)", "(var.sqrt() - layer.running_var.sqrt(), dim=1)"),
     ("(var - layer.running_var, dim=1)", "(var - layer.running_var, dim=1).square()"),
-    ("dim=(1, 3, 4), correction", "dim=(1, 2, 4), correction"),
+    ("dim=(1, 3, 4), correction", "dim=(1, 2, 4), correction"))
+put("recover/alignments/hooked.py", "alignment",
     ("own = at_least_float32(x[:self.aligned * self.per_slice])",
      "own = (x[:self.aligned * self.per_slice])"),
     ("x[:self.aligned * self.per_slice]", "x[-self.aligned * self.per_slice:]"),
@@ -91,7 +92,7 @@ put("recover/alignments/__init__.py", "alignment hot_loop::test_recover hot_loop
     "hot_loop::test_noise hot_loop::test_random_starts hot_loop::test_the_verifiers",
     ("first_multiplier=self.first_bn_multiplier", "first_multiplier=1.0"))
 put("recover/alignments/fused.py", "fused",
-    ("slope = 2 * self._multiplier / num", "slope = self._multiplier / num"),
+    ("slope = 2 * self._multiplier * v", "slope = self._multiplier * v"),
     ("var_norm.clamp(min=tiny)\n        offset", "mean_norm.clamp(min=tiny)\n        offset"),
     ("clamp(min=tiny) - slope * mean", "clamp(min=tiny) + slope * mean"),
     ("var = square - mean.square()", "var = (square - mean.square()) * num / (num - 1)"),
@@ -113,7 +114,7 @@ put("recover/selection.py", "selection",
     ('"teachers", ipc_id)), pool)', '"teachers")), pool)'),
     ('"teachers", ipc_id, chunk))', '"teachers", ipc_id))'),
     ("weights=[math.comb(len(names), k) for k in sizes]", "weights=[1 for k in sizes]"),
-    ("if name != primary and name in pool.with_bn", "if name != primary"),
+    ("if name != primary and name in pool.alignable", "if name != primary"),
     ('if self.primary == "drawn" else pool.names[0]', 'if self.primary == "drawn" else pool.names[-1]'))
 put("recover/synthesis.py", "hot_loop::test_recover hot_loop::test_a_piece hot_loop::test_noise "
     "hot_loop::test_random_starts hot_loop::test_the_verifiers units",

@@ -5,8 +5,10 @@ import torch
 from torch import nn
 
 from recover.alignments import ALIGNMENTS, ENGINES, BNAlignment
+from recover.data_synthesis import RecoverConfig
 from recover.selection import Pool
 from recover.units import Inputs
+from utils.pieces import identity
 
 N, SIZE, FIRST = 4, 9, 10.0
 TARGETS = torch.arange(N)
@@ -97,6 +99,24 @@ def test_the_multiplier_is_that_of_the_first_layer_only(model, images):
                     for m in (1.0, 3.0))
     first = convolve(images[:N].double().numpy(), model[0])
     assert thrice - once == pytest.approx(2 * distance(first, model[1]), rel=1e-4)
+
+
+def test_the_variances_distance_has_a_weight_of_its_own(model, images):
+    first = convolve(images[:N].double().numpy(), model[0])
+    mean = np.linalg.norm(first.mean((0, 2, 3)) - model[1].running_mean.numpy())
+    one_layer = nn.Sequential(model[0], model[1])
+    for weight in (0.0, 1.0, 2.0, 11.0):
+        alignment = BNAlignment(one_layer, first_multiplier=FIRST, variance_weight=weight)
+        expected = FIRST * (mean + weight * (distance(first, model[1]) - mean))
+        r_bn = alignment(images[:N], TARGETS, slices=1, aligned=1)[1].item()
+        model[1]._forward_pre_hooks.clear()
+        assert r_bn == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_variances_weight_joins_identities_only_where_it_is_not_one():
+    plain, weighted = (RecoverConfig(alignment=ALIGNMENTS["bn"](bn_variance_weight=w)) for w in (1.0, 2.0))
+    assert identity(plain) == identity(RecoverConfig()) and "bn_variance_weight" not in identity(plain)
+    assert identity(weighted)["bn_variance_weight"] == 2.0
 
 
 def test_a_teacher_without_batchnorm_gives_zero(tiny_teacher, images):

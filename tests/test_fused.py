@@ -48,11 +48,12 @@ def draw(primary: str, *aligned: str, reduce: str = "mean") -> Draw:
     return Draw({primary: 1.0}, dict.fromkeys(aligned, 1 / len(aligned) if reduce == "mean" else 1.0))
 
 
-def step(engine: str, models: dict, draws: list[Draw], *, size: int = SIZE, priors=None):
+def step(engine: str, models: dict, draws: list[Draw], *, size: int = SIZE, priors=None, variance=1.0):
     """The terms of every slice and the gradient on its images, (S, N, 3, H, W)."""
     torch.manual_seed(2)
     images = torch.randn(len(draws), N, 3, size, size, dtype=torch.float64).requires_grad_()
-    alignment = ALIGNMENTS["bn"](engine=engine, first_bn_multiplier=10.0, r_bn=0.01)
+    alignment = ALIGNMENTS["bn"](engine=engine, first_bn_multiplier=10.0, r_bn=0.01,
+                                 bn_variance_weight=variance)
     inputs = Inputs(real=None, pool=Pool(tuple(models)), networks=models, seed=0, size=size,
                     mean=(0.5,) * 3, std=(0.2,) * 3, device=torch.device("cpu"))
     objective = Objective(alignment.prepare(inputs, tuple(models)), weight=alignment.r_bn, priors=priors,
@@ -75,6 +76,12 @@ def assert_equal_steps(models: dict, draws: list[Draw], **settings):
 @pytest.mark.parametrize("name", [name for name in MODELS if name not in SIBLINGS | WITHOUT])
 def test_one_teacher(name):
     assert_equal_steps({name: network(name)}, [draw(name, name)])
+
+
+@pytest.mark.parametrize("variance", [0.0, 2.0, 11.0])
+def test_the_variances_own_weight(variance):
+    models = {name: network(name) for name in ("narrow_resnet", "narrow_efficientnet")}
+    assert_equal_steps(models, [draw(*models, *models)], variance=variance)
 
 
 @pytest.mark.parametrize("name", FUSED)

@@ -11,7 +11,7 @@ from torch import nn
 from recover.alignments import ENGINES, Aligned, BNAlignment
 from recover.data_synthesis import RecoverConfig
 from recover.objective import Objective
-from recover.priors import L2, PRIORS, Prior, TotalVariation
+from recover.priors import L2, PRIORS, Densification, Prior, TotalVariation
 from recover.selection import Draw
 from recover.units import Inputs
 from utils.flags import build_config
@@ -236,6 +236,53 @@ def test_priors_are_those_of_numpy(batch):
     assert L2()(x, targets).item() == pytest.approx(np.mean(norms), rel=1e-5)
 
 
+def densification(views, targets, temperature: float) -> float:
+    """The prior in numpy, by singular values: those squared are the eigenvalues of X X^T."""
+    total = 0.0
+    for k in set(targets):
+        x = np.stack([view for view, own in zip(views, targets, strict=True) if own == k])
+        side = x.shape[-1] // 32
+        x = x.reshape(len(x), 3, 32, side, 32, side).mean((3, 5)).reshape(len(x), -1)
+        values = np.linalg.svd(x, compute_uv=False) ** 2
+
+        def log_softmax(v):
+            return v - v.max() - np.log(np.exp(v - v.max()).sum())
+        p, q = log_softmax(values / temperature), log_softmax(values)
+        total += (np.exp(p) * (p - q)).sum()
+    return total
+
+
+@pytest.mark.parametrize("size", [32, 64])
+@pytest.mark.parametrize("temperature", [4.0, 1.5])
+def test_densification_is_that_of_numpy(size, temperature, gen):
+    targets = [4, 1, 1, 4, 4, 0]
+    views = 0.006 * size * torch.randn(6, 3, size, size, generator=gen, dtype=torch.float64)
+    prior = Densification(densification_temperature=temperature)
+    expected = densification(views.numpy(), targets, temperature)
+    assert prior(views, torch.tensor(targets)).item() == pytest.approx(expected, rel=1e-9) and expected > 0.01
+    assert prior(views[:1], torch.tensor([3])).item() == 0
+
+
+def test_densification_has_the_gradient_of_its_softened_side_held_still(gen):
+    """Also where eigenvalues are equal or zero, and where no class has two images."""
+    views = torch.zeros(3, 3, 4, 4, dtype=torch.float64)  # pooled to 32: each pixel 64 times
+    views[0, 0, 0, 0] = views[1, 1, 1, 1] = 0.1  # two equal eigenvalues, and a zero
+    views[:, 2] = 0.01 * torch.randn(3, 4, 4, generator=gen, dtype=torch.float64)
+    for own in (views, torch.eye(3, 48, dtype=torch.float64).reshape(3, 3, 4, 4), torch.zeros_like(views)):
+        own = own.clone().requires_grad_()
+        Densification()(own, torch.zeros(3, dtype=torch.long)).backward()
+        assert own.grad.isfinite().all()
+        x = torch.nn.functional.adaptive_avg_pool2d(own.detach(), 32).flatten(1).numpy()
+        values, vectors = np.linalg.eigh(x @ x.T)
+        p, q = (np.exp(v) / np.exp(v).sum() for v in (values / 4, values))
+        by_hand = 2 * (vectors * (q - p)) @ vectors.T @ x  # dD/dl = q - p;  dl = v^T d(X X^T) v
+        by_hand = by_hand.reshape(3, 3, 4, 8, 4, 8).sum((3, 5))
+        np.testing.assert_allclose(own.grad, by_hand, rtol=1e-7, atol=1e-12)
+    alone = views.clone().requires_grad_()
+    Densification()(alone, torch.arange(3)).backward()
+    assert torch.equal(alone.grad, torch.zeros_like(alone))
+
+
 @pytest.mark.parametrize("keep_graphs", [False, True])
 def test_weighted_priors_join_the_loss(build, batch, keep_graphs):
     views, targets = batch
@@ -253,7 +300,8 @@ def test_weighted_priors_join_the_loss(build, batch, keep_graphs):
 
 
 def test_priors_without_a_weight_are_not_computed(build, batch):
-    assert all(piece().weight == 0 for piece in PRIORS.values())
+    assert {name: piece().weight for name, piece in PRIORS.items()} == {
+        "tv": 0, "l2": 0, "densification": 1}  # the last is not among the default's
     objective = build(priors={"tv": TotalVariation(), "l2": L2(l2_scale=0.5)})
     (terms,), _ = loss_and_gradient(objective, batch[0][:1], batch[1], [DRAWS[1]])
     assert set(terms) == {"loss", "ce", "bn/a", "l2"}

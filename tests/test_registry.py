@@ -20,7 +20,7 @@ from models.registry import (
     load_teachers,
     load_weights,
     model_spec,
-    names_with_batchnorm,
+    names_that,
     parse_weights,
     penultimate,
     read_state_dict,
@@ -187,7 +187,7 @@ def test_a_small_stem_neither_strides_nor_pools(name):
 
 
 def test_five_narrow_networks_have_batchnorm_and_one_has_none():
-    with_bn = names_with_batchnorm(NARROW, stem="small")
+    with_bn = names_that(NARROW, has_batchnorm, stem="small")
     assert len(with_bn) >= 5 and len(NARROW) - len(with_bn) >= 1
     assert {n for n in NARROW if has_batchnorm(build_model(n, num_classes=3, stem="small"))} == set(with_bn)
 

@@ -196,8 +196,8 @@ def test_a_few_of_them_in_clear(law, pre, intra):
 # ---------------------------------------------------------------- the pool and the flags
 
 def test_the_pool_knows_who_has_batchnorm():
-    assert POOL.with_bn == set(WITH_BN)
-    assert Pool(("narrow_alexnet", "narrow_plain"), stem="small").with_bn == {"narrow_plain"}
+    assert POOL.alignable == set(WITH_BN)
+    assert Pool(("narrow_alexnet", "narrow_plain"), stem="small").alignable == {"narrow_plain"}
 
 
 def test_a_run_loads_only_what_its_draws_can_need():
@@ -207,8 +207,8 @@ def test_a_run_loads_only_what_its_draws_can_need():
 
 
 def test_dual_without_another_teacher_is_refused():
-    with pytest.raises(ValueError, match="--teachers dual needs a network with BatchNorm other than the "
-                                         f"primary in --pool, got {PHI} {PLAIN}$"):
+    with pytest.raises(ValueError, match="--teachers dual needs a network that --alignment can align .* "
+                                         f"other than the primary in --pool, got {PHI} {PLAIN}$"):
         Dual().check(Pool((PHI, PLAIN)))
     Dual().check(Pool((PLAIN, PHI)))  # a primary without BatchNorm
     with pytest.raises(ValueError, match=f"other than the primary in --pool, got {PLAIN} {PHI}"):

@@ -71,6 +71,16 @@ def load_pixels(real_set: RealSet, *, workers: int = 0,
     return pixels, torch.tensor(real_set.labels, device=device)
 
 
+def read_batches(real_set: RealSet, parts: list[list[int]], *,
+                 workers: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Images decoded batch by batch: (B, 3, H, W) uint8 and (B,) class indices.
+
+    Args: parts: the positions of each batch;  workers: processes, of a set that is worth starting them.
+    """
+    small = sum(map(len, parts)) * 3 * real_set.size**2 <= SMALL_BYTES
+    return iter(_loader(real_set, workers=0 if small else workers, batch_sampler=parts))
+
+
 class EvaluationBatches:
     """Batches (pixels uint8, labels) of a real set: decoded once where the budget allows, else by workers.
 

@@ -17,6 +17,11 @@ PRECISIONS = {"fp32": None, "tf32": None, "bf16": torch.bfloat16, "fp16": torch.
 LOSS_SCALE = {"fp16": 2.0**14}
 
 
+def at_least_float32(x: torch.Tensor) -> torch.Tensor:
+    """Statistics and losses are taken in float32, or float64 where the network is."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def set_precision(name: str, device: torch.device) -> None:
     """Switches TF32 on or off for this process; `lowered` does the rest where networks run."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = name == "tf32"

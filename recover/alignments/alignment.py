@@ -13,6 +13,7 @@ from torch import nn
 from recover.units import Inputs
 from utils.memory import Offloaded
 from utils.pieces import Options, option
+from utils.runtime import warn_once
 
 
 class Aligned:
@@ -77,6 +78,20 @@ class Alignment(Options):
         """
         return ()
 
+    def check(self, *, slices: int, sizes: tuple[int, ...]) -> None:
+        """Raises: ValueError where it cannot serve so many slices, or views of these sizes [pixels]."""
+
+    def can_align(self, network: nn.Module) -> bool:
+        """Whether a network, perhaps one of shapes alone, has something to align."""
+        return True
+
     def prepare(self, inputs: Inputs, names: tuple[str, ...]) -> dict[str, Aligned]:
         """The aligned networks, by name; once a run."""
         raise NotImplementedError
+
+
+def warn_of_silent(networks: dict[str, Aligned], why: str, remark: str = "") -> None:
+    """Says once which networks have nothing to align.   Args: why: what they have not."""
+    if silent := [name for name, network in networks.items() if not len(network)]:
+        warn_once(f"{', '.join(silent)} has {why}: drawn as a BN teacher its term is 0, and it counts in the "
+                  f"mean of --bn-reduce{remark}")

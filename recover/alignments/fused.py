@@ -104,10 +104,10 @@ class ConvNormAct(nn.Module):
         to_mean, to_var = mean * self.scale, var * self.scale**2 - self.running_var
         mean_norm = torch.linalg.vector_norm(to_mean, dim=1, keepdim=True)
         var_norm = torch.linalg.vector_norm(to_var, dim=1, keepdim=True)
-        tiny = torch.finfo(dtype).tiny
-        slope = 2 * self._multiplier / num * self.scale**2 * to_var / var_norm.clamp(min=tiny)
+        tiny, v = torch.finfo(dtype).tiny, self._tape.variance_weight
+        slope = 2 * self._multiplier * v / num * self.scale**2 * to_var / var_norm.clamp(min=tiny)
         offset = self._multiplier / num * self.scale * to_mean / mean_norm.clamp(min=tiny) - slope * mean
-        r_bn = self._multiplier * (mean_norm + var_norm).squeeze(1)
+        r_bn = self._multiplier * (mean_norm + v * var_norm).squeeze(1)
         return r_bn, slope[:, None, :, None, None], offset[:, None, :, None, None]
 
     def forward(self, x):

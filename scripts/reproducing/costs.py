@@ -85,13 +85,13 @@ class Cost:
 
 
 @functools.cache
-def _with_batchnorm(pool: Pool) -> frozenset[str]:
-    return pool.with_bn  # built once for all rows of a pool
+def _alignable(pool: Pool) -> frozenset[str]:
+    return pool.alignable  # built once for all rows of a pool
 
 
 def networks_run(draw: Draw, pool: Pool) -> list[str]:
     """The networks of a draw that recover runs."""
-    return [name for name in draw.names if name in draw.ce or name in _with_batchnorm(pool)]
+    return [name for name in draw.names if name in draw.ce or name in _alignable(pool)]
 
 
 def count_cost(plan: Plan, dataset: str) -> Cost:
