@@ -130,7 +130,8 @@ class RelabelConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, metho
 
 def presets(given: Values) -> Values:
     """What --protocol implies, and what the run does: its pool where it is no pool of the protocol's."""
-    implied, run = methods.method_preset("relabel")(given), given.get("data", RelabelConfig.data)
+    run = given.get("data", RelabelConfig.data)
+    implied = methods.method_preset("relabel", lambda given: places.inherited_case(run, given))(given)
     pool = places.inherited_pool(run, implied.get("pool", RelabelConfig.pool))
     return implied | pool | places.inherited_places(run, given)
 
@@ -177,7 +178,8 @@ def run(config: RelabelConfig) -> Path:
         "mean": about.mean, "std": about.std, "num_images": len(plan.entries), "stem": about.stem,
         "label_epochs": config.pool_epochs, "images": formats.image_set_digest(plan.entries),
         "views": identity(plan.views), "teachers": config.teacher_names,
-        "protocol": methods.protocol_record("relabel", config, **config.resolved(plan)),
+        "protocol": methods.protocol_record(
+            "relabel", config, methods.Case(about.dataset, plan.ipc), **config.resolved(plan)),
         "weights": {name: teacher.sha256 for name, teacher in networks.items()},
         "config": {**identity(config), "ipc": plan.ipc, "batch_size": plan.views.batch_size,
                    "threads": session.threads}}

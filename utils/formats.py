@@ -103,8 +103,9 @@ def _complete_units(run: Path, class_names: list[str]) -> tuple[int, list[Unit]]
                    key=lambda unit: (unit["ipc_id"], unit["chunk"]))
     covered: dict[int, set[str]] = {}
     for unit in units:
-        covered.setdefault(unit["ipc_id"], set()).update(
-            unit["short_classes"], (path.split("/")[1] for path in unit["files"]))
+        covered.setdefault(unit["ipc_id"], set()).update(unit["short_classes"])
+        for path in unit["files"]:
+            covered.setdefault(index_of(path), set()).add(path.split("/")[1])
     ipc = 0
     while covered.get(ipc, set()) >= set(class_names):
         ipc += 1

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Literal
 
-from models.places import inherited_places
+from models.places import inherited_case, inherited_places
 from utils.augment import RESAMPLER
 from utils.data import dataset_spec
 from utils.flags import RECIPE
@@ -21,7 +21,7 @@ from utils.formats import (
     run_folder,
 )
 from utils.loading import planned_images
-from utils.methods import MethodFlags, method_preset
+from utils.methods import Case, MethodFlags, method_preset
 from utils.pieces import Values, option, piece_name, require
 from utils.views import MIXES, NoMix, Views
 
@@ -62,7 +62,9 @@ class StudyFlags(MethodFlags):
 def presets(given: Values) -> Values:
     """What --protocol implies, and where the run says that the teachers of online labels lie."""
     run = given.get("train_dir", StudyFlags.train_dir)
-    return method_preset("validate")(given) | inherited_places(run, given)
+    implied = method_preset("validate", lambda given: inherited_case(
+        run, {"model": StudyFlags.model, **given}))(given)
+    return implied | inherited_places(run, given)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -149,8 +151,14 @@ def plan_early(flags: StudyFlags) -> StudentPlan:
         images = assemble_manifest(run_folder(flags.train_dir, flag="--train-dir"), write=False)
     except FileNotFoundError:
         images = planned_images(flags.dataset, flags.ipc, run_or_syn=flags.train_dir)
-    return plan_students(flags, images, None, epochs=flags.method.label_epochs,
+    epochs = flags.method.label_epochs(Case(images.dataset, flags.ipc or images.ipc))
+    return plan_students(flags, images, None, epochs=epochs,
                          batch_size=method_batch(flags, flags.ipc or images.ipc, images.num_classes))
+
+
+def case_of(flags: StudyFlags, plan: StudentPlan) -> Case:
+    """What the protocol's settings may depend on."""
+    return Case(plan.images.dataset, plan.ipc, flags.model)
 
 
 def method_batch(flags: StudyFlags, ipc: int, num_classes: int) -> int:
@@ -165,7 +173,8 @@ def recipe_settings(flags: StudyFlags, plan: StudentPlan) -> Values:
     bare = StudyFlags(**own | dict.fromkeys(("stem", "epochs", "batch_size", "steps_per_epoch",
                                              "min_scale_crops", "mix_type")))
     batch_size = method_batch(flags, plan.ipc, plan.images.num_classes)
-    return plan_students(bare, plan.images, plan.labels, epochs=flags.method.label_epochs,
+    epochs = flags.method.label_epochs(Case(plan.images.dataset, plan.ipc))
+    return plan_students(bare, plan.images, plan.labels, epochs=epochs,
                          batch_size=batch_size).settings()
 
 

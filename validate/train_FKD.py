@@ -160,7 +160,8 @@ def run(config: ValidateConfig) -> dict[str, Any]:
                 out=plan.out, images=distilled, targets=torch.tensor([entry.label for entry in plan.entries]),
                 batches=batches, recipe=config.recipe(plan), eval_every=config.eval_every,
                 save_every=config.save_every, stop=stop, about={
-                    "protocol": methods.protocol_record("validate", config, taken=plan.settings(),
+                    "protocol": methods.protocol_record("validate", config, plans.case_of(
+                        config, plan), taken=plan.settings(),
                                                         implied=plans.recipe_settings(config, plan)),
                     "row": config.row, **made_of, **plans.provenance(plan), "versions": runtime.versions()})
             for seed in todo:
