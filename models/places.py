@@ -1,4 +1,4 @@
-"""What later stages take from a run of recover that they are not told: where its teachers lie, and which.
+"""What later stages take from a run of recover that they are not told: which teachers, where; data set, IPC.
 
 places.json of a run holds --weights and --weights-dir as recover was given them.  It is no part of the run's
 identity: the run may move, and then says so with flags.
@@ -8,9 +8,10 @@ from pathlib import Path
 
 from utils.files import write_json
 from utils.flags import WeightFlags
-from utils.formats import run_path
+from utils.formats import assemble_manifest, run_path
+from utils.methods import Case
 from utils.pieces import Values
-from utils.records import Places, Run, find_record, read_record
+from utils.records import Labels, Places, Run, find_record, read_record
 
 PLACES = "places.json"  # which recover names among the files of a run
 
@@ -43,3 +44,23 @@ def inherited_pool(run_or_syn: str, recipe: Sequence[str]) -> Values:
     if not saved or not pool or set(pool) & set(recipe):
         return {}
     return {"arch_name": saved["config"]["arch_name"], "pool": tuple(pool)}
+
+
+def inherited_case(run_or_syn: str, given: Values) -> Case:
+    """The data set, IPC and student that a later stage's protocol is for, for `presets`.
+
+    What flags do not say the run does, and the labels of --fkd-path; without either ImageNet-1K, IPC 10.
+    """
+    run, labels = run_path(run_or_syn), Path(given.get("fkd_path", ""), "config.json")
+    dataset, ipc = given.get("dataset", ""), given.get("ipc", 0)
+    if not dataset and (saved := find_record(run / "config.json", Run)):
+        dataset = saved["config"]["dataset"]
+    if not ipc and "model" in given and (stored := find_record(labels, Labels)):
+        ipc = stored["ipc"]
+    if not ipc or not dataset:
+        try:
+            found = assemble_manifest(run, write=False)
+            dataset, ipc = dataset or found.dataset, ipc or found.ipc
+        except (FileNotFoundError, ValueError):  # named by who opens them
+            pass
+    return Case(dataset or Case.dataset, ipc or Case.ipc, given.get("model", ""))

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import torch
 
-from recover.units import Groups, UnitPlan
+from recover.plans import UnitPlan
+from recover.units import Groups
 from utils.files import sha256_bytes, write_bytes, write_json
 from utils.formats import assemble_manifest
 from utils.pictures import encode_image
@@ -19,6 +20,7 @@ def save_unit(run: Path, plan: UnitPlan, pixels: torch.Tensor, *, class_names: l
     Args: pixels: (N, 3, H, W) uint8, one image a member;  terms: the last iteration's.
     """
     unit, files, total = plan.unit, {}, 0
+    indices = sorted({i for i, _ in unit.members})
     for (ipc_id, k), image in zip(unit.members, pixels, strict=True):
         path = image_path(class_names[k], ipc_id, image_format)
         content = encode_image(image, image_format=image_format, jpeg_quality=jpeg_quality)
@@ -29,7 +31,7 @@ def save_unit(run: Path, plan: UnitPlan, pixels: torch.Tensor, *, class_names: l
         "primary": Counter(name for draw in plan.draws for name in draw.ce),
         "aligned": Counter(name for draw in plan.draws for name in draw.align),
         "short_classes": [class_names[k] for k in unit.short], "final": terms, "files": files, "bytes": total,
-        "device": device, "versions": versions()})
+        "device": device, "versions": versions(), **({"indices": indices} if len(indices) > 1 else {})})
 
 
 def split_finished(run: Path, groups: Groups) -> tuple[Groups, Groups]:

@@ -5,6 +5,7 @@ theta_k).  All draws come from an explicit random.Random, before a unit starts. 
 """
 import dataclasses
 import functools
+import itertools
 import math
 import random
 from typing import Literal
@@ -123,6 +124,60 @@ class Multi(Single):
         return SUBSET_LAWS[self.subset_law](rng, pool.names, primary, self.max_bn_teachers)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InTurn(Selection):
+    """Every iteration asks one network, the pool's next, for logits and alignment.   Source: FADRM, G-VBSM.
+
+    Every unit begins with the first (FADRM); where G-VBSM and EDC count on over batches, their iterations are
+    a multiple of their networks, so that the turn is the same.
+    """
+
+    def plan(self, pool: Pool, ipc_id: int, chunk: int, iterations: int, *, seed: int) -> list[Draw]:
+        """As `Selection.plan`; nothing is random."""
+        draws = [Draw({name: 1.0}, {name: 1.0}) for name in pool.names]
+        return [draws[t % len(draws)] for t in range(iterations)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Votes(Selection):
+    """A pair of networks in every iteration of an index, weighted by softmax(prior / T).   Source: CV-DD.
+
+    Each gives its cross-entropy and its alignment.   facts-2026.md 2.1, 2.2.
+    """
+
+    vote_priors: tuple[float, ...] = option(
+        (56.4, 42.3, 52.5, 44.2, 40.6), "prior of each network of the pool, in its order: accuracy of "
+        "students on images of that network alone [percent]", source="CV-DD, ImageNet-1K",
+        range="in [0, 100]")
+    vote_temperature: float = option(5.0, "temperature T of the priors", source="CV-DD", range="> 0")
+    pairs: Literal["listed", "drawn", "best"] = option(
+        "listed", "which pair an IPC index takes: the next of all pairs in the pool's order, starting again "
+        "after the last (CV-DD at IPC 10), a random one (IPC 50), or the two best priors", source="CV-DD")
+
+    def check(self, pool: Pool) -> None:
+        require(len(self.vote_priors) == len(pool.names) > 1,
+                f"--teachers votes needs two networks or more and a prior for each: got {len(pool.names)} "
+                f"({' '.join(pool.names)}) and --vote-priors {' '.join(map(str, self.vote_priors))}")
+
+    def pair_of(self, ipc_id: int, seed: int) -> tuple[int, int]:
+        """The places in the pool of an index's two networks."""
+        places = range(len(self.vote_priors))
+        if self.pairs == "best":
+            best = sorted(places, key=lambda i: -self.vote_priors[i])[:2]
+            return min(best), max(best)
+        pairs = list(itertools.combinations(places, 2))
+        if self.pairs == "listed":
+            return pairs[ipc_id % len(pairs)]
+        return random.Random(derive_seed(seed, "teachers", ipc_id)).choice(pairs)
+
+    def plan(self, pool: Pool, ipc_id: int, chunk: int, iterations: int, *, seed: int) -> list[Draw]:
+        """As `Selection.plan`; all class chunks of an index share the pair."""
+        a, b = self.pair_of(ipc_id, seed)
+        share = 1 / (1 + math.exp((self.vote_priors[b] - self.vote_priors[a]) / self.vote_temperature))
+        weights = {pool.names[a]: share, pool.names[b]: 1 - share}
+        return [Draw(weights, weights)] * iterations
+
+
 def bernoulli(rng: random.Random, names: tuple[str, ...], primary: str, most: int) -> tuple[str, ...]:
     """theta_1 = phi; each further slot up to `most` is filled with probability 0.5, without replacement.
 
@@ -145,4 +200,5 @@ def uniform(rng: random.Random, names: tuple[str, ...], primary: str, most: int)
 
 
 SUBSET_LAWS = {"bernoulli": bernoulli, "uniform": uniform}
-SELECTIONS: dict[str, type[Selection]] = {"single": Single, "dual": Dual, "multi": Multi}
+SELECTIONS: dict[str, type[Selection]] = {"single": Single, "dual": Dual, "multi": Multi, "in-turn": InTurn,
+                                          "votes": Votes}

@@ -14,12 +14,14 @@ from tqdm import tqdm
 
 from recover.images import save_unit
 from recover.objective import Objective, Terms
-from recover.units import Inputs, Unit, UnitLaws, UnitPlan
+from recover.perturbation import NoPerturbation
+from recover.plans import UnitLaws, UnitPlan
+from recover.units import Inputs, Unit
 from utils.augment import pixel_bounds, shared_view, to_uint8
 from utils.metrics import topk_hits
 from utils.pieces import Values
 from utils.precision import PixelAdam
-from utils.runtime import Log, finite_values, say, seed_everything, warn_once
+from utils.runtime import Log, finite_values, hushed, say, seed_everything, warn_once
 from utils.unfinished import StopSignals, Unfinished
 
 Bounds = tuple[torch.Tensor, torch.Tensor]
@@ -46,14 +48,18 @@ def synthesize_batch(starts: list[torch.Tensor], targets: torch.Tensor, objectiv
     objective.load(state["objective"])
     for number in range(state["block"], len(plans[0].blocks)):
         blocks = [plan.blocks[number] for plan in plans]
+        if not first:
+            images = [block.before(x, start) if block.before else x
+                      for block, x, start in zip(blocks, images, starts, strict=True)]
         images = [x.detach().clone().requires_grad_() for x in images]
         optimizers = [PixelAdam(x, betas=betas, precision=precision) for x in images]
         for optimizer, own in zip(optimizers, state["optimizers"], strict=False):
             optimizer.load_state_dict(own)
         for step in range(first, max(len(block.rates) for block in blocks)):
             active = [s for s, block in enumerate(blocks) if step < len(block.rates)]
-            views = [shared_view(images[s], blocks[s].views, step) for s in active]
-            terms = objective.backward(views, targets, [blocks[s].draws[step] for s in active])
+            joined = plans[0].joined(number, step)  # slices have no members that join late
+            views = [shared_view(images[s][joined], blocks[s].views, step) for s in active]
+            terms = objective.backward(views, targets[joined], [blocks[s].draws[step] for s in active])
             for s, own in zip(active, terms, strict=True):
                 final[s] = optimizers[s].take(blocks[s].rates[step], own, final[s])
                 images[s].data.clamp_(*bounds)
@@ -66,10 +72,8 @@ def synthesize_batch(starts: list[torch.Tensor], targets: torch.Tensor, objectiv
                                  "final": final, "objective": objective.state()})
         for optimizer, block in zip(optimizers, blocks, strict=True):
             optimizer.skipped(len(block.rates))
-        images = [block.after(x.detach(), start) if block.after else x.detach()
-                  for block, x, start in zip(blocks, images, starts, strict=True)]
         first, state = 0, {"optimizers": ()}
-    return images, final
+    return [x.detach() for x in images], final
 
 
 def peak_memory(device: torch.device) -> dict[str, float]:
@@ -79,13 +83,19 @@ def peak_memory(device: torch.device) -> dict[str, float]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Synthesis:
-    """What all groups of a run share.   objective: None where no image is optimised;  save_every: minutes."""
+    """What all groups of a run share.
+
+    objective: None where no image is optimised;  objective_of(inputs): one over other networks, those that a
+    unit's perturbation makes;  save_every: minutes.
+    """
 
     run: Path
     inputs: Inputs
     laws: UnitLaws
     start: Callable[[Unit], torch.Tensor]
     objective: Objective | None
+    objective_of: Callable[[Inputs], Objective]
+    perturbation: NoPerturbation
     betas: tuple[float, float]
     encoding: Values
     log_every: int
@@ -106,6 +116,7 @@ class Synthesis:
             warn_once("a drawn subset has nothing to align: cross-entropy alone shapes its images")
         starts = [self.start(unit).to(inputs.device) if unit.members
                   else torch.zeros(0, 3, inputs.size, inputs.size) for unit in group]
+        objective = self._objective_of(group, starts, plans)
         unfinished = Unfinished(first.unfinished(self.run), minutes=self.save_every, stop=self.stop)
         saved = unfinished.load()  # after the starts: it sets the random generators as they were
         earlier = sum(plan.until(saved["block"], saved["step"]) for plan in plans) if saved else 0
@@ -114,10 +125,10 @@ class Synthesis:
             say(f"{first}: goes on from its save, {earlier} of {total} iterations are done")
         self.bar.update(earlier)
         images, final = starts, list[Terms]({} for _ in group)
-        if self.objective and first.members:
+        if objective and first.members:
             low, high = pixel_bounds(inputs.mean, inputs.std)
             images, final = synthesize_batch(
-                starts, torch.tensor(first.classes, device=inputs.device), self.objective, plans=plans,
+                starts, torch.tensor(first.classes, device=inputs.device), objective, plans=plans,
                 betas=self.betas, bounds=(low.to(inputs.device), high.to(inputs.device)), saved=saved,
                 unfinished=unfinished, log_every=self.log_every, precision=inputs.precision,
                 report=self._report)
@@ -131,6 +142,22 @@ class Synthesis:
                            seconds_per_iteration=seconds)
         unfinished.discard()
         self.bar.update(0 if self.objective else len(group))  # a run without iterations counts units
+
+    def _objective_of(self, group: list[Unit], starts: list[torch.Tensor],
+                      plans: list[UnitPlan]) -> Objective | None:
+        """The objective of one group: the run's, or one over perturbed networks."""
+        if self.objective is None or not group[0].members:
+            return None
+        block, targets = plans[0].blocks[0], torch.tensor(group[0].classes, device=self.inputs.device)
+        opening = block.before(starts[0], starts[0]) if block.before else starts[0]
+        joined = plans[0].joined(0, 0)
+        drawn = tuple(dict.fromkeys(name for draw in plans[0].draws for name in draw.names))
+        networks = self.perturbation.apply(self.inputs.networks, drawn, shared_view(
+            opening[joined], block.views, 0), targets[joined])
+        if networks is self.inputs.networks:
+            return self.objective
+        with hushed():  # what is said of a run's networks was said
+            return self.objective_of(dataclasses.replace(self.inputs, networks=networks))
 
     def _report(self, block: int, step: int, active: list[UnitPlan], terms: list[Terms],
                 skipped: list[int]) -> None:

@@ -19,7 +19,7 @@ from relabel import generate_soft_label
 from scripts.reproducing.small_recipes import RECIPES
 from utils.files import sha256_json, write_atomically, write_json
 from utils.flags import parse_config, to_words
-from utils.methods import METHODS
+from utils.methods import METHODS, Case
 from utils.pieces import Options, Values, flatten, option
 from utils.records import read_record
 from utils.runtime import choose_device, command_line, hushed, say, versions
@@ -49,7 +49,7 @@ class DemoConfig(Options):
     min_scale_crops: float = option(RECIPE.recover["min_scale_crops"],
                                     "least area fraction of a crop in every stage", range="in (0, 1]")
     teacher_epochs: int = option(RECIPE.teachers["epochs"], "epochs of each teacher", range="in [1, 100000]")
-    epochs: int = option(round(PUBLISHED.label_epochs * RECIPE.epochs), "epochs of each student",
+    epochs: int = option(round(PUBLISHED.label_epochs(Case()) * RECIPE.epochs), "epochs of each student",
                          range="in [1, 100000]")
     overwrite: bool = option(False, "delete an earlier demo of other settings in the same folder")
 

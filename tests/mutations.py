@@ -200,10 +200,12 @@ put("relabel/generate_soft_label.py", "hot_loop::test_labels_are hot_loop::test_
     ("for teacher in networks.values()]", "for teacher in reversed(networks.values())]"),
     ('"images": formats.image_set_digest(plan.entries)',
      '"images": formats.image_set_digest(plan.entries[:1])'),
-    ("images.select(self.ipc), self.ipc or images.ipc", "images.select(0), self.ipc or images.ipc"),
     ("epoch=epoch, seed=config.seed", "epoch=epoch, seed=0"),
     ("precision=config.precision, label_format", 'precision="fp32", label_format'),
     ("return self.label_epochs or self.epochs", "return self.epochs"))
+put("relabel/plans.py", "bssl hot_loop::test_labels_are pipeline::test_more_images_reuse_the_first",
+    ("images.select(flags.ipc), flags.ipc or images.ipc", "images.select(0), flags.ipc or images.ipc"),
+    ("crop=flags.crop, augment", "augment"))
 
 # ---------------------------------------------------------------- validate
 
@@ -254,7 +256,7 @@ put("validate/soft_labels.py", "hot_loop::test_hard_labels hot_loop::test_the_pr
     ("tensor[drawn.rows(batch)] for", "tensor[drawn.rows(0)] for"),
     ('generator(self.seed, "student", epoch)', 'generator(self.seed, "student")'),
     ('generator(self.seed, "student", epoch)', 'generator("student", epoch)'),
-    ("epoch=epoch % self.labels.label_epochs)", "epoch=epoch)"),
+    ("labelled = epoch % self.labels.label_epochs", "labelled = epoch"),
     ("seed=self.labels.seed,", "seed=0,"),
     ("teacher.channels_last() for teacher in teachers.values()]",
      "teacher.channels_last() for teacher in reversed(teachers.values())]"),
@@ -303,7 +305,23 @@ put("models/ensemble.py", "ensemble",
     ("return combined * (norms.mean() / norms)", "return combined"),
     ("return logits.mean(0)\n", "return logits.sum(0)\n"),
     ("return logits[0]\n", "return logits[-1]\n"),
-    ("return names[:1]", "return names[-1:]"))
+    ("return names[:1]", "return names[-1:]"),
+    ("(prior - max(self.label_priors)) / self.label_temperature", "(prior - max(self.label_priors)) / 10"),
+    ("share / sum(shares)", "share / max(shares)"))
+put("models/teacher_statistics.py", "bssl",
+    ("i * num // parts for", "round(i * num / parts) for"),
+    ("min(parts, num // 2)", "min(parts, num)"),
+    ("[teacher(views[part]) for part in parts]", "[teacher(views)[part] for part in parts]"),
+    ("layer.track_running_stats = False", "layer.track_running_stats = True"),
+    ('"teacher dropout", epoch, number)', '"teacher dropout", epoch)'),
+    ('"teacher dropout", epoch, number)', '"teacher dropout", number)'),
+    ('seed, "teacher dropout"', '"teacher dropout"'),
+    ("            network.train()", "            network.eval()"),
+    ("            network.eval()", "            network.train()"),
+    ("num_views % batch_size != 1", "num_views != 1"))
+put("utils/patch_shuffle.py", "views",
+    ("pick(pixels, rows, columns)", "pick(pixels, columns, rows)"),
+    ("size % self.shuffle_factor == 0", "True"))
 put("models/optimizers.py", "optimizers hot_loop::test_a_student_is hot_loop::test_hard_labels "
     "hot_loop::test_a_teacher",
     ("parameter.ndim > 1 and", "parameter.ndim > 0 and"),
@@ -356,6 +374,13 @@ put("models/train_teachers.py", "hot_loop::test_a_teacher hot_loop::test_teacher
 
 # ---------------------------------------------------------------- utils
 
+put("utils/augment.py", "views",
+    ("self.crop_padding + 1, (num, 2)", "self.crop_padding, (num, 2)"),
+    ("crop[:, :2].long() + self.crop_padding", "crop[:, :2].long()"),
+    ("size - 1 - place, place)", "place, place)"),
+    ("normalize(pick(F.pad(pixels, [self.crop_padding] * 4), rows, columns), mean, std)",
+     "pick(F.pad(normalize(pixels, mean, std), [self.crop_padding] * 4), rows, columns)"),
+    ("corner.abs() <= self.crop_padding", "corner <= self.crop_padding"))
 put("utils/augment.py", "augment units hot_loop::test_pixels",
     ("(low + (1 - low) * uniform[..., 0])", "(low + (1 - low) * uniform[..., 0].square())"),
     ("torch.sqrt(area * ratio).round(), torch.sqrt(area / ratio)",
@@ -399,7 +424,7 @@ put("utils/views.py", "views",
     ("self.flip[part].to(device), size=size", "self.flip[:len(pixels)].to(device), size=size"),
     ("[round(255 * value) for value in mean]", "[0, 0, 0]"),
     ("self.mix_index[part], self.mix_box[batch]", "self.mix_index[:len(views)], self.mix_box[batch]"),
-    ("positions[:, piece])", "positions[:, :len(pixels[piece])])"),
+    ("positions[:, piece], mean", "positions[:, :len(pixels[piece])], mean"),
     ("[torch.randperm(length, generator=generator) for length", "[torch.arange(length) for length"),
     ("CACHED_IMAGES = 8", "CACHED_IMAGES = 3", "how many images are rendered at a time is a matter of the "
      "processor's cache: each is rendered by itself"))

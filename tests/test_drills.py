@@ -109,8 +109,8 @@ class Logits(Alignment):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class InTurn(Selection):
-    """Every step asks the next network, for its logits and its alignment."""
+class Relay(Selection):
+    """Every step asks the next network, for its logits and half of its alignment."""
 
     def plan(self, pool, ipc_id, chunk, iterations, *, seed):
         names = [pool.names[t % len(pool.names)] for t in range(iterations)]
@@ -118,7 +118,7 @@ class InTurn(Selection):
 
 
 DRILLS = {"loss": (LOSSES, "huber", Huber), "start": (STARTS, "surest", Surest),
-          "alignment": (ALIGNMENTS, "logits", Logits), "selection": (SELECTIONS, "in-turn", InTurn)}
+          "alignment": (ALIGNMENTS, "logits", Logits), "selection": (SELECTIONS, "half-in-turn", Relay)}
 
 
 def default_configs() -> tuple:
@@ -207,11 +207,11 @@ def test_an_alignment_measured_on_real_data_survives_a_kill(register, tiny, tmp_
 
 def test_a_draw_whose_logit_teacher_changes_at_every_step(register, tiny, tmp_path):
     register("selection")
-    run = tiny.recover(tmp_path, "--teachers", "in-turn", "--iteration", 8)
+    run = tiny.recover(tmp_path, "--teachers", "half-in-turn", "--iteration", 8)
     unit = read_json(run / "units" / "ipc0000_chunk00.json")
     assert unit["primary"] == unit["aligned"] == dict.fromkeys(POOL, 2)
-    reference = tiny.recover(tmp_path, "--teachers", "in-turn", "--iteration", 8, "--engine", "reference",
-                             "--exp-name", "reference")
+    reference = tiny.recover(tmp_path, "--teachers", "half-in-turn", "--iteration", 8, "--engine",
+                             "reference", "--exp-name", "reference")
     assert abs(pixels_of(run) - pixels_of(reference)).max() <= 2  # equal to rounding
     tiny.relabel(run)
     assert tiny.validate(run)["n"] == 2
@@ -223,7 +223,7 @@ def test_the_worked_example_of_the_page_runs(tiny, tmp_path, monkeypatch):
     example, = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
     lines = [line for line in example.splitlines() if line.strip()]
     assert len(lines) <= 30
-    monkeypatch.setitem(SELECTIONS, "in-turn", None)  # both are forgotten afterwards
+    monkeypatch.setitem(SELECTIONS, "relay", None)  # both are forgotten afterwards
     monkeypatch.setitem(METHODS, "mine", None)
     exec(compile(example, str(PAGE), "exec"), {"__name__": "example"})
     run = tiny.recover(tmp_path, "--protocol", "mine", "--iteration", 8)

@@ -22,10 +22,11 @@ from torch import nn
 from models import registry, train_teachers
 from models.preflight import check_class_names
 from models.registry import ModelSpec, build_model, load_teachers
+from recover.plans import UnitLaws
 from recover.selection import Multi, Pool
 from recover.starts import STARTS
 from recover.starts.start import Start
-from recover.units import Unit, UnitLaws
+from recover.units import Unit
 from utils.augment import shared_view, to_uint8
 from utils.files import sha256_bytes, sha256_file
 from utils.flags import parse_config

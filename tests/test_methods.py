@@ -16,6 +16,7 @@ from utils.formats import open_labels
 from utils.loading import planned_images
 from utils.methods import (
     METHODS,
+    Case,
     MethodFlags,
     method_named,
     method_preset,
@@ -123,7 +124,7 @@ def test_prism_is_the_defaults():
                 assert value == registry[field.metadata["chosen"]]()
             else:
                 assert value == tuple(registry[name]() for name in field.metadata["chosen"])
-        assert protocol_settings(stage, "prism") == {} == method_preset(stage)({})
+        assert protocol_settings(stage, "prism") == {} == method_preset(stage, lambda given: Case())({})
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -169,9 +170,10 @@ def test_delts_students_have_rates_of_their_own(student, lr):
     config = of("validate", "delt", model=student)
     assert config.optimizer.adamw_lr == lr
     assert of("validate", "prism", model=student).optimizer.adamw_lr == 1e-3
-    assert protocol_record("validate", config) == {"name": "delt", "changed": []}
+    assert protocol_record("validate", config, Case(student=student)) == {"name": "delt", "changed": []}
     given = of("validate", "delt", model=student, adamw_lr=0.01)
-    assert given.optimizer.adamw_lr == 0.01 and protocol_record("validate", given)["changed"] == ["adamw_lr"]
+    assert given.optimizer.adamw_lr == 0.01
+    assert protocol_record("validate", given, Case(student=student))["changed"] == ["adamw_lr"]
     for own in (config, of("validate", "delt", model=student, adamw_lr=1e-3)):
         assert parse_config(ValidateConfig, flags_of(own, presets=train_FKD.presets),
                             presets=train_FKD.presets) == own
@@ -215,9 +217,9 @@ def test_delts_batches(classes, ipc, student, expected):
 
 
 def test_students_with_soft_labels_have_300_epochs():
-    assert {name: method.label_epochs for name, method in METHODS.items()} == dict.fromkeys(METHODS, 300)
+    assert {method.label_epochs(Case()) for method in METHODS.values()} == {300}
     longer = dataclasses.replace(METHODS["sre2l"], relabel={"epochs": 400})
-    assert longer.label_epochs == 400
+    assert longer.label_epochs(Case()) == 400
 
 
 # ---------------------------------------------------------------- what a result says of itself

@@ -80,7 +80,8 @@ def test_single_takes_phi_alone():
 
 
 def test_the_published_law_is_the_default():
-    assert SELECTIONS == {"single": Single, "dual": Dual, "multi": Multi} and Multi() == bernoulli(4)
+    assert set(SELECTIONS) == {"single", "dual", "multi", "in-turn", "votes"}
+    assert SELECTIONS["multi"] is Multi and Multi() == bernoulli(4)
     assert Multi().draw(random.Random(3), POOL) == bernoulli().draw(random.Random(3), POOL)
 
 

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from helpers import contents, words
 
 from recover import data_synthesis
+from recover.plans import Block, UnitLaws, UnitPlan
 from recover.synthesis import Synthesis
-from recover.units import Block, UnitLaws, UnitPlan
 from utils import interrupts
 from utils.augment import plan_shared_views
 from utils.files import save_tensors
@@ -100,11 +100,11 @@ def test_units_of_two_blocks_survive_ten_kills(tiny, uninterrupted, tmp_path, mo
         return lambda images, start: F.interpolate(images + 0.1 * start.mean(), size=(size, size))
 
     def plan_blocks(laws, unit):
-        """The usual unit, but its last 13 iterations are at 12 pixels."""
+        """The usual unit, but its first 13 iterations are at 12 pixels."""
         usual, = plan_whole(laws, unit).blocks
         views = plan_shared_views(13, size=12, min_scale=0.5, flip=True, jitter=2, generator=generator(unit))
-        return UnitPlan(unit, (Block(usual.rates[:17], usual.views, usual.draws[:17], resized(12)),
-                               Block(usual.rates[17:], views, usual.draws[17:], resized(16))))
+        return UnitPlan(unit, (Block(usual.rates[:13], views, usual.draws[:13], resized(12)),
+                               Block(usual.rates[13:], usual.views, usual.draws[13:], resized(16))))
 
     monkeypatch.setattr(UnitLaws, "plan", plan_blocks)
     whole = tiny.recover(tmp_path / "whole", *LONG)

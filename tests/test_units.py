@@ -11,9 +11,10 @@ from torch import nn
 
 from recover.alignments import BNAlignment
 from recover.objective import Objective
+from recover.plans import Block, UnitLaws, UnitPlan, describe_plan
 from recover.selection import Draw, Multi, Pool
 from recover.synthesis import synthesize_batch
-from recover.units import Block, Unit, UnitLaws, UnitPlan, describe_plan, unit_groups
+from recover.units import Unit, unit_groups
 from utils.augment import plan_shared_views
 from utils.schedule import CROP_LAWS
 from utils.unfinished import StopSignals, Unfinished
@@ -134,19 +135,19 @@ def enlarged(images, start):
 
 
 def darkened(images, start):
-    """A last block's end counts too."""
-    return images - 0.125
+    """A first block's beginning counts too."""
+    return images - 0.125 * start
 
 
 @pytest.fixture
 def plans(gen):
     """Two slices, each of a block at 8 pixels and one at 12."""
-    def block(num, size, rate, after, shift):
+    def block(num, size, rate, before, shift):
         views = plan_shared_views(num, size=size, min_scale=0.3, flip=True, jitter=3, generator=gen)
         return Block([rate / (t + 1) for t in range(num)], views,
-                     [DRAWS[(t + shift) % 3] for t in range(num)], after)
+                     [DRAWS[(t + shift) % 3] for t in range(num)], before)
     return [UnitPlan(Unit(s, 0, tuple((s, k) for k in range(N))), (
-        block(first, SMALL, 0.2, enlarged, s), block(second, LARGE, 0.1, darkened, s + 1)))
+        block(first, SMALL, 0.2, darkened, s), block(second, LARGE, 0.1, enlarged, s + 1)))
         for s, (first, second) in enumerate(LENGTHS)]
 
 
@@ -222,6 +223,7 @@ def slice_by_hand(models, start, plan):
     """One slice by itself, Adam written out.   Returns: its images, its last loss."""
     x, (low, high) = start, (bound.double() for bound in BOUNDS)
     for block in plan.blocks:
+        x = block.before(x, start)
         first, second = torch.zeros_like(x), torch.zeros_like(x)
         for t, rate in enumerate(block.rates):
             leaf = x.detach().requires_grad_()
@@ -231,7 +233,6 @@ def slice_by_hand(models, start, plan):
             second = BETAS[1] * second + (1 - BETAS[1]) * grad**2
             mean, square = first / (1 - BETAS[0]**(t + 1)), second / (1 - BETAS[1]**(t + 1))
             x = (x - rate * mean / (square.sqrt() + 1e-8)).clamp(low, high)
-        x = block.after(x, start)
     return x, loss.item()
 
 
@@ -243,7 +244,7 @@ def test_the_hot_loop_is_adam_block_by_block_each_slice_by_itself(make, plans, s
         expected, loss = slice_by_hand(models, start.double(), plan)
         torch.testing.assert_close(x, expected, rtol=1e-9, atol=1e-9)
         assert own["loss"].item() == pytest.approx(loss, rel=1e-9) and not x.requires_grad
-    limits = [(bound - 0.125).flatten().tolist() for bound in BOUNDS]  # `darkened` follows the last clamp
+    limits = [bound.flatten().tolist() for bound in BOUNDS]
     assert (images[0].amin((0, 2, 3)).tolist(), images[0].amax((0, 2, 3)).tolist()) == tuple(limits)
 
 

@@ -62,6 +62,7 @@ class _UnitBytes(TypedDict, total=False):
     primary: dict[str, int]  # logit teachers -> iterations
     bytes: int  # of all files together
     versions: Values  # which manifest.json holds once
+    indices: list[Index]  # of a unit that holds several
 
 
 class Unit(_UnitBytes):

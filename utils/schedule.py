@@ -143,12 +143,40 @@ class CropLaw(Options):
 class CosineCrops(CropLaw):
     """From 1 down to the smallest along a cosine.   Source: CDA; paper table 3b."""
 
+    milestone: float = option(1.0, "share of the iterations after which the least area is the smallest",
+                              source="CDA", range="in (0, 1]", neutral=1.0)
+
+    def left(self, step: float, steps: float) -> float:
+        """How much of the way down is left, from 1 to 0, at 0 <= step < steps of the curriculum."""
+        return cosine(step, steps)
+
     def __call__(self, iterations: int, smallest: float) -> torch.Tensor:
         """As `CropLaw`; in float32, to which images that exist were planned."""
-        return torch.tensor([smallest + (1 - smallest) * cosine(t, iterations) for t in range(iterations)])
+        end = self.milestone * iterations
+        return torch.tensor([smallest + (1 - smallest) * (self.left(t, end) if t < end else 0.0)
+                             for t in range(iterations)])
 
 
-CROP_LAWS: dict[str, type[CropLaw]] = {"none": CropLaw, "cosine": CosineCrops}
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LinearCrops(CosineCrops):
+    """From 1 down to the smallest along a line.   Source: CDA."""
+
+    def left(self, step: float, steps: float) -> float:
+        """As `CosineCrops.left`."""
+        return linear(step, steps)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StepCrops(CosineCrops):
+    """The whole image, then crops down to the smallest.   Source: CDA."""
+
+    def left(self, step: float, steps: float) -> float:
+        """As `CosineCrops.left`."""
+        return 1.0
+
+
+CROP_LAWS: dict[str, type[CropLaw]] = {"none": CropLaw, "cosine": CosineCrops, "linear": LinearCrops,
+                                       "step": StepCrops}
 
 
 def num_iterations(ipc_id: int, *, iteration: int, iteration_step: int, iteration_period: int) -> int:

@@ -31,10 +31,12 @@ def read_unit(path: Path) -> Unit:
 
 def check_paths(record: Path, unit: Unit) -> None:
     """Raises: ValueError unless the files that a record names are images of its index, in the run."""
+    indices = unit.get("indices", [unit["ipc_id"]])
     for path in unit["files"]:
         name = Path(path).parent.name
-        require(path in [image_path(name, unit["ipc_id"], ending) for ending in ("jpg", "png")],
-                f"{record}: it names {path}, no image of index {unit['ipc_id']}; {way_out(record)}")
+        require(path in [image_path(name, i, ending) for i in indices for ending in ("jpg", "png")],
+                f"{record}: it names {path}, no image of index {' '.join(map(str, indices))}; "
+                f"{way_out(record)}")
 
 
 def has_unit(path: Path) -> bool:

@@ -5,12 +5,13 @@ ones do without.  N views of an epoch, B views of a batch, C channels, H W pixel
 """
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
 from models.ensemble import ENSEMBLES, ensemble_logits
 from models.registry import load_teachers
+from models.teacher_statistics import TEACHER_STATISTICS
 from utils.flags import WeightFlags
 from utils.formats import LabelManifest
 from utils.label_formats import Tensors
@@ -21,6 +22,8 @@ from validate.losses import CE
 
 # f(batch, its rendered views (B, C, H, W)) -> labels (B, K) float32 on their device, or None.
 Teach = Callable[[int, torch.Tensor], torch.Tensor | None]
+# Of every batch of an epoch: (epoch of labels, batch of it) that it is.
+Origins = Sequence[tuple[int, int]]
 
 
 def moved(tensors: Tensors) -> Callable[[torch.device], Tensors]:
@@ -58,16 +61,18 @@ class SoftLabels(Teaching):
     labels: LabelManifest
 
     def load(self, epoch: int) -> tuple[EpochViews, Tensors]:
-        """Views of an epoch, and of their labels what is stored."""
+        """Views of an epoch of labels, and of those what is stored."""
         raise NotImplementedError
 
-    def taught(self, drawn: EpochViews, stored: Tensors) -> tuple[EpochViews, Teach]:
-        """What `load` gave, or batches of it, as an epoch."""
+    def taught(self, drawn: EpochViews, stored: Tensors, origins: Origins) -> tuple[EpochViews, Teach]:
+        """What `load` gave, or batches of it, as an epoch.   Args: origins: of its batches."""
         raise NotImplementedError
 
     def epoch(self, epoch: int) -> tuple[EpochViews, Teach]:
         """As `Teaching.epoch`."""
-        return self.taught(*self.load(epoch))
+        labelled = epoch % self.labels.label_epochs
+        drawn, stored = self.load(labelled)
+        return self.taught(drawn, stored, [(labelled, batch) for batch in range(len(drawn))])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +85,7 @@ class StoredLabels(SoftLabels):
         """As `SoftLabels.load`.   Raises: as `LabelManifest.load`."""
         return self.labels.load(epoch)
 
-    def taught(self, drawn: EpochViews, stored: Tensors) -> tuple[EpochViews, Teach]:
+    def taught(self, drawn: EpochViews, stored: Tensors, origins: Origins) -> tuple[EpochViews, Teach]:
         """As `SoftLabels.taught`."""
         there = moved(stored)
 
@@ -98,16 +103,19 @@ class OnlineLabels(SoftLabels):
         self.labels, self._teachers = labels, teachers
         self._views = dataclasses.replace(labels.views, batch_size=batch_size)
         self._ensemble = build_piece(ENSEMBLES, labels.config["ensemble"], labels.config)
+        self._statistics = build_piece(TEACHER_STATISTICS, labels.config.get("teacher_statistics", "running"),
+                                       labels.config)
+        self._statistics.check(self._views.num_views(labels.num_images), batch_size)
 
     def load(self, epoch: int) -> tuple[EpochViews, Tensors]:
         """As `SoftLabels.load`: nothing is stored."""
-        return self._views.draw_labelled(self.labels.num_images, seed=self.labels.seed,
-                                         epoch=epoch % self.labels.label_epochs), {}
+        return self._views.draw_labelled(self.labels.num_images, seed=self.labels.seed, epoch=epoch), {}
 
-    def taught(self, drawn: EpochViews, stored: Tensors) -> tuple[EpochViews, Teach]:
+    def taught(self, drawn: EpochViews, stored: Tensors, origins: Origins) -> tuple[EpochViews, Teach]:
         """As `SoftLabels.taught`."""
-        return drawn, lambda _, views: ensemble_logits(views, self._teachers, ensemble=self._ensemble,
-                                                       precision=self.labels.precision)
+        return drawn, lambda batch, views: ensemble_logits(
+            views, self._teachers, ensemble=self._ensemble, precision=self.labels.precision,
+            statistics=self._statistics, batch=(self.labels.seed, *origins[batch]))
 
 
 def open_label_teachers(labels: LabelManifest, flags: WeightFlags,

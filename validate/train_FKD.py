@@ -148,7 +148,8 @@ def run(config: ValidateConfig) -> Values:
                 out=plan.out, images=distilled, targets=targets, batches=batches, recipe=recipe(config, plan),
                 eval_every=config.eval_every, eval_from=config.eval_from,
                 save_every=config.save_every, stop=stop, about={
-                    "protocol": methods.protocol_record("validate", config, taken=plan.settings(),
+                    "protocol": methods.protocol_record("validate", config, plans.case_of(
+                        config, plan), taken=plan.settings(),
                                                         implied=plans.recipe_settings(config, plan)),
                     "row": config.row, **made_of, **plans.provenance(plan), "versions": runtime.versions()})
             for seed in todo:

@@ -99,15 +99,18 @@ def count_cost(plan: Plan, dataset: str) -> Cost:
     config, images = plan.recover, plan.ipc * plan.num_classes
     about = {"num_classes": plan.num_classes, "size": config.size, "stem": config.stem}
     seen, flops, networks, pool = 0, 0, 0, config.teacher_pool
-    for ipc_id in range(min(plan.ipc, INDICES)):
-        sample = min(config.iterations_of(ipc_id), ITERATIONS)
-        for draw in config.teachers.plan(pool, ipc_id, 0, sample, seed=config.seed):
-            share = config.iterations_of(ipc_id) / sample
-            names = networks_run(draw, pool)
+    units = [unit for group in config.groups(plan.num_classes) for unit in group]
+    for unit in [unit for unit in units if not unit.chunk][:INDICES]:
+        num = config.laws.entries(unit)[0]
+        sample = min(num, ITERATIONS)
+        for draw in config.teachers.plan(pool, unit.ipc_id, 0, sample, seed=config.seed):
+            share, names = num / sample, networks_run(draw, pool)
             seen, networks = seen + share, networks + share * len(names)
-            flops += share * sum(network_flops(name, kind="input", **about) for name in names)
-    groups = sum(config.iterations_of(ipc_id) for ipc_id in range(plan.ipc))
-    chunks = -(-plan.num_classes // config.batch_size)
+            for cut in config.blocks.cut(num, config.size):
+                flops += share * cut.iterations / num * sum(network_flops(
+                    name, kind="input", **about | {"size": cut.size}) for name in names)
+    work = [(config.laws.entries(unit), len(unit.members)) for unit in units]
+    image_steps = sum(num * members - sum(entries) for (num, entries), members in work)
     epochs = plan.relabel.epochs if plan.relabel else plan.validate.epochs
     views = images * epochs
     label_views, label_bytes, per_view = 0, 0, 0
@@ -122,8 +125,8 @@ def count_cost(plan: Plan, dataset: str) -> Cost:
     student = network_flops(model, kind="train", **about) * views + evaluations * VAL_IMAGES[dataset] \
         * network_flops(model, kind="forward", **about)
     return Cost(
-        images=images, iterations=groups * chunks, networks=networks / seen if seen else 0.0,
-        recover_flops=flops / seen * groups * plan.num_classes if seen else 0.0,
+        images=images, iterations=sum(num for (num, _), _ in work), networks=networks / seen if seen else 0.0,
+        recover_flops=flops / seen * image_steps if seen else 0.0,
         relabel_flops=label_views * per_view, validate_flops=seeds * student + online,
         image_bytes=predicted_bytes(images, size=config.size, **config.encoding), label_bytes=label_bytes,
         student_bytes=student_bytes(model, num_classes=plan.num_classes, stem=config.stem,

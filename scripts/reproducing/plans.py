@@ -17,7 +17,7 @@ from utils.data import count_classes
 from utils.files import sha256_json
 from utils.flags import build_config, flags_of
 from utils.label_files import has_labels, label_path
-from utils.methods import method_named, protocol_settings
+from utils.methods import Case, method_named, protocol_settings
 from utils.pieces import identity, merge
 from utils.unit_files import has_unit, unit_path
 from validate import train_FKD
@@ -93,11 +93,11 @@ def fit(stage: str, values: dict, recipe: Recipe) -> dict:
     return fitted
 
 
-def stage_values(stage: str, settings: dict, recipe: Recipe) -> dict:
+def stage_values(stage: str, settings: dict, recipe: Recipe, case: Case) -> dict:
     """All values that a stage is given: the recipe's, below the protocol's and the row's, scaled."""
     config = CONFIGS[stage][0]
     defaults = {f.name: f.default for f in dataclasses.fields(config) if f.name in SCALED[stage]}
-    said = merge(config, protocol_settings(stage, settings["protocol"]), settings)
+    said = merge(config, protocol_settings(stage, settings["protocol"], case), settings)
     return merge(config, getattr(recipe, stage), fit(stage, defaults | said, recipe))
 
 
@@ -139,8 +139,8 @@ class Plan:
 
     def units(self) -> list[tuple[int, int]]:
         """All units of recover, (IPC index, chunk)."""
-        return [(i, chunk) for i in range(self.ipc)
-                for chunk in range(-(-self.num_classes // self.recover.batch_size))]
+        groups = self.recover.groups(self.num_classes)
+        return [(unit.ipc_id, unit.chunk) for group in groups for unit in group]
 
     def num_label_files(self) -> int:
         """Epochs of labels that are stored."""
@@ -171,7 +171,9 @@ def plan_row(row: Row, *, dataset: str, origin: str, out: Path, places: dict[str
     recipe, settings = RECIPES[dataset], row_settings(row, origin=origin)
     ipc, base = ipc or recipe.ipc.get(row.ipc, row.ipc), out / dataset
     soft = method_named(settings["validate"]["protocol"]).relabel is not None
-    values = {stage: stage_values(stage, settings[stage], recipe) | places[stage]
+    student = settings["validate"].get("model", "resnet18")
+    values = {stage: stage_values(stage, settings[stage], recipe, Case(
+        dataset, ipc, student if stage == "validate" else "")) | places[stage]
               for stage in STAGES if soft or stage != "relabel"}
     if not values["recover"]["iteration"]:
         values["recover"]["init"] = "real"  # rows of real images
@@ -181,12 +183,12 @@ def plan_row(row: Row, *, dataset: str, origin: str, out: Path, places: dict[str
     recover = dataclasses.replace(recover, exp_name=run.name)
     relabel, labels = None, {}
     if soft:
-        relabel = _unsaid(_build("relabel", values["relabel"], data=str(run), ipc=ipc, seed=draw),
-                          count_classes(dataset))
+        relabel = _unsaid(_build("relabel", values["relabel"], dataset=dataset, data=str(run), ipc=ipc,
+                                 seed=draw), count_classes(dataset))
         relabel = dataclasses.replace(relabel, fkd_path=str(run / f"labels_{_digest(relabel)}"))
         labels = {"fkd_path": f"{relabel.fkd_path}/{ipc}"}
     validate = _build("validate", values["validate"] | ({"seeds": seeds} if seeds else {}) | labels,
-                      train_dir=str(run), ipc=ipc, row=row.key)
+                      dataset=dataset, train_dir=str(run), ipc=ipc, row=row.key)
     name = sha256_json([_digest(validate), ipc, relabel and _digest(relabel)])[:8]
     validate = dataclasses.replace(validate, output_dir=str(run / f"students_{name}"))
     plan = Plan(row=row, ipc=ipc, recover=recover, relabel=relabel, validate=validate,
@@ -210,7 +212,8 @@ def _digest(config) -> str:
 def _unsaid(relabel, num_classes: int):
     """Without the batch that the protocol takes by itself: rows that say it and rows that do not are one."""
     own = relabel.method.label_batch(relabel.ipc, num_classes)
-    preset = "batch_size" in protocol_settings("relabel", relabel.protocol)
+    preset = "batch_size" in protocol_settings("relabel", relabel.protocol, Case(
+        relabel.dataset, relabel.ipc))
     return relabel if preset or relabel.batch_size != own else dataclasses.replace(relabel, batch_size=None)
 
 

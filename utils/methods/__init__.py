@@ -4,10 +4,11 @@
 changed of it.
 """
 import dataclasses
+from collections.abc import Callable
 
 from utils.flags import Presets
 from utils.methods.delt import DELT
-from utils.methods.method import STAGES, Method, Settings
+from utils.methods.method import STAGES, USUAL, Case, Method, Settings
 from utils.methods.prism import PRISM
 from utils.methods.recovery_only import RECOVERY_ONLY
 from utils.methods.sre2l import SRE2L
@@ -15,8 +16,8 @@ from utils.pieces import Options, Values, expected_values, flatten, identity, op
 
 METHODS = {method.name: method for method in (PRISM, DELT, RECOVERY_ONLY, SRE2L)}
 NO_PROTOCOL = ("dataset", "ipc", "model", "threads", "seed")
-__all__ = ["METHODS", "STAGES", "Method", "MethodFlags", "method_named", "method_preset", "protocol_record",
-           "protocol_settings"]
+__all__ = ["METHODS", "STAGES", "Case", "Method", "MethodFlags", "method_named", "method_preset",
+           "protocol_record", "protocol_settings"]
 
 
 def method_named(name: str) -> Method:
@@ -39,20 +40,21 @@ class MethodFlags(Options):
         return method_named(self.protocol)
 
 
-def protocol_settings(stage: str, name: str, student: str = "") -> Settings:
-    """What a protocol changes in a stage's defaults, which are PRISM's.   Args: student: --model, if any."""
+def protocol_settings(stage: str, name: str, case: Case = USUAL) -> Settings:
+    """What a protocol changes in a stage's defaults, which are PRISM's on ImageNet-1K."""
     found = method_named(name)
-    own = found.students.get(student, {}).get(stage, {})
-    return own if found is PRISM else {**found.settings(stage), **own}
+    if found is not PRISM:
+        return found.settings(stage, case)
+    return {key: value for key, value in found.settings(stage, case).items()
+            if key not in found.settings(stage) or found.settings(stage)[key] != value}
 
 
-def method_preset(stage: str) -> Presets:
-    """The `presets` of `parse_config`: what --protocol implies in a stage."""
-    return lambda given: dict(protocol_settings(stage, given.get("protocol", PRISM.name),
-                                                given.get("model", "")))
+def method_preset(stage: str, case_of: Callable[[Values], Case]) -> Presets:
+    """The `presets` of `parse_config`: what --protocol implies in a stage, for the case of what is given."""
+    return lambda given: dict(protocol_settings(stage, given.get("protocol", PRISM.name), case_of(given)))
 
 
-def protocol_record(stage: str, config: MethodFlags, *, taken: Settings | None = None,
+def protocol_record(stage: str, config: MethodFlags, case: Case = USUAL, *, taken: Settings | None = None,
                     implied: Settings | None = None) -> Values:
     """A protocol's name, and the settings in which a run differs from it: what a result says of itself.
 
@@ -61,7 +63,7 @@ def protocol_record(stage: str, config: MethodFlags, *, taken: Settings | None =
           implied: what it would make of them, and of others that the data set presets, were none given.
     """
     given = flatten(config) | dict(taken or {})
-    settings = {**(implied or {}), **protocol_settings(stage, config.protocol, given.get("model", ""))}
+    settings = {**(implied or {}), **protocol_settings(stage, config.protocol, case)}
     expected = expected_values(type(config), given, settings)
     return {"name": config.protocol, "changed": [
         name for name in identity(config) if name not in NO_PROTOCOL and expected[name] != given[name]]}

@@ -12,6 +12,23 @@ def published_batch(ipc: int, num_classes: int) -> int:
     return 50 if ipc <= 10 else 100
 
 
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """What a run is of, as far as a method's settings depend on it.   student: empty where there is none."""
+
+    dataset: str = "imagenet-1k"
+    ipc: int = 10
+    student: str = ""
+
+
+USUAL = Case()
+
+
+def same_everywhere(stage: str, case: Case) -> Settings:
+    """No settings that depend on the case."""
+    return {}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Method:
     """One system, or one way to evaluate images.
@@ -19,7 +36,9 @@ class Method:
     name: as people write it.   source: its paper.   code: its public repository and commit.
     recover, relabel, validate: flat settings of the stages' configs; what they leave out is as the stages'
     defaults, which are PRISM's.  None: the method has no such stage, `absent` says why.
+    datasets: data set -> stage -> settings of its own, above the former; others are as ImageNet-1K.
     students: student -> stage -> settings that are its own; validate's come with --model by themselves.
+    vary: (stage, case) -> settings, above all others, that depend on data set, IPC and student together.
     label_batch: (IPC, classes) -> views a batch, for the student too.
     student_batch: (IPC, classes, student) -> views a batch where labels are online; None: the labels' batch.
     figures: student -> IPC -> (top-1, std) on ImageNet-1K as published, in percent; never ours.
@@ -32,19 +51,21 @@ class Method:
     relabel: Settings | None
     validate: Settings | None
     absent: str = ""
+    datasets: Mapping[str, Mapping[str, Settings]] = dataclasses.field(default_factory=dict)
     students: Mapping[str, Mapping[str, Settings]] = dataclasses.field(default_factory=dict)
+    vary: Callable[[str, Case], Settings] = same_everywhere
     label_batch: Callable[[int, int], int] = published_batch
     student_batch: Callable[[int, int, str], int] | None = None
     figures: Mapping[str, Mapping[int, tuple[float, float]]] = dataclasses.field(default_factory=dict)
 
-    @property
-    def label_epochs(self) -> int:
+    def label_epochs(self, case: Case) -> int:
         """Epochs of students with soft labels.   Source: supplement table 1a, where the method is silent."""
-        return int((self.relabel or {}).get("epochs", 300))
+        return int(300 if self.relabel is None else self.settings("relabel", case).get("epochs", 300))
 
-    def settings(self, stage: str) -> Settings:
+    def settings(self, stage: str, case: Case = USUAL) -> Settings:
         """The settings of a stage.   Raises: ValueError where the method has no such stage."""
         found: Settings | None = getattr(self, stage)
         if found is None:
             raise ValueError(f"--protocol {self.name}: {self.absent}")
-        return found
+        return {**found, **self.datasets.get(case.dataset, {}).get(stage, {}),
+                **self.students.get(case.student, {}).get(stage, {}), **self.vary(stage, case)}
