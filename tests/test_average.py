@@ -177,7 +177,8 @@ def test_a_decay_that_makes_no_average_is_refused(decay):
 
 @pytest.mark.parametrize("start, every, epochs, expected", [
     (0.0, 3, 8, [0, 3, 6, 7]), (0.5, 3, 8, [6, 7]), (0.8, 10, 300, [240, 250, 260, 270, 280, 290, 299]),
-    (0.7, 1, 10, [7, 8, 9]), (0.99, 1, 5, [4])])
+    (0.7, 1, 10, [7, 8, 9]), (0.55, 15, 100, [60, 75, 90, 99]), (0.55, 5, 100, [*range(55, 100, 5), 99]),
+    (0.99, 1, 5, [4])])
 def test_nothing_is_evaluated_before_a_share_of_the_epochs_but_the_last_always(start, every, epochs, expected,
                                                                                monkeypatch, tmp_path):
     seen = []

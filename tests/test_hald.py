@@ -12,7 +12,7 @@ from utils.runtime import generator
 from utils.views import CutMix, Views
 from validate import train_FKD, training
 from validate.losses import KL, ClassShares
-from validate.soft_labels import HardLabels, SoftLabels, StoredLabels
+from validate.soft_labels import HardLabels, OnlineLabels, SoftLabels, StoredLabels
 from validate.trainings import TRAININGS, AsLabelled, LabelPool, SmoothedClasses, SoftHardSoft, gather
 
 pytest_plugins = ["stage_fixtures"]
@@ -32,7 +32,7 @@ class Recorded(SoftLabels):
         drawn = self.laws.draw_labelled(M, seed=5, epoch=epoch)
         return drawn, {"logits": 100.0 * epoch + torch.arange(len(drawn.index))[:, None].repeat(1, K)}
 
-    def taught(self, drawn, stored):
+    def taught(self, drawn, stored, origins):
         return drawn, lambda batch, views: stored["logits"][drawn.rows(batch)]
 
 
@@ -160,6 +160,16 @@ def pooled(tiny, tmp_path_factory):
 def flags_of(run, form: str, *flags) -> tuple:
     return ("--fkd-path", run / form, "--training", "soft-hard-soft", "--soft-epochs", 4, "--loss-type", "kl",
             "--seeds", 0, *flags)
+
+
+def test_online_teachers_are_told_which_batch_of_which_epoch_they_see(pooled, monkeypatch):
+    monkeypatch.setattr("validate.soft_labels.ensemble_logits", lambda *args, batch, **kwargs: batch)
+    labels = open_labels(str(pooled / "online"), 0, write=False)
+    pool = LabelPool(OnlineLabels(labels, [], batch_size=5), 2, seed=3)
+    drawn, teach = pool.epoch(0, 1)
+    assert [teach(batch, None) for batch in range(len(drawn))] == \
+        [(labels.seed, *origin) for origin in pool.draw(0, 1)]
+    assert OnlineLabels(labels, [], batch_size=5).epoch(3)[1](1, None) == (labels.seed, 1, 1)  # 3 is 1 of 2
 
 
 @pytest.mark.parametrize("form, stops", [("fp16", {2, 7}), ("online", {8})])

@@ -73,8 +73,8 @@ def test_a_multistep_rate_falls_at_each_share_of_the_epochs():
     edc = SCHEDULES["multistep"]()  # 1000 epochs, halved at 800, 900 and 950
     assert [edc(e, 1000) for e in (0, 799, 800, 899, 900, 949, 950, 999)] == \
         [1, 1, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125]
-    other = build_piece(SCHEDULES, "multistep", {"milestones": (0.7,), "gamma": 0.1})
-    assert [other(e, 10) for e in (6, 7, 9)] == [1, 0.1, 0.1]  # 0.7 * 10 is above 7 in floating point
+    other = build_piece(SCHEDULES, "multistep", {"milestones": (0.55,), "gamma": 0.1})
+    assert 0.55 * 100 > 55 and [other(e, 100) for e in (54, 55, 99)] == [1, 0.1, 0.1]
 
 
 def test_a_warm_up_is_linear_and_a_cosine_over_the_other_epochs_follows():

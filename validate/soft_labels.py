@@ -22,6 +22,8 @@ from validate.losses import CE
 
 # f(batch, its rendered views (B, C, H, W)) -> labels (B, K) float32 on their device, or None.
 Teach = Callable[[int, torch.Tensor], torch.Tensor | None]
+# Of every batch of an epoch: (epoch of labels, batch of it) that it is.
+Origins = Sequence[tuple[int, int]]
 
 
 def moved(tensors: Tensors) -> Callable[[torch.device], Tensors]:
@@ -59,21 +61,17 @@ class SoftLabels(Teaching):
     labels: LabelManifest
 
     def load(self, epoch: int) -> tuple[EpochViews, Tensors]:
-        """Views of an epoch, and of their labels what is stored."""
+        """Views of an epoch of labels, and of those what is stored."""
         raise NotImplementedError
 
-    def taught(self, drawn: EpochViews, stored: Tensors,
-               origins: Sequence[tuple[int, int]]) -> tuple[EpochViews, Teach]:
-        """What `load` gave, or batches of it, as an epoch.
-
-        Args: origins: (epoch of labels, batch of it) that each batch is.
-        """
+    def taught(self, drawn: EpochViews, stored: Tensors, origins: Origins) -> tuple[EpochViews, Teach]:
+        """What `load` gave, or batches of it, as an epoch.   Args: origins: of its batches."""
         raise NotImplementedError
 
     def epoch(self, epoch: int) -> tuple[EpochViews, Teach]:
         """As `Teaching.epoch`."""
-        drawn, stored = self.load(epoch)
         labelled = epoch % self.labels.label_epochs
+        drawn, stored = self.load(labelled)
         return self.taught(drawn, stored, [(labelled, batch) for batch in range(len(drawn))])
 
 
@@ -87,8 +85,7 @@ class StoredLabels(SoftLabels):
         """As `SoftLabels.load`.   Raises: as `LabelManifest.load`."""
         return self.labels.load(epoch)
 
-    def taught(self, drawn: EpochViews, stored: Tensors,
-               origins: Sequence[tuple[int, int]]) -> tuple[EpochViews, Teach]:
+    def taught(self, drawn: EpochViews, stored: Tensors, origins: Origins) -> tuple[EpochViews, Teach]:
         """As `SoftLabels.taught`."""
         there = moved(stored)
 
@@ -112,11 +109,9 @@ class OnlineLabels(SoftLabels):
 
     def load(self, epoch: int) -> tuple[EpochViews, Tensors]:
         """As `SoftLabels.load`: nothing is stored."""
-        return self._views.draw_labelled(self.labels.num_images, seed=self.labels.seed,
-                                         epoch=epoch % self.labels.label_epochs), {}
+        return self._views.draw_labelled(self.labels.num_images, seed=self.labels.seed, epoch=epoch), {}
 
-    def taught(self, drawn: EpochViews, stored: Tensors,
-               origins: Sequence[tuple[int, int]]) -> tuple[EpochViews, Teach]:
+    def taught(self, drawn: EpochViews, stored: Tensors, origins: Origins) -> tuple[EpochViews, Teach]:
         """As `SoftLabels.taught`."""
         return drawn, lambda batch, views: ensemble_logits(
             views, self._teachers, ensemble=self._ensemble, precision=self.labels.precision,

@@ -3,7 +3,7 @@
 A piece makes of a run's labels what teaches one student.  M distilled images, N views of an epoch, K classes.
 """
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from utils.pieces import Options, option, require
 from utils.runtime import generator
 from utils.views import CutMix, EpochViews
 from validate.losses import CE, ClassShares
-from validate.soft_labels import HardLabels, SoftLabels, Teach, Teaching, moved
+from validate.soft_labels import HardLabels, Origins, SoftLabels, Teach, Teaching, moved
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,16 +37,16 @@ class LabelPool:
 
     def epoch(self, refill: int, part: int) -> tuple[EpochViews, Teach]:
         """That epoch.   Raises: as `LabelManifest.load`."""
-        batches = self.draw(refill, part)
-        return self.labels.taught(*gather(self.labels.load, batches), batches)
+        origins = self.draw(refill, part)
+        return self.labels.taught(*gather(self.labels.load, origins), origins)
 
 
 def gather(load: Callable[[int], tuple[EpochViews, Tensors]],
-           batches: Sequence[tuple[int, int]]) -> tuple[EpochViews, Tensors]:
+           batches: Origins) -> tuple[EpochViews, Tensors]:
     """Batches of several epochs of labels as one epoch.
 
     One file is in memory at a time, beside what was taken of those before.
-    Args: load(epoch): of `SoftLabels`;  batches: (epoch of labels, batch of it), in the order of training.
+    Args: load(epoch): of `SoftLabels`;  batches: in the order of training.
     """
     taken: dict[tuple[int, int], Tensors] = {}
     for epoch in sorted({epoch for epoch, _ in batches}):
