@@ -60,7 +60,7 @@ class CompareConfig(PlaceFlags):
                 f"--dataset {self.dataset}: expected digits, cifar10 or folder:PATH")
 
     @property
-    def ipcs(self) -> list[int]:
+    def ipcs(self) -> Sequence[int]:
         """Images per class, each once."""
         return sorted({int(text) for text in self.ipc})
 

@@ -43,7 +43,7 @@ def run_missing(plan: Plan) -> None:
 class Comparison:
     """What is known of every cell.
 
-    plans: by cell and draw;  why: of cells that cannot run here, in one line;  costs: of one draw, as counted;
+    plans: by cell and draw;  why: of cells that cannot run here, in one line;  costs: of one draw, counted;
     found: whole figures, by cell and draw.
     """
 

@@ -168,8 +168,9 @@ class Tables:
     def words(self, ipc: int, *, own: bool) -> list[str]:
         """What stands under a table."""
         method = METHODS[self.common]
+        reading = getattr(method, "reading", "")
         protocol = "each method's own settings of labels and students" if own else \
-            f"{self.common} for all: {method.source}"
+            f"{self.common} for all, {method.source}" + (f"; our reading: {reading}" if reading else "")
         left = [f"Left out: {line.cell.method} {line.why}." for line in self.of(ipc, own=own) if line.why]
         return [
             f"Data set {self.dataset}, IPC {ipc}, {self.draws} draws of teachers, images, labels and "
