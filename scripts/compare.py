@@ -155,7 +155,7 @@ def main(argv: list[str] | None = None) -> Path | None:
     name = "-".join([config.common, *listed, "ipc", *map(str, config.ipcs)])
     run_cells(comparison, name)
     print(comparison.tables().markdown())
-    say(f"the tables as {name}.md, .csv, .tex, .json and .png are in {config.comparison}")
+    say(f"the tables and their picture are {config.comparison / name}.*")
     return config.comparison / f"{name}.md"
 
 

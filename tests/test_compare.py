@@ -6,17 +6,19 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import PROCESS, modification_times, words
+from helpers import PROCESS, modification_times, words, write_data
 
 from models import train_teachers
+from recover.data_synthesis import RecoverConfig, presets
 from scripts import compare
 from scripts.comparing import cells, comparison, figures, picture, summary
 from scripts.comparing.cells import Cell, cells_of, compared_methods
 from scripts.comparing.figures import Figures
-from scripts.reproducing import launch
+from scripts.reproducing import launch, small_recipes
 from scripts.reproducing.costs import Cost
 from scripts.reproducing.plans import with_hard_labels
 from scripts.reproducing.small_recipes import RECIPES, folder_of, recipe_of
+from utils.flags import build_config, flags_of, parse_config
 from utils.methods import METHODS, Method
 from utils.pieces import flatten
 from utils.records import read_json
@@ -36,8 +38,9 @@ FAKES = {
     "random": method("random", SINGLE | {"init": "random", "iteration": 0, "iteration_step": 0}),
     "herding": method("herding", SINGLE | {"init": "real", "iteration": 0, "iteration_step": 0}),
     "drawn": method("drawn", SINGLE | {"init": "noise", "iteration_step": 0}, min_scale_crops=0.7),
-    "usual": method("usual", None), "too-good": method("too-good", SINGLE | {"min_teacher_accuracy": 1.0}),
-    "too-large": method("too-large", SINGLE | {"arch_name": "resnet101"})}
+    "usual": method("usual", None), "too-large": method("too-large", SINGLE | {"arch_name": "resnet101"}),
+    # Whose weights are nowhere:
+    "unseen": method("unseen", SINGLE | {"verifier": True, "verifier_arch": "narrow_mobilenet"})}
 
 
 @pytest.fixture
@@ -47,19 +50,23 @@ def fakes(monkeypatch):
         monkeypatch.setitem(METHODS, name, own)
     monkeypatch.setattr(cells, "CONTROLS", ("random",))
     monkeypatch.setattr(compare, "STRANGER", "narrow_plain")
-    recipe = RECIPES["digits"]
-    networks = {name: "" if name == "resnet101" else "narrow_plain" for name in recipe.networks}
-    monkeypatch.setitem(RECIPES, "digits", dataclasses.replace(
-        recipe, networks=networks, iterations=2 / 4000, epochs=2 / 300,
-        teachers=recipe.teachers | {"epochs": 1}))
+    for name, recipe in {"digits": RECIPES["digits"], "folder": small_recipes.FOLDER}.items():
+        networks = {own: "" if own == "resnet101" else "narrow_plain" for own in recipe.networks}
+        small = dataclasses.replace(
+            recipe, networks=networks, iterations=2 / 4000, epochs=2 / 300, recover=recipe.recover | {
+                "size": 16}, teachers=recipe.teachers | {"epochs": 6, "batch_size": 8, "size": 16})
+        if name == "digits":
+            monkeypatch.setitem(RECIPES, "digits", small)
+        else:
+            monkeypatch.setattr(small_recipes, "FOLDER", small)
 
 
 # ---------------------------------------------------------------- which cells
 
 def test_every_method_runs_under_its_own_and_the_common_protocol_and_random_under_all(fakes):
-    found = cells_of(["random", "drawn", "too-good"], common="usual", ipcs=[10, 1])
-    expected = [("random", "usual"), ("random", "random"), ("random", "drawn"), ("random", "too-good"),
-                ("drawn", "usual"), ("drawn", "drawn"), ("too-good", "usual"), ("too-good", "too-good")]
+    found = cells_of(["random", "drawn", "unseen"], common="usual", ipcs=[10, 1])
+    expected = [("random", "usual"), ("random", "random"), ("drawn", "usual"), ("drawn", "drawn"),
+                ("random", "drawn"), ("unseen", "usual"), ("unseen", "unseen"), ("random", "unseen")]
     assert found == [Cell(*pair, ipc) for ipc in (1, 10) for pair in expected]
     assert {cell.reference for cell in found} <= set(found)  # every difference has its counterpart
     assert len(cells_of(["random", "drawn"], common="drawn", ipcs=[1])) == 3  # its own is the common one
@@ -98,6 +105,24 @@ def test_a_cells_plan_shares_what_the_protocols_share(fakes, tmp_path):
     same = flatten(own.validate)
     assert all(values[name] == same[name] for name in ("optimizer", "adamw_lr", "schedule", "seeds", "model"))
     assert with_hard_labels(hard) is hard
+
+
+def test_indices_are_made_one_by_one_where_a_method_wants_that(fakes, monkeypatch, tmp_path):
+    monkeypatch.setitem(METHODS, "alone", method("alone", SINGLE | {"allow_short_classes": True}))
+    assert config_of(tmp_path).plan(Cell("alone", "usual", 10), 0).recover.slices_per_batch == 1
+    with pytest.raises(ValueError, match="needs resnet101"):  # the reason, not that of a second try
+        config_of(tmp_path).plan(Cell("too-large", "usual", 10), 0)
+
+
+def test_commands_hold_where_a_methods_settings_go_with_the_ipc(fakes, monkeypatch):
+    def vary(stage, case):
+        return {"lr": 0.3 if case.ipc == RecoverConfig.ipc_end else 0.1} if stage == "recover" else {}
+    monkeypatch.setitem(METHODS, "varied", dataclasses.replace(FAKES["drawn"], name="varied", vary=vary))
+    for given in ({}, {"lr": 0.3}):
+        own = build_config(RecoverConfig, {"protocol": "varied", "ipc_end": 4, "slices_per_batch": 4} | given,
+                           presets=presets)
+        assert own.lr == given.get("lr", 0.1)
+        assert parse_config(RecoverConfig, flags_of(own, presets=presets), presets=presets) == own
 
 
 def test_a_start_of_the_whole_set_has_a_run_of_its_own_for_every_ipc(fakes, tmp_path, monkeypatch):
@@ -175,12 +200,12 @@ def a_cost(tflops: float) -> Cost:
 def some_tables() -> summary.Tables:
     """Three methods at IPC 10, of which one could not run."""
     lines = {}
-    for protocol in ("usual", "random", "drawn", "too-good"):
+    for protocol in ("usual", "random", "drawn", "unseen"):
         lines[Cell("random", protocol, 10)] = (draws(70, 72), "")
     for protocol in ("usual", "drawn"):
         lines[Cell("drawn", protocol, 10)] = (draws(80, 83) if protocol == "usual" else draws(60), "")
-    for protocol in ("usual", "too-good"):
-        lines[Cell("too-good", protocol, 10)] = ({}, "needs 100 % of its teachers")
+    for protocol in ("usual", "unseen"):
+        lines[Cell("unseen", protocol, 10)] = ({}, "needs 100 % more")
     return summary.Tables(common="usual", dataset="digits", draws=2, students=1, stranger="narrow_plain",
                           scales="Scaled.", lines={
                               cell: summary.Line(cell=cell, draws=own, why=why, cost=a_cost(2.5),
@@ -191,16 +216,16 @@ def some_tables() -> summary.Tables:
 def test_tables_are_sorted_by_the_common_protocol_and_say_what_they_are_of(fakes):
     common, own = some_tables().markdown().split("\n## ")
     rows = [line.split(" | ") for line in common.splitlines() if line.startswith("| ")]
-    assert [row[0].strip("| ") for row in rows] == ["method", "drawn", "random", "too-good"]
+    assert [row[0].strip("| ") for row in rows] == ["method", "drawn", "random", "unseen"]
     assert rows[1][1:] == [
         "81.5 +- 2.1", "+10.5 (+4.1 to +16.9)", "2", "82.5 +- 2.1", "50.0 +- 0.0", "0.500 +- 0.000",
         "10.0, 2.0, 3.0", "2.5", "2.0 kB", "30.0 kB |"]
     assert rows[2][1:3] == ["71.0 +- 1.4", "-"] and rows[3][1:4] == ["-", "-", "0"]
     for text in ("Data set digits, IPC 10, 2 draws", "usual for all, usual's paper", "Scaled.",
-                 "Left out: too-good needs 100 % of its teachers."):
+                 "Left out: unseen: needs 100 % more."):
         assert text in common
     rows = [line.split(" | ") for line in own.splitlines() if line.startswith("| ")]
-    assert [row[0].strip("| ") for row in rows] == ["method", "drawn", "random", "too-good"]
+    assert [row[0].strip("| ") for row in rows] == ["method", "drawn", "random", "unseen"]
     assert rows[0][-1] == "random, same protocol |" and rows[1][-1] == "71.0 +- 1.4 |"
     assert rows[1][1:4] == ["60.0", "-10.0", "1"]  # one draw has neither spread nor interval
 
@@ -213,7 +238,7 @@ def test_every_form_holds_every_cell(fakes):
     found = next(row for row in rows if row["method"] == row["protocol"] == "drawn")
     assert (found["top1"], found["top1_std"], found["n"], found["to_random_low"]) == ("60.0", "", "1", "")
     assert float(found["to_random"]) == -10
-    assert float(rows[0]["tflops"]) == 2.5 and rows[-1]["left_out"] == "needs 100 % of its teachers"
+    assert float(rows[0]["tflops"]) == 2.5 and rows[-1]["left_out"] == "needs 100 % more"
     told = json.loads(json.dumps(tables.json()))
     assert told["cells"][4]["draws"]["1"]["top1"] == 83 and len(told["cells"]) == len(rows)
     text = tables.latex()
@@ -250,7 +275,6 @@ def test_a_picture_has_a_panel_a_table(fakes):
 @pytest.fixture
 def calls(fakes, monkeypatch) -> list[str]:
     """The stages whose mains were called."""
-    pytest.importorskip("sklearn")
     called: list[str] = []
     mains = dict(launch.MAINS) | {"teachers": train_teachers.main, "diversity": figures.diversity.main}
 
@@ -267,54 +291,56 @@ def calls(fakes, monkeypatch) -> list[str]:
 
 def test_a_comparison_runs_once_goes_on_after_a_kill_and_leaves_out_what_cannot_run(
         calls, tmp_path, capsys, monkeypatch):
-    argv = ["drawn", "too-good", "too-large", "--dataset", "digits", "--out", str(tmp_path), "--ipc", "2",
-            "--draws", "2", "--common", "usual", *PROCESS]
-    seen, whole = [], comparison.Comparison.make
+    data = write_data(tmp_path / "pets")
+    argv = ["drawn", "unseen", "too-large", "--dataset", f"folder:{data}", "--out", str(tmp_path / "out"),
+            "--ipc", "2", "--draws", "2", "--common", "usual", *PROCESS]
+    tables = tmp_path / "out" / folder_of(f"folder:{data}") / "comparison"
+    name = "usual-drawn-unseen-too-large-ipc-2"
+    relabel = launch.MAINS["relabel"]
 
-    def killed(self, cell, draw):
-        seen.append(cell)
-        if len(seen) == 4:
+    def killed(argv):
+        if calls.count("recover") == 2:
             raise KeyboardInterrupt
-        return whole(self, cell, draw)
-    monkeypatch.setattr(comparison.Comparison, "make", killed)
+        return relabel(argv)
+    monkeypatch.setitem(launch.MAINS, "relabel", killed)
     with pytest.raises(KeyboardInterrupt):
         compare.main([*argv, "--only-draws", "0"])
-    monkeypatch.setattr(comparison.Comparison, "make", whole)
-    tables = tmp_path / "digits" / "comparison"
-    name = "usual-drawn-too-good-too-large-ipc-2"
+    monkeypatch.setitem(launch.MAINS, "relabel", relabel)
     assert "| random | " in (tables / f"{name}.md").read_text()  # the rows appear as they finish
-    before, sets = len(calls), calls.count("recover")
-    assert sets == 1 and calls.count("validate") == 4  # three protocols and hard labels, one image set
-
+    # Random real images with soft labels and hard ones (its own protocol is the usual one); drawn's images.
+    first = ["recover", "relabel", "validate", "validate", "diversity"]
+    assert calls == [*first, "recover"]
+    calls.clear()
     compare.main([*argv, "--only-draws", "0"])
-    assert calls.count("recover") - sets == 2  # drawn's, and too-good's that refuses
-    assert calls.count("diversity") == 2
+    own = ["relabel", "validate"]
+    assert calls == [*first[1:], *own, *own, "recover", "recover"]  # the last two refuse: unseen under both
     said = capsys.readouterr()
-    assert f"draw 0: {Cell('too-good', 'usual', 2)} is left out: " in said.err
-    assert "Left out: too-large needs resnet101, which has no counterpart on this data set." in said.out
-    before = len(calls)
+    assert f"draw 0: {Cell('unseen', 'usual', 2)} is left out: " in said.err
+    assert "Left out: too-large: needs resnet101, which has no counterpart on this data set." in said.out
+    calls.clear()
     compare.main(argv)
-    assert calls[before:].count("recover") == 4  # draw 1's three image sets, and too-good's again in draw 0
+    assert calls.count("recover") == 2 + 2  # unseen's again in draw 0, and draw 1's two other image sets
     rows = {(row["method"], row["protocol"]): row for row in csv.DictReader(
         (tables / f"{name}.csv").read_text().splitlines())}
     assert {row["n"] for pair, row in rows.items() if pair[0] in ("random", "drawn")} == {"2"}
-    assert "--min-teacher-accuracy" in rows["too-good", "usual"]["left_out"]
+    assert "narrow_mobilenet" in rows["unseen", "usual"]["left_out"]
     check_cell(rows["drawn", "drawn"], tables / f"{name}.json")
 
-    argv.remove("too-good")
+    argv.remove("unseen")
     compare.main(argv)
-    files, before = modification_times(tmp_path), len(calls)
+    files = modification_times(tmp_path)
+    calls.clear()
     compare.main(argv)
-    assert len(calls) == before  # nothing that exists is run again
+    assert calls == []  # nothing that exists is run again
     changed = {path for path, when in modification_times(tmp_path).items() if files.get(path) != when}
-    assert {Path(path).parent.as_posix() for path in changed} == {"digits/comparison"}
+    assert {Path(path).parent.as_posix() for path in changed} == {tables.relative_to(tmp_path).as_posix()}
     capsys.readouterr()
     compare.main([*argv, "--list"])
     assert capsys.readouterr().out.count(" done; hard labels done") == 2 * 6
     compare.main([*argv, "--dry-run", "--only-draws", "1"])
     shown = capsys.readouterr().out
     assert shown.count("-m recover.data_synthesis") == 6 and shown.count("-m validate.train_FKD") == 12
-    assert "2 iterations" not in shown.split("drawn under usual")[0] and "FLOPs" in shown
+    assert "8 images, 0 iterations" in shown and "8 images, 4 iterations of 1.0 networks" in shown
 
 
 def check_cell(row: dict[str, str], told: Path) -> None:

@@ -59,13 +59,11 @@ def compared_methods(named: Sequence[str] = ()) -> list[str]:
 
 
 def cells_of(methods: Sequence[str], *, common: str, ipcs: Sequence[int]) -> list[Cell]:
-    """Every cell once, in the order in which they run: a method's two protocols together."""
-    own = [name for name in methods if has_own(name)]
-    wanted = {name: [common, *([name] if name in own else [])] for name in methods}
-    if REFERENCE in wanted:
-        wanted[REFERENCE] = [common, *own]
-    return list(dict.fromkeys(Cell(name, protocol, ipc) for ipc in sorted(ipcs)
-                              for name, protocols in wanted.items() for protocol in protocols))
+    """Every cell once, as they run: a method under both protocols, then the reference under the method's."""
+    pairs = [(name, protocol) for method in methods for name, protocol in (
+        (method, common), *(((method, method), (REFERENCE, method)) if has_own(method) else ()))]
+    return list(dict.fromkeys(Cell(name, protocol, ipc) for ipc in sorted(ipcs) for name, protocol in pairs
+                              if name in methods))
 
 
 def plan_cell(cell: Cell, places: PlaceFlags, *, draw: int, students: int, slices: int) -> Plan:

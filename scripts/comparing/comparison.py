@@ -5,11 +5,12 @@ Nothing is kept but files: another process's draws, and an earlier run's, are fo
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scripts.comparing import figures, picture, summary
-from scripts.comparing.cells import Cell, cells_of
+from scripts.comparing.cells import REFERENCE, Cell, cells_of
 from scripts.reproducing.costs import Cost, count_cost
 from scripts.reproducing.launch import MAINS, is_finished, run_stage, work_of
 from scripts.reproducing.plans import Plan, with_hard_labels
@@ -62,9 +63,13 @@ class Comparison:
             except REFUSALS as error:
                 self.why[cell] = one_line(error)
 
-    def runnable(self) -> list[Cell]:
-        """The cells that nothing is known to stand against."""
-        return [cell for cell in self.cells if cell not in self.why]
+    def runnable(self) -> Iterator[Cell]:
+        """The cells that nothing is known to stand against; a reference to what cannot run is not wanted."""
+        for cell in self.cells:
+            compared = dataclasses.replace(cell, method=cell.protocol)
+            alone = cell.method == REFERENCE and cell.protocol != self.config.common
+            if cell not in self.why and not (alone and compared in self.why):
+                yield cell
 
     @property
     def _measured(self) -> Path:

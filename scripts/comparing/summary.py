@@ -171,7 +171,8 @@ class Tables:
         reading = getattr(method, "reading", "")
         protocol = "each method's own settings of labels and students" if own else \
             f"{self.common} for all, {method.source}" + (f"; our reading: {reading}" if reading else "")
-        left = [f"Left out: {line.cell.method} {line.why}." for line in self.of(ipc, own=own) if line.why]
+        left = [f"Left out: {line.cell.method}: {line.why.rstrip('.')}."
+                for line in self.of(ipc, own=own) if line.why]
         return [
             f"Data set {self.dataset}, IPC {ipc}, {self.draws} draws of teachers, images, labels and "
             f"students ({self.students} a draw); protocol: {protocol}.",
