@@ -33,11 +33,11 @@ def method(name: str, recover: dict | None, **more) -> Method:
                   recover=recover, relabel=LABELS | more, validate=STUDENTS)
 
 
-SINGLE = {"teachers": "single", "arch_name": "resnet18", "pool": ("resnet18",)}
+SINGLE = {"teachers": "single", "iteration_step": 0, "arch_name": "resnet18", "pool": ("resnet18",)}
 FAKES = {
-    "random": method("random", SINGLE | {"init": "random", "iteration": 0, "iteration_step": 0}),
-    "herding": method("herding", SINGLE | {"init": "real", "iteration": 0, "iteration_step": 0}),
-    "drawn": method("drawn", SINGLE | {"init": "noise", "iteration_step": 0}, min_scale_crops=0.7),
+    "random": method("random", SINGLE | {"init": "random", "iteration": 0}),
+    "herding": method("herding", SINGLE | {"init": "real", "iteration": 0}),
+    "drawn": method("drawn", SINGLE | {"init": "noise"}, min_scale_crops=0.7),
     "usual": method("usual", None), "too-large": method("too-large", SINGLE | {"arch_name": "resnet101"}),
     # Whose weights are nowhere:
     "unseen": method("unseen", SINGLE | {"verifier": True, "verifier_arch": "narrow_mobilenet"})}
