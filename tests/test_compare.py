@@ -2,6 +2,8 @@
 import csv
 import dataclasses
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -165,6 +167,18 @@ def test_methods_stand_before_or_behind_the_flags(argv, methods, rest):
 def test_bad_words_are_refused(argv, error, refused, tmp_path):
     assert error in refused(compare.main, [*argv, "--out", tmp_path])
     assert not list(tmp_path.iterdir())
+
+
+def test_the_script_passes_methods_places_and_flags_in_order(tmp_path):
+    stub = tmp_path / "python"
+    stub.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    stub.chmod(0o755)
+    done = subprocess.run(
+        ["sh", str(Path(__file__).parents[1] / "scripts" / "compare.sh"), "prism", "edc", "--ipc", "1,10"],
+        env={"PATH": os.environ["PATH"], "PYTHON": str(stub), "OUT": "/o", "IMAGENET": "/a b"}, text=True,
+        capture_output=True, check=True)
+    assert done.stdout.splitlines() == ["-m", "scripts.compare", "prism", "edc", "--out", "/o",
+                                        "--train-data-path", "/a b", "--ipc", "1,10"]
 
 
 # ---------------------------------------------------------------- figures and tables
