@@ -107,7 +107,7 @@ TABLE_1 = (
 
 TABLE_2 = (
     Row(key="2/real", label="Baseline (real data)", paper=70.0, protocol="recovery-only", ipc=FULL,
-        inherits="2/sre2l", recover={"iteration": 0, "iteration_step": 0, "init": "real"}, cost=STUDENT_2,
+        inherits="2/sre2l", recover={"iteration": 0, "iteration_step": 0}, cost=STUDENT_2,
         unknown=("original files or recover's starting points: ours these, 224 pixels, JPEG 75",)),
     Row(key="2/sre2l", label="SRe2L", paper=17.9, vram_gb=6.5, protocol="recovery-only", ipc=FULL,
         recover={"teachers": "single", "allow_short_classes": True}, cost=COST_2, unknown=(

@@ -176,9 +176,12 @@ def plan_row(row: Row, *, dataset: str, origin: str, out: Path, places: dict[str
     values = {stage: stage_values(stage, settings[stage], recipe, Case(
         dataset, ipc, student if stage == "validate" else "")) | places[stage]
               for stage in STAGES if soft or stage != "relabel"}
+    if not values["recover"]["iteration"] and values["recover"].get("init") == "noise":
+        values["recover"]["init"] = "real"  # a recipe's noise, where a row keeps the images it starts from
     recover = _build("recover", values["recover"], dataset=dataset, seed=draw, ipc_end=ipc,
                      syn_data_path=str(base))
-    run = base / f"images_{_digest(recover, recover.init.whole_set * ipc)}"
+    own = sha256_json([_digest(recover), ipc])[:8] if recover.init.whole_set else _digest(recover)
+    run = base / f"images_{own}"
     recover = dataclasses.replace(recover, exp_name=run.name)
     relabel, labels = None, {}
     if soft:
@@ -190,9 +193,9 @@ def plan_row(row: Row, *, dataset: str, origin: str, out: Path, places: dict[str
                       dataset=dataset, train_dir=str(run), ipc=ipc, row=row.key)
     plan = Plan(row=row, ipc=ipc, recover=recover, relabel=relabel, num_classes=count_classes(dataset),
                 validate=_with_folder(validate, run, ipc, relabel))
-    own = plan if origin == "chain" else plan_row(row, dataset=dataset, origin="chain", out=out,
-                                                  places=places, ipc=ipc, draw=draw, seeds=seeds)
-    other = "another IPC" if ipc != row.ipc else "another origin" if own.students != plan.students else ""
+    chain = plan if origin == "chain" else plan_row(row, dataset=dataset, origin="chain", out=out,
+                                                    places=places, ipc=ipc, draw=draw, seeds=seeds)
+    other = "another IPC" if ipc != row.ipc else "another origin" if chain.students != plan.students else ""
     return dataclasses.replace(plan, other=other)
 
 
@@ -222,13 +225,9 @@ def _build(stage: str, values: dict, **own):
     return build_config(config, values | own, presets=presets)
 
 
-def _digest(config, whole_set: int = 0) -> str:
-    """Eight hexadecimal digits of what a config changes in what is written, whatever its IPC.
-
-    Args: whole_set: the IPC, where the start depends on it.
-    """
-    made_of = {name: value for name, value in identity(config).items() if name != "ipc"}
-    return sha256_json(made_of | ({"whole_set": whole_set} if whole_set else {}))[:8]
+def _digest(config) -> str:
+    """Eight hexadecimal digits of what a config changes in what is written, whatever its IPC."""
+    return sha256_json({name: value for name, value in identity(config).items() if name != "ipc"})[:8]
 
 
 def _unsaid(relabel, num_classes: int):
