@@ -38,9 +38,10 @@ def draw_picture(tables: Tables) -> bytes:
     panels = tables.titled()
     figure = Figure(figsize=(11, 0.4 + 2.35 * len(panels)), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(len(panels) // 2, 2, squeeze=False, sharey="row").flat
-    for ax, (title, _, own, lines) in zip(axes, panels, strict=True):
-        _draw_panel(ax, [line for line in lines if line.draws and line.cost])
+    axes = list(figure.subplots(len(panels) // 2, 2, squeeze=False, sharey="row").flat)
+    points = [_draw_points(ax, lines) for ax, (*_, lines) in zip(axes, panels, strict=True)]
+    for ax, (title, _, own, _), there in zip(axes, panels, points, strict=True):
+        _name_points(ax, there)  # once both panels have shared their limits
         ax.set_title(f"{tables.dataset}, {title}", fontsize=10, color=INK, loc="left")
         ax.set_xlabel("TFLOPs of recover, relabel and validate, one draw", fontsize=9, color=INK)
         if not own:
@@ -52,26 +53,31 @@ def draw_picture(tables: Tables) -> bytes:
     return file.getvalue()
 
 
-def _draw_panel(ax, lines: Sequence[Line]) -> None:
-    """Points with error bars; their names stand at the right, a thin line leads to each."""
+def _draw_points(ax, lines: Sequence[Line]) -> list[tuple[float, float, str]]:
+    """Points with error bars; returns what there is to name: (TFLOPs, top-1, method)."""
     ax.set_xscale("log")
     ax.grid(axis="y", color="#e6e6e6", linewidth=0.8)
-    ax.tick_params(colors=INK, labelsize=8)
+    ax.tick_params(which="both", colors=INK, labelsize=8)
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
-    points = [(line.cost.flops / 1e12, line.over_draws("top1"), line.cell.method) for line in lines]
-    for cost, top1, name in points:
-        control = name in CONTROLS
-        ax.errorbar(cost, top1.mean, yerr=top1.std, fmt="s" if control else "o", markersize=6, capsize=2,
+    points = []
+    for line in lines:
+        top1, control = line.over_draws("top1"), line.cell.method in CONTROLS
+        if not (top1 and line.cost):
+            continue
+        points.append((line.cost.flops / 1e12, top1.mean, line.cell.method))
+        ax.errorbar(*points[-1][:2], yerr=top1.std, fmt="s" if control else "o", markersize=6, capsize=2,
                     color=CONTROL if control else METHOD, elinewidth=1, zorder=3,
                     markerfacecolor="white" if control else METHOD)
-    if not points:
-        return
+    return points
+
+
+def _name_points(ax, points: Sequence[tuple[float, float, str]]) -> None:
+    """Names at the right of a panel, a thin line from each to its point."""
     low, high = ax.get_ylim()
-    heights = name_heights([top1.mean for _, top1, _ in points], low=low, high=high, gap=GAP * (high - low))
+    heights = name_heights([top1 for _, top1, _ in points], low=low, high=high, gap=GAP * (high - low))
     for (cost, top1, name), height in zip(points, heights, strict=True):
-        ax.annotate(name, (cost, top1.mean), (1.04, height), textcoords=ax.get_yaxis_transform(), fontsize=8,
+        ax.annotate(name, (cost, top1), (1.04, height), textcoords=ax.get_yaxis_transform(), fontsize=8,
                     va="center", color=CONTROL if name in CONTROLS else INK,
                     arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.4, "shrinkA": 0,
                                 "shrinkB": 4, "relpos": (0, 0.5)})
-    ax.set_ylim(low, high)
