@@ -235,7 +235,7 @@ def test_tables_are_sorted_by_the_common_protocol_and_say_what_they_are_of(fakes
         "81.5 +- 2.1", "+10.5 (+4.1 to +16.9)", "2", "82.5 +- 2.1", "50.0 +- 0.0", "0.500 +- 0.000",
         "10.0, 2.0, 3.0", "2.5", "2.0 kB", "30.0 kB |"]
     assert rows[2][1:3] == ["71.0 +- 1.4", "-"] and rows[3][1:4] == ["-", "-", "0"]
-    for text in ("Data set digits, IPC 10, 2 draws", "usual for all, usual's paper", "Scaled.",
+    for text in ("Data set digits, IPC 10, n up to 2: draws", "usual for all, usual's paper", "Scaled.",
                  "Left out: unseen: needs 100 % more."):
         assert text in common
     rows = [line.split(" | ") for line in own.splitlines() if line.startswith("| ")]

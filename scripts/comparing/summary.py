@@ -174,8 +174,8 @@ class Tables:
         left = [f"Left out: {line.cell.method}: {line.why.rstrip('.')}."
                 for line in self.of(ipc, own=own) if line.why]
         return [
-            f"Data set {self.dataset}, IPC {ipc}, {self.draws} draws of teachers, images, labels and "
-            f"students ({self.students} a draw); protocol: {protocol}.",
+            f"Data set {self.dataset}, IPC {ipc}, n up to {self.draws}: draws of teachers, images, labels "
+            f"and students ({self.students} a draw); protocol: {protocol}.",
             "Top-1 in percent at the last epoch, mean +- standard deviation (n - 1) over n draws; in "
             "brackets the 95 % interval (Student's t over draws) of the difference to random real images "
             "under the same protocol, draw by draw with the same teachers.",
