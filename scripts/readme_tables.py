@@ -10,6 +10,7 @@ from pathlib import Path
 from models.train_teachers import TeacherConfig
 from recover.data_synthesis import RecoverConfig
 from relabel.generate_soft_label import RelabelConfig
+from scripts.compare import CompareConfig
 from scripts.reproduce import ReproduceConfig
 from scripts.reproducing.costs import count_cost
 from scripts.reproducing.plans import plan_row, select_rows
@@ -128,6 +129,7 @@ TABLES = {
     "README.md": {"performance": performance, "costs": functools.partial(costs, ("1/prism-r18",))},
     "docs/reproduce.md": {"costs": functools.partial(costs, ("1/prism-r", "1/prism-delt-r18")),
                           **dict([_flags(ReproduceConfig)])},
+    "docs/compare.md": dict([_flags(CompareConfig)]),
     "recover/README.md": {"datasets": datasets, **dict([_flags(RecoverConfig)])},
     "relabel/README.md": dict([_flags(RelabelConfig)]),
     "validate/README.md": {"methods": methods, **dict([_flags(ValidateConfig), _flags(DiversityConfig)])},

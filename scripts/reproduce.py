@@ -20,51 +20,36 @@ from models import train_teachers
 from scripts.reproducing.costs import count_cost, describe_cost
 from scripts.reproducing.launch import (
     MAINS,
-    command_of,
     is_finished,
     run_stage,
     shares_of,
     shown_command,
+    stage_lines,
 )
 from scripts.reproducing.matrix import NO_ROW, TABLES, Row
-from scripts.reproducing.plans import CONFIGS, Plan, describe_state, plan_row, select_rows
-from scripts.reproducing.small_recipes import RECIPES
+from scripts.reproducing.places import PlaceFlags, make_teachers
+from scripts.reproducing.plans import Plan, describe_state, plan_row, select_rows
 from scripts.reproducing.tables import tables_of
 from utils.data import DATASETS
 from utils.distributed import parse_shard
 from utils.files import last_logged, write_atomically
-from utils.flags import (
-    ComputeFlags,
-    MemoryFlags,
-    PrecisionFlags,
-    SaveFlags,
-    ShardFlags,
-    parse_config,
-    to_words,
-)
+from utils.flags import ShardFlags, parse_config
 from utils.pieces import option, require
 from utils.runtime import command_line, readable_time, say
 from validate import results
 
-PASSED_ON = (ComputeFlags, PrecisionFlags, MemoryFlags, SaveFlags)  # to each stage that takes them
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ReproduceConfig(*PASSED_ON, ShardFlags):
+class ReproduceConfig(PlaceFlags, ShardFlags):
     """What `scripts/reproduce.sh [TABLE [ROW ...]]` takes."""
 
     dataset: Literal["imagenet-1k", "cifar10", "digits"] = option("imagenet-1k", "whose base recipe to use")
-    out: str = option("out", "folder of everything that is made")
-    train_data_path: str = option("", "real training data, holding train/ (digits need none)")
-    val_dir: str = option("", "real test data; none: --train-data-path")
-    weights_dir: str = option("", "teachers' weights; none: torchvision's, or trained here if data are small")
     origin: Literal["chain", "final"] = option(
         "chain", "tables 3 and s: the state that a row inherits, or the published recipe", flag="--from")
     ipc: int = option(0, "images per class instead of the row's (tables 2, s5, s6: IPC of about 1200)",
                        range="in [0, 10000]")
     draws: int = option(1, "redraw images, labels and small teachers so often", range="in [1, 1000]")
     seeds: tuple[int, ...] = option((), "student seeds instead of the row's", range="in (-inf, inf)")
-    compile: bool = option(False, "compile recover's networks and the students")
     processes: int = option(1, "side by side, each with a device and its share of a stage: units, epochs, "
                             "seeds (reproduce.sh: NPROC)", range="in [1, 1024]")
     tflops: float = option(0.0, "sustained rate of a device [TFLOP/s], to print hours", range=">= 0")
@@ -80,22 +65,10 @@ class ReproduceConfig(*PASSED_ON, ShardFlags):
         """The configs of this command's share of a stage, one a process."""
         return shares_of(plan, stage, shard=parse_shard(self.shard), processes=self.processes)
 
-    def teachers_dir(self, draw: int) -> str:
-        """Where the teachers' weights are, or will be."""
-        small = Path(self.out, self.dataset, f"teachers{draw}") if RECIPES[self.dataset].teachers else ""
-        return self.weights_dir or str(small)
-
     def plan(self, row: Row, draw: int) -> Plan:
         """A row's plan.   Raises: ValueError where it cannot run."""
-        val = {"val_dir": self.val_dir or self.train_data_path}
-        own = {"recover": {"train_data_path": self.train_data_path, "val_dir": self.val_dir,
-                           "compile": self.compile}, "relabel": val,
-               "validate": val | {"compile": self.compile}}
-        places = {stage: {"weights_dir": self.teachers_dir(draw), **own[stage], **{
-            field.name: getattr(self, field.name) for group in PASSED_ON
-            if issubclass(CONFIGS[stage][0], group) for field in dataclasses.fields(group)}} for stage in own}
-        return plan_row(row, dataset=self.dataset, origin=self.origin, out=Path(self.out), places=places,
-                        ipc=self.ipc, draw=draw, seeds=self.seeds)
+        return plan_row(row, dataset=self.dataset, origin=self.origin, out=Path(self.out),
+                        places=self.places(draw), ipc=self.ipc, draw=draw, seeds=self.seeds)
 
 
 def plans_of(config: ReproduceConfig, rows: list[Row]) -> dict[str, list[Plan] | str]:
@@ -121,13 +94,10 @@ def list_rows(config: ReproduceConfig, rows: list[Row]) -> None:
 
 def print_commands(config: ReproduceConfig, plan: Plan, draw: int) -> None:
     """Prints the commands of one draw of a row in the order of the stages, one a line."""
-    if words := teacher_words(config, draw):
+    if words := config.teacher_words(draw):
         print(f"  teachers  {shown_command(['-m', train_teachers.__name__, *words])}")
     for stage in MAINS:
-        for own in config.shares(plan, stage):
-            print(f"  {stage:<9} {shown_command(command_of(stage, own))}")
-        if not getattr(plan, stage):
-            print(f"  {stage:<9} none: hard labels")
+        print(*stage_lines(stage, config.shares(plan, stage)), sep="\n")
 
 
 def print_plans(config: ReproduceConfig, rows: list[Row]) -> None:
@@ -157,33 +127,10 @@ def print_plans(config: ReproduceConfig, rows: list[Row]) -> None:
     print(f"\nall {len(rows)} rows, shared work once: {total / 1e15:.4g} PFLOPs{hours}")
 
 
-def teacher_words(config: ReproduceConfig, draw: int) -> list[str]:
-    """The flags that train a small data set's teachers; none where they are given, or public."""
-    recipe = RECIPES[config.dataset]
-    return [] if config.weights_dir or not recipe.teachers else to_words({
-        "dataset": config.dataset, "train_data_path": config.train_data_path, "val_dir": config.val_dir,
-        "output_dir": config.teachers_dir(draw), "models": recipe.teacher_names, "seed": draw,
-        "device": config.device, "threads": config.threads, **recipe.teachers})
-
-
-def make_teachers(config: ReproduceConfig, draw: int) -> None:
-    """Trains a small data set's teachers, if the recipe says how and they are not given.
-
-    Raises: ValueError in one shard of several, which would all train them.
-    """
-    words, folder = teacher_words(config, draw), Path(config.teachers_dir(draw))
-    if words and parse_shard(config.shard)[1] == 1:
-        train_teachers.main(words)
-    elif words:
-        require(all((folder / f"{name}.json").is_file() for name in RECIPES[config.dataset].teacher_names),
-                f"{folder}: a shard needs all teachers trained; before it and without a shard run "
-                f"{shown_command(['-m', train_teachers.__name__, *words])}")
-
-
 def run_rows(config: ReproduceConfig, rows: list[Row]) -> None:
     """Runs what is missing of every row that can run, draw by draw; shared work is found done."""
     for draw in range(config.draws):
-        make_teachers(config, draw)
+        make_teachers(config, draw, alone=parse_shard(config.shard)[1] == 1)
         for row, plans in zip(rows, plans_of(config, rows).values(), strict=True):
             if isinstance(plans, str):
                 say(f"{row.key} is left out: it {plans}")

@@ -143,8 +143,8 @@ def to_words(values: Mapping[str, Any]) -> list[str]:
 def flags_of(config: Options, *, presets: Presets) -> list[str]:
     """The words of a command line of which `parse_config` makes this config again."""
     values = flatten(config)
-    given: Values = {name: values[name] for name in ("dataset", "protocol", "model", "data", "train_dir")
-                     if name in values}
+    case = ("dataset", "protocol", "ipc_end", "ipc", "model", "data", "train_dir", "fkd_path")
+    given: Values = {name: values[name] for name in case if name in values}
     implied = expected_values(type(config), values, _implied(type(config), given, presets))
     return to_words({name: value for name, value in values.items() if value != implied[name]})
 

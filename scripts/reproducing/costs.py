@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from models.registry import build_skeleton
 from recover.selection import Draw, Pool
 from scripts.reproducing.plans import Plan
+from utils.data import RealSet
 from utils.files import readable
 from utils.loading import planned_images
 from utils.pictures import predicted_bytes
@@ -94,6 +95,11 @@ def networks_run(draw: Draw, pool: Pool) -> list[str]:
     return [name for name in draw.names if name in draw.ce or name in _alignable(pool)]
 
 
+@functools.cache
+def _count_val_images(dataset: str, val_dir: str) -> int:
+    return VAL_IMAGES.get(dataset) or len(RealSet(dataset, val_dir, "val", size=8))
+
+
 def count_cost(plan: Plan, dataset: str) -> Cost:
     """Counts a plan, as if nothing of it were done."""
     config, images = plan.recover, plan.ipc * plan.num_classes
@@ -122,7 +128,8 @@ def count_cost(plan: Plan, dataset: str) -> Cost:
     model, seeds = plan.validate.model, len(plan.validate.seeds)
     online = seeds * views * per_view if plan.relabel and not label_views else 0
     evaluations = len({*range(0, epochs, plan.validate.eval_every), epochs - 1})
-    student = network_flops(model, kind="train", **about) * views + evaluations * VAL_IMAGES[dataset] \
+    student = network_flops(model, kind="train", **about) * views + evaluations \
+        * _count_val_images(dataset, plan.validate.val_dir) \
         * network_flops(model, kind="forward", **about)
     return Cost(
         images=images, iterations=sum(num for (num, _), _ in work), networks=networks / seen if seen else 0.0,

@@ -58,6 +58,12 @@ def shown_command(words: Sequence[str]) -> str:
     return shlex.join(["python", *words])
 
 
+def stage_lines(stage: str, configs: Sequence) -> list[str]:
+    """A stage's shares as lines for people, its commands behind its name."""
+    commands = [shown_command(command_of(stage, config)) for config in configs] or ["none: hard labels"]
+    return [f"  {stage:<9} {command}" for command in commands]
+
+
 def run_stage(stage: str, configs: Sequence) -> None:
     """Runs a stage's shares: a single one in this process, several as processes with a device each.
 

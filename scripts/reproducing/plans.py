@@ -12,15 +12,15 @@ from pathlib import Path
 from recover import data_synthesis
 from relabel import generate_soft_label
 from scripts.reproducing.matrix import ROWS, TABLES, Row
-from scripts.reproducing.small_recipes import RECIPES, Recipe
+from scripts.reproducing.small_recipes import Recipe, folder_of, recipe_of
 from utils.data import count_classes
 from utils.files import sha256_json
 from utils.flags import build_config, flags_of
 from utils.label_files import has_labels, label_path
 from utils.methods import Case, method_named, protocol_settings
-from utils.pieces import identity, merge
+from utils.pieces import build, flatten, identity, merge
 from utils.unit_files import has_unit, unit_path
-from validate import train_FKD
+from validate import plans, train_FKD
 from validate.results import is_finished
 
 BY_KEY = {row.key: row for row in ROWS}
@@ -162,24 +162,26 @@ def plan_row(row: Row, *, dataset: str, origin: str, out: Path, places: dict[str
              draw: int = 0, seeds: tuple = ()) -> Plan:
     """The configs of a row's three stages.
 
-    Args:   dataset: of RECIPES;  origin: as `row_settings`;  places: stage -> fields that name places or
-            devices;  ipc: instead of the row's;  draw: seed of images and labels;  seeds: of students.
+    Args:   dataset: of RECIPES, or folder:PATH;  origin: as `row_settings`;  places: stage -> fields that
+            name places or devices;  ipc: instead of the row's;  draw: seed of images and labels;
+            seeds: of students.
     Raises: ValueError for a row that cannot run here, saying what it needs.
     """
     if row.needs:
         raise ValueError(f"needs {row.needs}")
-    recipe, settings = RECIPES[dataset], row_settings(row, origin=origin)
-    ipc, base = ipc or recipe.ipc.get(row.ipc, row.ipc), out / dataset
+    recipe, settings = recipe_of(dataset), row_settings(row, origin=origin)
+    ipc, base = ipc or recipe.ipc.get(row.ipc, row.ipc), out / folder_of(dataset)
     soft = method_named(settings["validate"]["protocol"]).relabel is not None
     student = settings["validate"].get("model", "resnet18")
     values = {stage: stage_values(stage, settings[stage], recipe, Case(
         dataset, ipc, student if stage == "validate" else "")) | places[stage]
               for stage in STAGES if soft or stage != "relabel"}
-    if not values["recover"]["iteration"]:
-        values["recover"]["init"] = "real"  # rows of real images
+    if not values["recover"]["iteration"] and values["recover"].get("init") == "noise":
+        values["recover"]["init"] = "real"  # a recipe's noise, where a row keeps the images it starts from
     recover = _build("recover", values["recover"], dataset=dataset, seed=draw, ipc_end=ipc,
                      syn_data_path=str(base))
-    run = base / f"images_{_digest(recover)}"
+    own = sha256_json([_digest(recover), ipc])[:8] if recover.whole_set else _digest(recover)
+    run = base / f"images_{own}"
     recover = dataclasses.replace(recover, exp_name=run.name)
     relabel, labels = None, {}
     if soft:
@@ -189,14 +191,33 @@ def plan_row(row: Row, *, dataset: str, origin: str, out: Path, places: dict[str
         labels = {"fkd_path": f"{relabel.fkd_path}/{ipc}"}
     validate = _build("validate", values["validate"] | ({"seeds": seeds} if seeds else {}) | labels,
                       dataset=dataset, train_dir=str(run), ipc=ipc, row=row.key)
-    name = sha256_json([_digest(validate), ipc, relabel and _digest(relabel)])[:8]
-    validate = dataclasses.replace(validate, output_dir=str(run / f"students_{name}"))
-    plan = Plan(row=row, ipc=ipc, recover=recover, relabel=relabel, validate=validate,
-                num_classes=count_classes(dataset))
-    own = plan if origin == "chain" else plan_row(row, dataset=dataset, origin="chain", out=out,
-                                                  places=places, ipc=ipc, draw=draw, seeds=seeds)
-    other = "another IPC" if ipc != row.ipc else "another origin" if own.students != plan.students else ""
+    plan = Plan(row=row, ipc=ipc, recover=recover, relabel=relabel, num_classes=count_classes(dataset),
+                validate=_with_folder(validate, run, ipc, relabel))
+    chain = plan if origin == "chain" else plan_row(row, dataset=dataset, origin="chain", out=out,
+                                                    places=places, ipc=ipc, draw=draw, seeds=seeds)
+    other = "another IPC" if ipc != row.ipc else "another origin" if chain.students != plan.students else ""
     return dataclasses.replace(plan, other=other)
+
+
+def with_hard_labels(plan: Plan) -> Plan:
+    """The same student on the same images, schedule and crops, with hard labels: neither relabel nor mixing.
+
+    Raises: ValueError where its settings do not go with hard labels.
+    """
+    soft, config = plan.relabel, plan.validate
+    if soft is None:
+        return plan
+    batch = config.batch_size or soft.batch_size or plans.method_batch(config, plan.ipc, plan.num_classes)
+    values = merge(type(config), flatten(config), {
+        "loss_type": "ce", "fkd_path": "", "epochs": soft.epochs, "batch_size": batch,
+        "steps_per_epoch": soft.steps_per_epoch, "min_scale_crops": soft.min_scale_crops})
+    hard = build(type(config), values)
+    return dataclasses.replace(plan, relabel=None, validate=_with_folder(hard, plan.run, plan.ipc, None))
+
+
+def _with_folder(validate, run: Path, ipc: int, relabel):
+    name = sha256_json([_digest(validate), ipc, relabel and _digest(relabel)])[:8]
+    return dataclasses.replace(validate, output_dir=str(run / f"students_{name}"))
 
 
 def _build(stage: str, values: dict, **own):

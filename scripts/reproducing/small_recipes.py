@@ -4,7 +4,9 @@ A recipe's settings lie below the protocol's and the row's, and what a row says 
 scaled: iterations, epochs, classes a chunk, networks.  Sources: demo-sized budgets are ours.
 """
 import dataclasses
+from pathlib import Path
 
+from utils.files import sha256_bytes
 from utils.methods import METHODS
 
 
@@ -57,3 +59,19 @@ RECIPES = {
         teachers={"epochs": 30, "batch_size": 128, "optimizer": "adamw", "lr": 0.005,
                   "min_scale_crops": 0.5}),
 }
+# Any folder of classes: cifar10's budgets at 32 pixels.  Its own pictures are the only teachers' data.
+FOLDER = dataclasses.replace(
+    RECIPES["cifar10"], recover=RECIPES["cifar10"].recover | {"size": 32},
+    teachers=RECIPES["cifar10"].teachers | {"size": 32})
+
+
+def recipe_of(dataset: str) -> Recipe:
+    """The base recipe of a data set of RECIPES, or of folder:PATH."""
+    return FOLDER if dataset.startswith("folder:") else RECIPES[dataset]
+
+
+def folder_of(dataset: str) -> str:
+    """The name of a data set's folder of runs: data of one name are told apart by where they lie."""
+    kind, _, path = dataset.partition(":")
+    where = Path(path).resolve()
+    return f"{kind}-{where.name}-{sha256_bytes(str(where).encode())[:8]}" if path else kind

@@ -63,16 +63,29 @@ def tables_of(entries: list[dict], *, dataset: str) -> dict[str, str]:
         note += " The paper's figures are of ImageNet-1K: no difference to them is taken."
     elif any(entry.get("other") for entry in entries):
         note += " To a figure of another IPC or origin no difference is taken."
-    markdown = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"] + [
-        "| " + " | ".join(row.get(name, "-") for name in columns) + " |" for row in rows]
+    cells = [heads, *([row.get(name, "-") for name in columns] for row in rows)]
+    return {"md": f"{note}\n\n{markdown(cells)}", "csv": comma_separated(cells),
+            "tex": f"% {note}\n{latex(cells)}"}
+
+
+def markdown(rows: list[list[str]]) -> str:
+    """A Markdown table.   Args: rows: texts, the heads first."""
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]]) + "\n"
+
+
+def comma_separated(rows: list[list[str]]) -> str:
+    """A CSV table.   Args: as `markdown`."""
     lines = io.StringIO()
-    writer = csv.writer(lines, lineterminator="\n")
-    writer.writerows([heads, *([row.get(name, "-") for name in columns] for row in rows)])
-    latex = [r"\begin{tabular}{" + "l" * len(heads) + "}", " & ".join(map(_tex, heads)) + r" \\ \hline"] + [
-        " & ".join(_tex(row.get(name, "-")) for name in columns) + r" \\" for row in rows] + [
-        r"\end{tabular}"]
-    return {"md": f"{note}\n\n" + "\n".join(markdown) + "\n", "csv": lines.getvalue(),
-            "tex": f"% {note}\n" + "\n".join(latex) + "\n"}
+    csv.writer(lines, lineterminator="\n").writerows(rows)
+    return lines.getvalue()
+
+
+def latex(rows: list[list[str]]) -> str:
+    """A LaTeX tabular, its texts escaped.   Args: as `markdown`."""
+    lines = [" & ".join(map(_tex, row)) + r" \\" for row in rows]
+    return "\n".join([r"\begin{tabular}{" + "l" * len(rows[0]) + "}", lines[0] + r" \hline", *lines[1:],
+                      r"\end{tabular}"]) + "\n"
 
 
 TEX = str.maketrans({"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",

@@ -1,0 +1,82 @@
+"""The cells of a comparison: a method's images under a protocol at an IPC, planned as the tables' rows are.
+
+A method is what makes images: METHODS with settings of recover.  Its images are evaluated under its own
+protocol and under the common one, and random real images under both: a difference to them is of one protocol.
+"""
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from scripts.reproducing.matrix import Row
+from scripts.reproducing.places import PlaceFlags
+from scripts.reproducing.plans import Plan, plan_row
+from utils.methods import METHODS, method_named
+from utils.pieces import require
+
+REFERENCE = "random"  # real images; every difference is taken to them
+CONTROLS = (REFERENCE, "herding", "k-centre", "centre-margin")  # of real images alone, in every comparison
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Cell:
+    """One method's images under one protocol."""
+
+    method: str
+    protocol: str
+    ipc: int
+
+    def __str__(self) -> str:
+        return f"{self.method} under {self.protocol}, IPC {self.ipc}"
+
+    @property
+    def reference(self) -> "Cell":
+        """Random real images under the same protocol."""
+        return dataclasses.replace(self, method=REFERENCE)
+
+    def row(self, slices: int) -> Row:
+        """The cell as a row of a table.   Args: slices: IPC indices that recover optimises side by side."""
+        return Row(key=f"compare/{self.method}-{self.protocol}-{self.ipc}", label=str(self),
+                   protocol=self.protocol, ipc=self.ipc,
+                   recover={"protocol": self.method, "slices_per_batch": slices})
+
+
+def has_own(name: str) -> bool:
+    """Whether a method has a protocol of its own with soft labels."""
+    return METHODS[name].relabel is not None and METHODS[name].validate is not None
+
+
+def compared_methods(named: Sequence[str] = ()) -> list[str]:
+    """The controls that there are, then the methods: those named, or all.   Raises: ValueError on others."""
+    for name in named:
+        found = method_named(name)
+        require(found.recover is not None,
+                f"{name} makes no images: {found.absent}; as a protocol it goes to --common")
+        require(has_own(name) or name in CONTROLS, f"{name} has no soft labels: {found.absent}; the tables "
+                f"of scripts/reproduce.sh show it")
+    able = [name for name, method in METHODS.items() if method.recover is not None and has_own(name)]
+    return list(dict.fromkeys([*(name for name in CONTROLS if name in METHODS), *(named or able)]))
+
+
+def cells_of(methods: Sequence[str], *, common: str, ipcs: Sequence[int]) -> list[Cell]:
+    """Every cell once, as they run: a method under both protocols, then the reference under the method's."""
+    pairs = [(name, protocol) for method in methods for name, protocol in (
+        (method, common), *(((method, method), (REFERENCE, method)) if has_own(method) else ()))]
+    return list(dict.fromkeys(Cell(name, protocol, ipc) for ipc in sorted(ipcs) for name, protocol in pairs
+                              if name in methods))
+
+
+def plan_cell(cell: Cell, places: PlaceFlags, *, draw: int, students: int, slices: int) -> Plan:
+    """A cell's plan in one draw, its indices side by side where the method allows that.
+
+    Args:   students: of one image set; their seeds are those of no other draw;  slices: at most so many.
+    Raises: ValueError where it cannot run.
+    """
+    def planned(side_by_side: int) -> Plan:
+        return plan_row(cell.row(side_by_side), dataset=places.dataset, origin="chain", out=Path(places.out),
+                        places=places.places(draw), ipc=cell.ipc, draw=draw,
+                        seeds=tuple(draw + 1000 * student for student in range(students)))
+    try:
+        return planned(math.gcd(slices, cell.ipc))
+    except ValueError:
+        return planned(1)  # averages over iterations, say, are one unit's

@@ -1,0 +1,132 @@
+"""A comparison under way: every cell's plans, what is found of it on disk, what stands against it.
+
+Nothing is kept but files: another process's draws, and an earlier run's, are found as one's own.
+"""
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scripts.comparing import figures, picture, summary
+from scripts.comparing.cells import REFERENCE, Cell, cells_of
+from scripts.reproducing.costs import Cost, count_cost
+from scripts.reproducing.launch import MAINS, is_finished, run_stage, work_of
+from scripts.reproducing.plans import Plan, with_hard_labels
+from scripts.reproducing.small_recipes import recipe_of
+from utils.files import write_bytes, write_json
+from utils.flags import to_words
+from utils.runtime import hushed, say
+
+if TYPE_CHECKING:
+    from scripts.compare import CompareConfig
+
+REFUSALS = (ValueError, FileNotFoundError, RuntimeError)  # with which a stage says why it cannot run
+
+
+def one_line(error: Exception) -> str:
+    """Why a cell cannot run."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def run_missing(plan: Plan) -> None:
+    """Runs the stages of which something is missing; labels that nobody stores are laid out all the same."""
+    if is_finished(plan, "validate"):
+        return
+    for stage in MAINS:
+        config = getattr(plan, stage)
+        if config is not None and not (work_of(plan)[stage] and is_finished(plan, stage)):
+            with hushed():
+                run_stage(stage, [config])
+
+
+class Comparison:
+    """What is known of every cell.
+
+    plans: by cell and draw;  why: of cells that cannot run here, in one line;  costs: of one draw, counted;
+    found: whole figures, by cell and draw.
+    """
+
+    def __init__(self, config: CompareConfig, methods: list[str]):
+        self.config = config
+        self.cells = cells_of(methods, common=config.common, ipcs=config.ipcs)
+        self.plans: dict[tuple[Cell, int], Plan] = {}
+        self.why: dict[Cell, str] = {}
+        self.costs: dict[Cell, Cost] = {}
+        self.found: dict[tuple[Cell, int], figures.Figures] = {}
+        for cell in self.cells:
+            try:
+                own = {(cell, draw): config.plan(cell, draw) for draw in range(config.draws)}
+                self.costs[cell] = count_cost(own[cell, 0], config.dataset)
+                self.plans |= own
+            except REFUSALS as error:
+                self.why[cell] = one_line(error)
+
+    def runnable(self) -> Iterator[Cell]:
+        """The cells that nothing is known to stand against; a reference to what cannot run is not wanted."""
+        for cell in self.cells:
+            compared = dataclasses.replace(cell, method=cell.protocol)
+            alone = cell.method == REFERENCE and cell.protocol != self.config.common
+            if cell not in self.why and not (alone and compared in self.why):
+                yield cell
+
+    @property
+    def _measured(self) -> Path:
+        return self.config.comparison / "diversity"
+
+    def hard_plan(self, cell: Cell, draw: int) -> Plan | None:
+        """The same images under hard labels, by the common protocol's schedule and views."""
+        plan = self.plans.get((dataclasses.replace(cell, protocol=self.config.common), draw))
+        return plan and with_hard_labels(plan)
+
+    def look(self, cell: Cell, draw: int) -> figures.Figures | None:
+        """A cell's figures in a draw by what lies on disk, remembered once they are whole."""
+        plan = self.plans.get((cell, draw))
+        if plan is None or (cell, draw) in self.found:
+            return self.found.get((cell, draw))
+        hard = self.hard_plan(cell, draw)
+        seen = figures.read_figures(plan, hard, self._measured)
+        if seen and not (hard and seen.hard is None) and not (cell.ipc > 1 and seen.cosine is None):
+            self.found[cell, draw] = seen
+        return seen
+
+    def make(self, cell: Cell, draw: int) -> figures.Figures:
+        """Runs what is missing of a cell in a draw; returns its figures.   Raises: as the stages."""
+        plan, hard, config = self.plans[cell, draw], self.hard_plan(cell, draw), self.config
+        run_missing(plan)
+        if hard:
+            run_missing(hard)
+        figures.measure_diversity(plan, self._measured, to_words({
+            **config.stranger, "device": config.device, "threads": config.threads}))
+        seen = self.look(cell, draw)
+        assert seen
+        return seen
+
+    def tables(self) -> summary.Tables:
+        """Everything found so far, by other processes too."""
+        config, recipe = self.config, recipe_of(self.config.dataset)
+        draws = {cell: {draw: seen for draw in range(config.draws) if (seen := self.look(cell, draw))}
+                 for cell in self.cells}
+        return summary.Tables(
+            common=config.common, dataset=config.dataset, draws=config.draws, students=config.students,
+            stranger=config.stranger["arch_name"],
+            scales=f"No method has its published budget here: the recipe of this data set multiplies "
+                   f"iterations by {recipe.iterations:.3g} and epochs by {recipe.epochs:.3g} and puts "
+                   f"{', '.join(recipe.teacher_names)} in the place of the published networks "
+                   f"(scripts/reproducing/small_recipes.py).",
+            lines={cell: summary.Line(cell=cell, draws=draws[cell], reference=draws.get(cell.reference, {}),
+                                      cost=self.costs.get(cell), why=self.why.get(cell, ""))
+                   for cell in self.cells})
+
+    def write(self, name: str, *, drawn: bool) -> None:
+        """Writes the tables, whole at any moment.   Args: drawn: the picture too."""
+        tables, folder = self.tables(), self.config.comparison
+        for ending, text in (("md", tables.markdown()), ("csv", tables.csv()), ("tex", tables.latex())):
+            write_bytes(folder / f"{name}.{ending}", text.encode())
+        write_json(folder / f"{name}.json", tables.json())
+        if drawn:
+            try:
+                write_bytes(folder / f"{name}.png", picture.draw_picture(tables))
+            except ImportError as error:
+                say(f"no picture ({error}): pip install -r requirements-figures.txt")
