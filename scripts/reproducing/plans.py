@@ -11,7 +11,8 @@ from pathlib import Path
 
 from recover import data_synthesis
 from relabel import generate_soft_label
-from scripts.reproducing.matrix import ROWS, TABLES, Row
+from scripts.reproducing.matrix import ROWS
+from scripts.reproducing.rows import TABLES, Row
 from scripts.reproducing.small_recipes import RECIPES, Recipe
 from utils.data import count_classes
 from utils.files import sha256_json
@@ -71,6 +72,12 @@ def row_settings(row: Row, *, origin: str) -> dict[str, dict]:
         for stage in STAGES:
             settings[stage] = merge(CONFIGS[stage][0], settings[stage], getattr(member, stage))
     return settings
+
+
+def protocols_of(row: Row) -> str:
+    """Under which protocol a row is made: its students', and its images' where that is another."""
+    made = row_settings(row, origin="chain")["recover"]["protocol"]
+    return row.protocol if made == row.protocol else f"{row.protocol} on {made}"
 
 
 def fit(stage: str, values: dict, recipe: Recipe) -> dict:
@@ -139,8 +146,8 @@ class Plan:
 
     def units(self) -> list[tuple[int, int]]:
         """All units of recover, (IPC index, chunk)."""
-        return [(i, chunk) for i in range(self.ipc)
-                for chunk in range(-(-self.num_classes // self.recover.batch_size))]
+        groups = self.recover.groups(self.num_classes)
+        return [(unit.ipc_id, unit.chunk) for group in groups for unit in group]
 
     def num_label_files(self) -> int:
         """Epochs of labels that are stored."""
@@ -175,8 +182,8 @@ def plan_row(row: Row, *, dataset: str, origin: str, out: Path, places: dict[str
     values = {stage: stage_values(stage, settings[stage], recipe, Case(
         dataset, ipc, student if stage == "validate" else "")) | places[stage]
               for stage in STAGES if soft or stage != "relabel"}
-    if not values["recover"]["iteration"]:
-        values["recover"]["init"] = "real"  # rows of real images
+    if not values["recover"]["iteration"] and values["recover"].get("init") == "noise":
+        values["recover"]["init"] = "real"  # a recipe's noise, where a row keeps the images it starts from
     recover = _build("recover", values["recover"], dataset=dataset, seed=draw, ipc_end=ipc,
                      syn_data_path=str(base))
     run = base / f"images_{_digest(recover)}"

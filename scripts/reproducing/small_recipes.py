@@ -37,6 +37,7 @@ NARROW = {"resnet18": "narrow_resnet", "mobilenet_v2": "narrow_mobilenet",
           "efficientnet_b0": "narrow_efficientnet", "shufflenet_v2_x0_5": "narrow_shufflenet",
           "alexnet": "narrow_alexnet", "resnet34": "narrow_plain", "resnet50": "narrow_plain",
           "shufflenet_v2_x1_0": "narrow_shufflenet", "mnasnet1_0": "narrow_mobilenet",
+          "densenet121": "narrow_efficientnet",
           "resnet101": "", "convnext_tiny": "", "vit_b_16": "", "swin_t": ""}
 THREE_SEEDS = (0, 1, 2)
 PUBLISHED = METHODS["prism"].recover["iteration"]
