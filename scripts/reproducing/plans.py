@@ -1,6 +1,6 @@
 """From a row of the matrix to commands: its settings, the folders that rows with equal work share, its state.
 
-    <out>/<data set>/images_<digest>/              a run of recover, whatever its IPC
+    <out>/<data set>/images_<digest>/              a run of recover, of every IPC that has its images
         labels_<digest>/<ipc>/                     labels of it
         students_<digest>/seed0/result.json        students on them
 Digests are of the settings: rows that differ only in validation share images and labels, and a value that the
@@ -146,8 +146,8 @@ class Plan:
 
     def units(self) -> list[tuple[int, int]]:
         """All units of recover, (IPC index, chunk)."""
-        groups = self.recover.groups(self.num_classes)
-        return [(unit.ipc_id, unit.chunk) for group in groups for unit in group]
+        return [(i, chunk) for i in range(self.ipc)
+                for chunk in range(-(-self.num_classes // self.recover.batch_size))]
 
     def num_label_files(self) -> int:
         """Epochs of labels that are stored."""
@@ -186,7 +186,8 @@ def plan_row(row: Row, *, dataset: str, origin: str, out: Path, places: dict[str
         values["recover"]["init"] = "real"  # a recipe's noise, where a row keeps the images it starts from
     recover = _build("recover", values["recover"], dataset=dataset, seed=draw, ipc_end=ipc,
                      syn_data_path=str(base))
-    run = base / f"images_{_digest(recover)}"
+    own = sha256_json([_digest(recover), ipc])[:8] if recover.init.whole_set else _digest(recover)
+    run = base / f"images_{own}"
     recover = dataclasses.replace(recover, exp_name=run.name)
     relabel, labels = None, {}
     if soft:
@@ -200,9 +201,9 @@ def plan_row(row: Row, *, dataset: str, origin: str, out: Path, places: dict[str
     validate = dataclasses.replace(validate, output_dir=str(run / f"students_{name}"))
     plan = Plan(row=row, ipc=ipc, recover=recover, relabel=relabel, validate=validate,
                 num_classes=count_classes(dataset))
-    own = plan if origin == "chain" else plan_row(row, dataset=dataset, origin="chain", out=out,
-                                                  places=places, ipc=ipc, draw=draw, seeds=seeds)
-    other = "another IPC" if ipc != row.ipc else "another origin" if own.students != plan.students else ""
+    chain = plan if origin == "chain" else plan_row(row, dataset=dataset, origin="chain", out=out,
+                                                    places=places, ipc=ipc, draw=draw, seeds=seeds)
+    other = "another IPC" if ipc != row.ipc else "another origin" if chain.students != plan.students else ""
     return dataclasses.replace(plan, other=other)
 
 

@@ -29,7 +29,7 @@ def small(recover: Settings, relabel: Settings, validate: Settings) -> dict[str,
     """The settings of a data set of 32 or 64 pixels."""
     return {
         "recover": {"pool": SMALL_POOL, "init": "random", "iteration": 2000, "batch_size": 25, "r_bn": 0.01,
-                    "drop_rate": 0.4, "patch": 4, "image_format": "png", **recover},
+                    "drop_rate": 0.4, "patch": 4, "real_batch": 64, "image_format": "png", **recover},
         "relabel": {"pool": SMALL_POOL, "label_format": "online", "augment": "randaugment", "magnitude": 3.0,
                     "operations": 2, **relabel},
         "validate": validate}

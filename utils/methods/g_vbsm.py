@@ -25,7 +25,8 @@ def small(crop_padding: int, relabel: Settings, validate: Settings) -> dict[str,
     """The settings of a data set of 32 or 64 pixels."""
     return {
         "recover": {"pool": SMALL_POOL, "lr": 0.05, "batch_size": 100, "ema": 0.8, "drop_rate": 0.4,
-                    "patch": 4, "crop": "padded", "crop_padding": crop_padding, "jitter": 32},
+                    "patch": 4, "real_batch": 64, "crop": "padded", "crop_padding": crop_padding,
+                    "jitter": 32},
         "relabel": {"pool": SMALL_POOL, "ensemble": "mean", **relabel},
         "validate": {"gradient_accumulation_steps": 1, **validate}}
 
