@@ -8,7 +8,7 @@
                                                --shard i/n: a share
 
 Rows that share images or labels share the work; a rerun goes on where it
-stopped.  The rows are in scripts/reproducing/matrix.py.
+stopped.  The rows are in scripts/reproducing.
 """
 import dataclasses
 import sys

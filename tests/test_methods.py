@@ -1,6 +1,7 @@
 """Methods: what each sets, how results say it, and DELT's evaluation end to end."""
 import dataclasses
 import json
+import re
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from recover import data_synthesis
 from recover.data_synthesis import RecoverConfig
 from relabel import generate_soft_label
 from relabel.generate_soft_label import RelabelConfig
+from scripts.methods.settings import main as show_method
 from utils.data import dataset_preset, implied_fields
 from utils.flags import build_config, flags_of, parse_config
 from utils.formats import open_labels
@@ -26,11 +28,13 @@ from utils.methods import (
 from utils.methods import STAGES as STAGE_NAMES
 from utils.methods.delt import batch_size as delt_batch_size
 from utils.methods.method import published_batch
+from utils.methods.published import FIGURES
 from utils.pieces import defaults, flatten, merge
 from utils.randaugment import RANDAUGMENT_DTYPES, RandAugment, apply_randaugment
 from utils.records import read_json
 from utils.views import NoMix, Views
 from validate import train_FKD
+from validate.results import readings
 from validate.soft_labels import OnlineLabels
 from validate.train_FKD import ValidateConfig
 
@@ -102,6 +106,28 @@ def test_a_bigger_student_has_its_own_primary_and_rule():
         relabel = of("relabel", "prism", **stages["relabel"])
         assert relabel.teacher_names == (student, "mobilenet_v2", "alexnet", "shufflenet_v2_x0_5")
         assert flatten(relabel)["ensemble"] == "primary-half"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_can_be_printed_with_what_was_published_of_it(name, capsys):
+    absent = [stage for stage in STAGE_NAMES if getattr(METHODS[name], stage) is None]
+    if absent:
+        with pytest.raises(ValueError, match=re.escape(f"--protocol {name}: {METHODS[name].absent}")):
+            show_method([name])
+    else:
+        show_method([name])
+    out = capsys.readouterr().out
+    assert out.startswith(f"{name}: {METHODS[name].source}; {METHODS[name].code}\n")
+    assert out.count("  published  ") == sum(own.method == name for own in FIGURES)
+    assert ("  read so    " in out) == bool(METHODS[name].reading)
+
+
+def test_what_a_protocols_source_does_not_say_is_said_with_every_result():
+    plain, rd3 = {"name": "prism", "changed": []}, {"name": "rd3", "changed": []}
+    assert readings([{"protocol": plain, "labels_protocol": None, "images_protocol": plain}]) == []
+    said, = readings([{"protocol": rd3, "labels_protocol": rd3}, {"protocol": rd3, "labels_protocol": plain}])
+    assert said.startswith("protocol rd3, our reading: ") and "T squared" in said
+    assert readings([{"protocol": {"name": "gone", "changed": []}}]) == []
 
 
 # ---------------------------------------------------------------- each method

@@ -1,4 +1,4 @@
-"""The paper's tables as data: every row that PRISM's own system produces, its settings, the paper's figure.
+"""The paper's tables as data: every row, its settings, the paper's figure.
 
 How a row is read (plans.py beside this file does that; table 1 is in table_1.py).  Its settings are
 those of its ancestors along `inherits`, the oldest first, then its own.  `protocol` goes to all three stages
