@@ -237,6 +237,11 @@ def test_from_final_only_the_rows_own_table_counts(key, stage, chain, final):
     ("cifar10", PRISM, "recover", {"iteration": 1000, "iteration_step": 125, "batch_size": 10,
                                    "init": "real", "lr": 0.05, "size": 32, "ipc_end": 10}),
     ("cifar10", PRISM, "relabel", {"epochs": 300, "min_scale_crops": 0.25}),
+    # what a protocol has for CIFAR-10 itself is in its units already
+    ("cifar10", "1/sre2l-r18-10", "recover", {"iteration": 1000, "flip": False, "batch_size": 10}),
+    ("cifar10", "1/sre2l-r18-10", "relabel", {"epochs": 400, "batch_size": 128}),
+    ("cifar10", "1/edc-r18-10", "recover", {"iteration": 75, "batch_size": 100}),
+    ("cifar10", "1/g-vbsm-r18-10", "recover", {"iteration": 1000, "batch_size": 100, "ema": 0.8}),
     ("cifar10", "2/sre2l", "recover", {"ipc_end": 50}),
     ("cifar10", "2/sre2l", "validate", {"epochs": 90}),
 ])

@@ -7,7 +7,6 @@ import sys
 from utils.methods import STAGES, method_named, protocol_settings
 from utils.methods.published import FIGURES
 from utils.runtime import command_line
-from validate.results import figure
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -21,8 +20,7 @@ def main(argv: list[str] | None = None) -> None:
     if method.reading:
         print(f"  read so    {method.reading}")
     for own in (own for own in FIGURES if own.method == method.name):
-        print(f"  published  {own.dataset}, {own.student}, IPC {own.ipc}: {figure(own.top1, own.std)} under "
-              f"{own.protocol} ({own.tag}: {own.source}{own.note and f'; {own.note}'})")
+        print(f"  published  {own}")
     for stage in STAGES:
         method.settings(stage)
         changed = protocol_settings(stage, method.name).items()

@@ -1,7 +1,8 @@
 """Base recipes by data set: the same rows of matrix.py at a size that fits.
 
-A recipe's settings lie below the protocol's and the row's, and what a row says in ImageNet-1K's units is
-scaled: iterations, epochs, classes a chunk, networks.  Sources: demo-sized budgets are ours.
+A recipe's settings lie below the protocol's and the row's, and what they say in ImageNet-1K's units is
+scaled (a protocol's own settings of the data set are not): iterations, epochs, classes a chunk, networks.
+Sources: demo-sized budgets are ours.
 """
 import dataclasses
 

@@ -71,11 +71,12 @@ def vary(stage: str, case: Case) -> Settings:
             "pairs": "best" if case.ipc == 1 else "listed" if case.ipc <= 10 else "drawn"}
 
 
-RECOVER = {"init": "medium", "candidates": 300, "crops": 5, "factor": 2, "lr": 0.25, "iteration_step": 0,
-           "image_format": "jpg"}
-RELABEL = {"teacher_statistics": "batch", "label_splits": 2, "min_scale_crops": 0.08}
-VALIDATE = {"loss_type": "kl", "temperature": 20.0, "schedule": "smoothed-cosine",
-            "gradient_accumulation_steps": 2}
+RECOVER: Settings = {
+    "init": "medium", "candidates": 300, "crops": 5, "factor": 2, "lr": 0.25, "iteration_step": 0,
+    "image_format": "jpg"}
+RELABEL: Settings = {"teacher_statistics": "batch", "label_splits": 2, "min_scale_crops": 0.08}
+VALIDATE: Settings = {"loss_type": "kl", "temperature": 20.0, "schedule": "smoothed-cosine",
+                      "gradient_accumulation_steps": 2}
 CV_DD = Method(
     name="cv-dd",
     source="Cui et al., arXiv:2501.07575",

@@ -8,11 +8,11 @@ Left open, and read so:
 Not reproduced: class folders whose names do not sort as the labels; prompts in another order than the
 classes; a clustering step left outside the loop over classes.
 """
-from utils.methods.method import Method
+from utils.methods.method import Method, Settings
 from utils.methods.sre2l import CIFAR, TINY
 
 
-def small(own: dict[str, dict[str, object]]) -> dict[str, dict[str, object]]:
+def small(own: dict[str, Settings]) -> dict[str, Settings]:
     """SRe2L's labels and students, without its recovery."""
     return {stage: own[stage] for stage in ("relabel", "validate")}
 

@@ -8,12 +8,12 @@ Not reproduced:
 - starts squeezed to a square, in the order of a directory: ours short side first, drawn by (seed, class);
 - on CIFAR a teacher in train mode, and CIFAR-10 under two standard deviations: as sre2l.py.
 """
-from utils.methods.method import Method
+from utils.methods.method import Method, Settings
 from utils.methods.sre2l import CIFAR, TINY
 
-SMALL = {"ascents": 12, "bn_variance_weight": 11.0, "jitter": 4}
-OWN_CIFAR = {**CIFAR, "recover": {**SMALL, "iteration": 1000, "min_scale_crops": 1.0, "flip": False,
-                                  "image_format": "jpg"}}
+SMALL: Settings = {"ascents": 12, "bn_variance_weight": 11.0, "jitter": 4}
+OWN_CIFAR: dict[str, Settings] = {**CIFAR, "recover": {
+    **SMALL, "iteration": 1000, "min_scale_crops": 1.0, "flip": False, "image_format": "jpg"}}
 DWA = Method(
     name="dwa",
     source="Du et al., NeurIPS 2024",

@@ -22,7 +22,7 @@ from utils.methods.g_vbsm import SMALL, SMALL_POOL
 from utils.methods.method import Case, Method, Settings
 
 POOL = ("resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5", "alexnet")
-SGD = {"optimizer": "sgd", "adamw_lr": 0.1, "adamw_weight_decay": 5e-4}
+SGD: Settings = {"optimizer": "sgd", "adamw_lr": 0.1, "adamw_weight_decay": 5e-4}
 
 
 def small(recover: Settings, relabel: Settings, validate: Settings) -> dict[str, Settings]:

@@ -44,11 +44,13 @@ def vary(stage: str, case: Case) -> Settings:
 
 def vary_alone(stage: str, case: Case) -> Settings:
     """FADRM's own: one blend on Tiny-ImageNet, where its one script has teachers in eval mode."""
-    own = {("tiny-imagenet", "recover"): {"lr": 0.01, "iteration": 1000, "num_blocks": 2},
-           ("imagenette", "recover"): {"lr": 0.05}}.get((case.dataset, stage), {})
-    halves = {"teacher_statistics": "batch", "label_splits": 2}
-    if stage == "relabel" and (case.dataset, case.ipc) != ("tiny-imagenet", 50):
-        own = halves
+    own: Settings = {}
+    if stage == "recover" and case.dataset == "tiny-imagenet":
+        own = {"lr": 0.01, "iteration": 1000, "num_blocks": 2}
+    elif stage == "recover" and case.dataset == "imagenette":
+        own = {"lr": 0.05}
+    elif stage == "relabel" and (case.dataset, case.ipc) != ("tiny-imagenet", 50):
+        own = {"teacher_statistics": "batch", "label_splits": 2}
     return {**vary(stage, case), **own}
 
 
@@ -70,11 +72,11 @@ def vary_committee(stage: str, case: Case) -> Settings:
     return {**vary(stage, case), **({"pool": committee(case)} if stage != "validate" else own)}
 
 
-RECOVER = {"init": "medium", "candidates": 300, "crops": 5, "factor": 1, "blocks": "residual",
-           "num_blocks": 4,
-           "keep": 0.5, "lr": 0.25, "iteration": 2000, "iteration_step": 0, "image_format": "png"}
-VALIDATE = {"loss_type": "kl", "temperature": 20.0, "schedule": "smoothed-cosine",
-            "gradient_accumulation_steps": 2}
+RECOVER: Settings = {
+    "init": "medium", "candidates": 300, "crops": 5, "factor": 1, "blocks": "residual", "num_blocks": 4,
+    "keep": 0.5, "lr": 0.25, "iteration": 2000, "iteration_step": 0, "image_format": "png"}
+VALIDATE: Settings = {"loss_type": "kl", "temperature": 20.0, "schedule": "smoothed-cosine",
+                      "gradient_accumulation_steps": 2}
 FADRM = Method(
     name="fadrm",
     source="Cui et al., NeurIPS 2025, arXiv:2506.24125",

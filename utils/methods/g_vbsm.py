@@ -37,7 +37,7 @@ def vary(stage: str, case: Case) -> Settings:
     return {"gradient_accumulation_steps": 8} if stage == "validate" and large else {}
 
 
-SGD = {"optimizer": "sgd", "adamw_lr": 0.1, "momentum": 0.9, "adamw_weight_decay": 5e-4}
+SGD: Settings = {"optimizer": "sgd", "adamw_lr": 0.1, "momentum": 0.9, "adamw_weight_decay": 5e-4}
 G_VBSM = Method(
     name="g-vbsm",
     source="Shao et al., CVPR 2024",

@@ -32,6 +32,12 @@ class Figure:
     source: str
     note: str = ""
 
+    def __str__(self) -> str:
+        """One line: of what, the figure, under what, and where it stands."""
+        std, note = "" if self.std is None else f" +- {self.std}", f"; {self.note}" if self.note else ""
+        return (f"{self.dataset}, {self.student}, IPC {self.ipc}: {self.top1}{std} under {self.protocol} "
+                f"({self.tag}: {self.source}{note})")
+
 
 def _rows(method: str, dataset: str, tag: Tag, source: str, lines: str, *, protocol: str = "",
           note: str = "") -> Iterator[Figure]:

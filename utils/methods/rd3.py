@@ -11,7 +11,7 @@ def vary(stage: str, case: Case) -> Settings:
     return {"eta": 1.0 if case.student in ("", "resnet18") else 2.0} if stage == "validate" else {}
 
 
-WHOLE = {"relabel": {"min_scale_crops": 1.0}}  # RDED's views of small images have no crops
+WHOLE: dict[str, Settings] = {"relabel": {"min_scale_crops": 1.0}}  # RDED has no crops of small images
 RD3 = Method(
     name="rd3",
     source="ICLR 2026, arXiv:2509.19743",

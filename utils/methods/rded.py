@@ -9,7 +9,7 @@ Not reproduced:
 - the settings of its ConvNets (a batch of 25 at 0.002 on CIFAR-100), which are none of our networks.
 """
 from utils.methods.delt import RATES, batch_size
-from utils.methods.method import Method
+from utils.methods.method import Method, Settings
 
 
 def rded_batch(ipc: int, num_classes: int) -> int:
@@ -17,8 +17,8 @@ def rded_batch(ipc: int, num_classes: int) -> int:
     return batch_size(ipc, num_classes)
 
 
-# neither tiles nor crops
-SMALL = {"recover": {"factor": 1}, "relabel": {"augment": "none", "min_scale_crops": 1.0}}
+SMALL: dict[str, Settings] = {  # neither tiles nor crops
+    "recover": {"factor": 1}, "relabel": {"augment": "none", "min_scale_crops": 1.0}}
 RDED = Method(
     name="rded",
     source="Sun et al., CVPR 2024",

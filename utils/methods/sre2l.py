@@ -9,14 +9,14 @@ Not reproduced:
 - on Tiny-ImageNet shifts of -4 to 4 pixels: here 0 to 4; the student is tested every tenth epoch;
 - reconstruction of label batches from a seed that --fkd-seed does not reach; a crash on an odd last chunk.
 """
-from utils.methods.method import Method
+from utils.methods.method import Method, Settings
 
-CIFAR = {
+CIFAR: dict[str, Settings] = {
     "recover": {"iteration": 1000, "min_scale_crops": 1.0, "flip": False, "jitter": 4, "image_format": "jpg"},
     "relabel": {"label_format": "online", "epochs": 400, "batch_size": 128, "crop": "padded",
                 "crop_padding": 4, "mix_type": "mixup", "mix_alpha": 0.8},
     "validate": {"temperature": 30.0, "decay_all": True, "gradient_accumulation_steps": 1}}
-TINY = {
+TINY: dict[str, Settings] = {
     "recover": {"lr": 0.1, "r_bn": 1.0, "jitter": 4},
     "relabel": {"label_format": "online", "epochs": 100, "batch_size": 256, "mix_type": "none"},
     "validate": {"t_squared": True, "optimizer": "sgd", "adamw_lr": 0.2, "momentum": 0.9,
