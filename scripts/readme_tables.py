@@ -16,7 +16,7 @@ from scripts.reproducing.costs import count_cost
 from scripts.reproducing.plans import plan_row, select_rows
 from utils.data import DATASETS, dataset_spec
 from utils.files import readable
-from utils.methods import METHODS, STAGES, protocol_settings
+from utils.methods import METHODS, STAGES
 from utils.parser import flag_table
 from utils.runtime import command_line
 from validate.diversity import DiversityConfig
@@ -94,15 +94,15 @@ def costs(keys: tuple[str, ...]) -> str:
 
 
 def methods() -> str:
-    """What every method of utils/methods changes in the stages' defaults, and where it comes from."""
-    lines = ["| `--protocol` | recover | relabel | validate | source |", "|---|---|---|---|---|"]
+    """Every method of utils/methods: its file, its stages, and where it comes from."""
+    texts = {path.name: path.read_text(encoding="utf-8")
+             for path in sorted((ROOT / "utils" / "methods").glob("*.py"))}
+    lines = ["| `--protocol` | settings | stages | source |", "|---|---|---|---|"]
     for method in METHODS.values():
-        cells = []
-        for stage in STAGES:
-            changed = {} if getattr(method, stage) is None else protocol_settings(stage, method.name)
-            cells.append("none" if getattr(method, stage) is None else ", ".join(
-                f"{name} {value}" for name, value in changed.items()) or "the defaults")
-        lines.append(f"| `{method.name}` | {' | '.join(cells)} | {method.source}; {method.code} |")
+        file = next((name for name, text in texts.items() if f'name="{method.name}"' in text), "controls.py")
+        stages = ", ".join(stage for stage in STAGES if getattr(method, stage) is not None)
+        lines.append(f"| `{method.name}` | [{file}](../utils/methods/{file}) | {stages} "
+                     f"| {method.source}; {method.code} |")
     return "\n".join(lines)
 
 

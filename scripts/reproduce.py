@@ -8,7 +8,7 @@
                                                --shard i/n: a share
 
 Rows that share images or labels share the work; a rerun goes on where it
-stopped.  The rows are in scripts/reproducing/matrix.py.
+stopped.  The rows are in scripts/reproducing.
 """
 import dataclasses
 import sys
@@ -26,9 +26,9 @@ from scripts.reproducing.launch import (
     shown_command,
     stage_lines,
 )
-from scripts.reproducing.matrix import NO_ROW, TABLES, Row
 from scripts.reproducing.places import PlaceFlags, make_teachers
-from scripts.reproducing.plans import Plan, describe_state, plan_row, select_rows
+from scripts.reproducing.plans import Plan, describe_state, plan_row, protocols_of, select_rows
+from scripts.reproducing.rows import TABLES, Row
 from scripts.reproducing.tables import tables_of
 from utils.data import DATASETS
 from utils.distributed import parse_shard
@@ -83,13 +83,11 @@ def plans_of(config: ReproduceConfig, rows: list[Row]) -> dict[str, list[Plan] |
 
 
 def list_rows(config: ReproduceConfig, rows: list[Row]) -> None:
-    """Prints every row: key, the paper's words and figure, state; and what of table 1 has none."""
+    """Prints every row: key, the paper's figure, under which protocol, state, the paper's words."""
     for row, plans in zip(rows, plans_of(config, rows).values(), strict=True):
         figure = results.figure(row.paper, row.std)
         state = plans if isinstance(plans, str) else "; ".join(dict.fromkeys(map(describe_state, plans)))
-        print(f"{row.key:<32} {figure:>12}  {state:<10}   {row.label}")
-    if any(row.table == "1" for row in rows):
-        say(NO_ROW)
+        print(f"{row.key:<32} {figure:>12}  {protocols_of(row):<14} {state:<10}   {row.label}")
 
 
 def print_commands(config: ReproduceConfig, plan: Plan, draw: int) -> None:

@@ -3,7 +3,7 @@
 #   sh scripts/reproduce.sh --list | TABLE [ROW ...] [--dry-run] [--dataset cifar10|digits] [--from final] [--ipc N]
 #   IMAGENET=/data/imagenet OUT=out sh scripts/reproduce.sh 1 prism-r18-10
 #   NPROC=8 sh scripts/reproduce.sh 2 multi-4      as so many processes, one a device;  --shard i/n: one of many
-# Hardware and cost: --dry-run counts them; scripts/reproducing/matrix.py holds the rows.
+# Hardware and cost: --dry-run counts them; scripts/reproducing holds the rows.
 set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 . "$here/env.sh"

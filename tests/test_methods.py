@@ -1,6 +1,7 @@
 """Methods: what each sets, how results say it, and DELT's evaluation end to end."""
 import dataclasses
 import json
+import re
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from recover import data_synthesis
 from recover.data_synthesis import RecoverConfig
 from relabel import generate_soft_label
 from relabel.generate_soft_label import RelabelConfig
+from scripts.methods.settings import main as show_method
 from utils.data import dataset_preset, implied_fields
 from utils.flags import build_config, flags_of, parse_config
 from utils.formats import open_labels
@@ -26,11 +28,13 @@ from utils.methods import (
 from utils.methods import STAGES as STAGE_NAMES
 from utils.methods.delt import batch_size as delt_batch_size
 from utils.methods.method import published_batch
+from utils.methods.published import FIGURES
 from utils.pieces import defaults, flatten, merge
 from utils.randaugment import RANDAUGMENT_DTYPES, RandAugment, apply_randaugment
 from utils.records import read_json
 from utils.views import NoMix, Views
 from validate import train_FKD
+from validate.results import readings
 from validate.soft_labels import OnlineLabels
 from validate.train_FKD import ValidateConfig
 
@@ -57,13 +61,15 @@ def jsonable(values):
 # ---------------------------------------------------------------- the table of methods
 
 def test_every_method_goes_by_its_name_and_says_where_it_comes_from():
-    assert list(METHODS) == ["prism", "delt", "recovery-only", "sre2l"]
+    assert list(METHODS) == [
+        "prism", "sre2l", "cda", "g-vbsm", "edc", "delt", "rded", "dwa", "d4m", "cv-dd", "sre2l++", "fadrm",
+        "fadrm+", "random", "herding", "k-centre", "centre-margin", "rd3", "recovery-only"]
     assert tuple(STAGES) == STAGE_NAMES
     for name, method in METHODS.items():
         assert method.name == name == method_named(name).name
         assert method.source.strip() and method.code.strip()
         assert all(getattr(method, stage) is not None for stage in STAGE_NAMES) or method.absent.strip()
-    with pytest.raises(ValueError, match="--protocol prsm: expected one of prism, delt, recovery-only, sre2"):
+    with pytest.raises(ValueError, match="--protocol prsm: expected one of prism, sre2l, cda, g-vbsm, edc"):
         method_named("prsm")
 
 
@@ -102,11 +108,26 @@ def test_a_bigger_student_has_its_own_primary_and_rule():
         assert flatten(relabel)["ensemble"] == "primary-half"
 
 
-@pytest.mark.parametrize("protocol", METHODS)
-def test_published_figures_are_of_the_papers_students_in_percent(protocol):
-    for student, cells in METHODS[protocol].figures.items():
-        assert student in ("resnet18", "resnet50", "resnet101") and list(cells) == [10, 50, 100]
-        assert all(20 < top1 < 80 and 0 < std < 5 for top1, std in cells.values())
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_can_be_printed_with_what_was_published_of_it(name, capsys):
+    absent = [stage for stage in STAGE_NAMES if getattr(METHODS[name], stage) is None]
+    if absent:
+        with pytest.raises(ValueError, match=re.escape(f"--protocol {name}: {METHODS[name].absent}")):
+            show_method([name])
+    else:
+        show_method([name])
+    out = capsys.readouterr().out
+    assert out.startswith(f"{name}: {METHODS[name].source}; {METHODS[name].code}\n")
+    assert out.count("  published  ") == sum(own.method == name for own in FIGURES)
+    assert ("  read so    " in out) == bool(METHODS[name].reading)
+
+
+def test_what_a_protocols_source_does_not_say_is_said_with_every_result():
+    plain, rd3 = {"name": "prism", "changed": []}, {"name": "rd3", "changed": []}
+    assert readings([{"protocol": plain, "labels_protocol": None, "images_protocol": plain}]) == []
+    said, = readings([{"protocol": rd3, "labels_protocol": rd3}, {"protocol": rd3, "labels_protocol": plain}])
+    assert said.startswith("protocol rd3, our reading: ") and "T squared" in said
+    assert readings([{"protocol": {"name": "gone", "changed": []}}]) == []
 
 
 # ---------------------------------------------------------------- each method
@@ -159,8 +180,8 @@ def test_delt():
     assert (validate["loss_type"], validate["temperature"], validate["schedule"]) == ("kl", 20, "half-cosine")
     assert (validate["adamw_lr"], validate["adamw_weight_decay"]) == (1e-3, 0.01)
     assert validate["gradient_accumulation_steps"] == 1
-    with pytest.raises(ValueError, match="recover them with --protocol prism"):
-        of("recover", "delt")
+    recover = flatten(of("recover", "delt"))
+    assert (recover["init"], recover["batching"], recover["iteration"]) == ("medium", "rounds", 4000)
 
 
 @pytest.mark.parametrize("student, lr", [
@@ -217,7 +238,8 @@ def test_delts_batches(classes, ipc, student, expected):
 
 
 def test_students_with_soft_labels_have_300_epochs():
-    assert {method.label_epochs(Case()) for method in METHODS.values()} == {300}
+    assert {method.label_epochs(Case()) for name, method in METHODS.items() if name != "rd3"} == {300}
+    assert METHODS["rd3"].label_epochs(Case()) == 400
     longer = dataclasses.replace(METHODS["sre2l"], relabel={"epochs": 400})
     assert longer.label_epochs(Case()) == 400
 

@@ -12,7 +12,7 @@ from models import train_teachers
 from models.registry import model_spec
 from scripts import reproduce
 from scripts.reproducing.costs import count_cost, describe_cost, network_flops
-from scripts.reproducing.matrix import POOL_4_4, ROWS, TABLES
+from scripts.reproducing.matrix import POOL_4_4, ROWS
 from scripts.reproducing.plans import (
     BY_KEY,
     CONFIGS,
@@ -20,15 +20,18 @@ from scripts.reproducing.plans import (
     Plan,
     describe_state,
     plan_row,
+    protocols_of,
     row_settings,
     select_rows,
     words_of,
 )
+from scripts.reproducing.rows import TABLES
 from scripts.reproducing.small_recipes import RECIPES
 from utils.flags import parse_config
 from utils.label_files import label_path, save_labels
 from utils.pieces import defaults, flatten
 from utils.records import read_json
+from validate.results import figure
 
 pytest_plugins = ["stage_fixtures"]
 ROOT = Path(__file__).parents[1]
@@ -125,6 +128,9 @@ def test_places_reach_the_commands():
     ("1/prism-r18-10 1/prism-delt-r18-10", (1, 2, 2)),
     ("1/prism-delt-r18-10 1/prism-delt-r50-10", (1, 1, 2)),
     ("1/sre2l-r18-10 1/sre2l-r50-10 1/prism-r18-10", (2, 2, 3)),
+    ("1/g-vbsm-r18-10 1/g-vbsm-r50-10 1/edc-r18-10 1/edc-r50-10", (2, 2, 4)),
+    ("1/rded-r18-10 1/rded-r18-50 1/edc-r18-10 1/edc-r18-50", (4, 4, 4)),  # a mosaic's tiles follow the IPC
+    ("1/delt-r18-10 1/prism-delt-r18-10", (2, 2, 2)),
     ("1/prism-r18-10 cross-arch/mobilenet_v2 cross-arch/efficientnet_b0 cross-arch/resnet50", (1, 1, 4)),
     ("2/real 2/sre2l 2/single-pre 2/single-intra 2/dual-pre 2/multi-2 2/multi-4", (7, 0, 7)),
     # measured once, listed twice
@@ -231,6 +237,11 @@ def test_from_final_only_the_rows_own_table_counts(key, stage, chain, final):
     ("cifar10", PRISM, "recover", {"iteration": 1000, "iteration_step": 125, "batch_size": 10,
                                    "init": "real", "lr": 0.05, "size": 32, "ipc_end": 10}),
     ("cifar10", PRISM, "relabel", {"epochs": 300, "min_scale_crops": 0.25}),
+    # what a protocol has for CIFAR-10 itself is in its units already
+    ("cifar10", "1/sre2l-r18-10", "recover", {"iteration": 1000, "flip": False, "batch_size": 10}),
+    ("cifar10", "1/sre2l-r18-10", "relabel", {"epochs": 400, "batch_size": 128}),
+    ("cifar10", "1/edc-r18-10", "recover", {"iteration": 75, "batch_size": 100}),
+    ("cifar10", "1/g-vbsm-r18-10", "recover", {"iteration": 1000, "batch_size": 100, "ema": 0.8}),
     ("cifar10", "2/sre2l", "recover", {"ipc_end": 50}),
     ("cifar10", "2/sre2l", "validate", {"epochs": 90}),
 ])
@@ -254,10 +265,11 @@ def test_hard_labels_have_no_relabel_and_real_images_no_iterations(dataset):
     for own in plans_that_run(dataset).values():
         hard = own.row.table in ("2", "s5", "s6")
         assert (own.relabel is None) == (own.labels is None) == (own.validate.fkd_path == "") == hard
-        assert (own.recover.iteration == 0) == own.row.key.endswith("/real")
+        assert (own.recover.iteration == 0) == (own.row.key.endswith("/real") or "/rded-" in own.row.key)
     real = flatten(plan("2/real", dataset=dataset).recover)
     assert (real["iteration"], real["iteration_step"], real["init"]) == (0, 0, "real")
     assert flatten(plan("2/sre2l", dataset="digits").recover)["init"] == "noise"  # the recipe's, elsewhere
+    assert flatten(plan("1/rded-r18-10", dataset=dataset).recover)["init"] == "mosaic"
 
 
 def test_ipc_replaces_the_rows():
@@ -381,10 +393,13 @@ def test_every_row_is_listed(tmp_path, capsys):
     for row in ROWS:
         assert row.label in state[row.key] and (f" needs {row.needs} " if row.needs else " missing ") \
             in state[row.key]
-    assert " 49.4 +- 0.2 " in state[PRISM] and " - " in state["cross-arch/swin_t"]
+    assert " 49.4 +- 0.2  prism " in state[PRISM] and " - " in state["cross-arch/swin_t"]
+    assert "  delt on prism " in state["1/prism-delt-r50-10"] and " 30.9  rded " in state["1/rded-r101-10"]
+    assert {row.key for row in ROWS if " on " in protocols_of(row)} \
+        == {row.key for row in ROWS if row.key.startswith("1/prism-delt-")}
     reproduce.main(["1", "--list", "--dataset", "digits", "--out", str(tmp_path)])
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 27 and sum("needs resnet101" in line for line in lines) == 9
+    assert len(lines) == 54 and sum("needs resnet101" in line for line in lines) == 20
     assert not list(tmp_path.iterdir())
 
 
@@ -393,8 +408,8 @@ def test_table_1_is_planned_without_data(tmp_path, capsys):
     out = capsys.readouterr().out
     assert not list(tmp_path.iterdir())
     for row in select_rows(["1"]):
-        assert f"\n{row.key}: {row.label}, the paper's {row.paper} +- {row.std} (paper table 1)\n" in out
-    assert out.count(" TFLOP/s; images ") == 27 and "unknown   best or last epoch" in out
+        assert f"\n{row.key}: {row.label}, the paper's {figure(row.paper, row.std)} (paper table 1)\n" in out
+    assert out.count(" TFLOP/s; images ") == 54 and "unknown   best or last epoch" in out
 
 
 def test_shared_work_is_counted_once(tmp_path, capsys):

@@ -16,7 +16,7 @@ from relabel import generate_soft_label
 from relabel.generate_soft_label import RelabelConfig
 from utils.flags import parse_config
 from utils.loading import planned_images
-from utils.methods import METHODS
+from utils.methods import METHODS, Case
 from utils.pieces import flatten
 from utils.records import read_json
 from validate import train_FKD
@@ -168,7 +168,8 @@ def method_commands(tmp_path):
     return run
 
 
-@pytest.mark.parametrize("script, own", [("prism.sh", ()), ("sre2l.sh", ()), ("method.sh", ("sre2l",))])
+@pytest.mark.parametrize("script, own", [("prism.sh", ()), ("sre2l.sh", ()), ("method.sh", ("sre2l",)),
+                                         ("method.sh", ("fadrm+",)), ("method.sh", ("k-centre",))])
 @pytest.mark.parametrize("ipc", [10, 50])
 def test_a_methods_script_runs_its_three_stages_with_its_settings(script, own, ipc, method_commands):
     shown, *calls = method_commands(script, *own, "--threads", 2, OUT="/o", IMAGENET="/data", IPC=str(ipc))
@@ -180,7 +181,7 @@ def test_a_methods_script_runs_its_three_stages_with_its_settings(script, own, i
     assert {config.protocol for config in (recover, relabel, validate)} == {name}
     assert {config.threads for config in (recover, relabel, validate)} == {2}
     for stage, config in (("recover", recover), ("relabel", relabel), ("validate", validate)):
-        settings = METHODS[name].settings(stage)
+        settings = METHODS[name].settings(stage, Case("imagenet-1k", ipc, "resnet18" * (stage == "validate")))
         assert {key: flatten(config)[key] for key in settings} == dict(settings)
     assert recover.run == Path("/o", name) == Path(relabel.data) == Path(validate.train_dir)
     assert label_plan(relabel).folder == Path(validate.fkd_path)
@@ -213,7 +214,7 @@ def test_a_method_that_lacks_a_stage_is_refused_before_anything_runs(tmp_path):
     done = run_script(script, "recovery-only", cwd=tmp_path, PYTHON=sys.executable)
     assert done.returncode == 2 and "it has no soft labels" in done.stderr and not list(tmp_path.iterdir())
     done = run_script(script, "no-such", cwd=tmp_path, PYTHON=sys.executable)
-    assert done.returncode == 2 and "expected one of prism, delt" in done.stderr
+    assert done.returncode == 2 and "expected one of prism, sre2l" in done.stderr
 
 
 @pytest.mark.parametrize("stage", STAGES)

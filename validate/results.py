@@ -17,6 +17,7 @@ from pathlib import Path
 
 from utils.files import is_whole, read_lines, write_bytes, write_json
 from utils.folders import CLAIM, lock
+from utils.methods import METHODS
 from utils.metrics import Paired, mean_and_std, paired
 from utils.pieces import Values, require, restated
 from utils.records import Recipe, Result, find_record, read_record
@@ -55,7 +56,18 @@ def report(folder: Path) -> Values:
     spread = f" +- {top1['std']:.2%}" if n > 1 else ""
     say(f"{folder}: top-1 {top1['mean']:.2%}{spread} at the last epoch (n = {n} student seeds), "
         f"best epoch {summary['best_top1']['mean']:.2%}")
+    for line in readings(summary["results"]):
+        say(line)
     return summary
+
+
+def readings(results: list[Result]) -> list[str]:
+    """What the sources of the results' protocols do not say, as we read it."""
+    made = [record for result in results for record in (
+        result["protocol"], result.get("labels_protocol"), result.get("images_protocol")) if record]
+    names = dict.fromkeys(record["name"] for record in made if record["name"] in METHODS)
+    return [f"protocol {name}, our reading: {METHODS[name].reading}" for name in names
+            if METHODS[name].reading]
 
 
 def figure(mean: float | None, std: float | None = None) -> str:

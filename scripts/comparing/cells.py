@@ -8,9 +8,9 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.reproducing.matrix import Row
 from scripts.reproducing.places import PlaceFlags
 from scripts.reproducing.plans import Plan, plan_row
+from scripts.reproducing.rows import Row
 from utils.methods import METHODS, method_named
 from utils.pieces import require
 

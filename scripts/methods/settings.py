@@ -5,6 +5,7 @@
 import sys
 
 from utils.methods import STAGES, method_named, protocol_settings
+from utils.methods.published import FIGURES
 from utils.runtime import command_line
 
 
@@ -16,9 +17,10 @@ def main(argv: list[str] | None = None) -> None:
                          f"python -m scripts.methods.settings sre2l")
     method = method_named(words[0])
     print(f"{method.name}: {method.source}; {method.code}")
-    for student, figures in method.figures.items():
-        print(f"  published  {student}: " + ", ".join(
-            f"{top1} +- {std} at IPC {ipc}" for ipc, (top1, std) in figures.items()))
+    if method.reading:
+        print(f"  read so    {method.reading}")
+    for own in (own for own in FIGURES if own.method == method.name):
+        print(f"  published  {own}")
     for stage in STAGES:
         method.settings(stage)
         changed = protocol_settings(stage, method.name).items()

@@ -27,6 +27,7 @@ from utils.pictures import predicted_bytes
 from utils.runtime import readable_time
 from validate.students import student_bytes
 
+_planned_images, _student_bytes = functools.cache(planned_images), functools.cache(student_bytes)
 INDICES, ITERATIONS = 32, 64  # whose drawn teachers are counted; more are taken to be like them
 VAL_IMAGES = {"imagenet-1k": 50000, "cifar10": 10000, "digits": 450}
 
@@ -123,7 +124,8 @@ def count_cost(plan: Plan, dataset: str) -> Cost:
     if plan.relabel:
         per_view = sum(network_flops(name, kind="forward", **about) for name in plan.relabel.teacher_names)
         label_views = images * plan.num_label_files()
-        planned = plan.relabel.plan(planned_images(dataset, plan.ipc))
+    if plan.relabel and label_views:
+        planned = plan.relabel.plan(_planned_images(dataset, plan.ipc))
         label_bytes = plan.num_label_files() * planned.epoch_bytes
     model, seeds = plan.validate.model, len(plan.validate.seeds)
     online = seeds * views * per_view if plan.relabel and not label_views else 0
@@ -136,8 +138,8 @@ def count_cost(plan: Plan, dataset: str) -> Cost:
         recover_flops=flops / seen * image_steps if seen else 0.0,
         relabel_flops=label_views * per_view, validate_flops=seeds * student + online,
         image_bytes=predicted_bytes(images, size=config.size, **config.encoding), label_bytes=label_bytes,
-        student_bytes=student_bytes(model, num_classes=plan.num_classes, stem=config.stem,
-                                    num_students=seeds))
+        student_bytes=_student_bytes(model, num_classes=plan.num_classes, stem=config.stem,
+                                     num_students=seeds))
 
 
 def describe_cost(cost: Cost, *, tflops: float) -> str:

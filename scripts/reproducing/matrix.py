@@ -1,6 +1,6 @@
-"""The paper's tables as data: every row that PRISM's own system produces, its settings, the paper's figure.
+"""The paper's tables as data: every row, its settings, the paper's figure.
 
-How a row is read (plans.py beside this file does that; table 1 is made of utils/methods).  Its settings are
+How a row is read (plans.py beside this file does that; table 1 is in table_1.py).  Its settings are
 those of its ancestors along `inherits`, the oldest first, then its own.  `protocol` goes to all three stages
 as --protocol, unless a stage's settings hold a "protocol" of their own.  What neither says is the stage's for
 that protocol and IPC.  Tables 3a to 3f (paper 4.4) are a cumulative chain from start/vanilla, SRe2L's
@@ -9,101 +9,15 @@ tables states what it varies on its first row too, so `--from final` is well def
 (protocol prism, no settings) with the settings of the row and of its ancestors in its own table.  Figures are
 the paper's, never ours.
 """
-import dataclasses
-from collections.abc import Iterator
-from typing import Any
+from scripts.reproducing.rows import THREE_SEEDS, Row
+from scripts.reproducing.table_1 import LAST_EPOCH, TABLE_1
 
-from utils.methods import METHODS, Method
-
-TABLES = {
-    "1": "paper table 1", "2": "paper table 2", "start": "paper 4.4, the state before table 3a",
-    "3a": "paper table 3a", "3b": "paper table 3b", "3c": "paper table 3c", "3d": "paper table 3d",
-    "3e": "paper table 3e", "3f": "paper table 3f", "final": "paper 4.4 and table 1",
-    "s3": "supplement table 3", "s4": "supplement table 4", "s5": "supplement table 5",
-    "s6": "supplement table 6", "cross-arch": "ours, no figure in the paper",
-}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Row:
-    """One row of a table: how it is made and what the paper reports.
-
-    key: "table/name", as typed on a command line.   label: the paper's words.
-    paper, std: top-1 in percent, None = none given.   vram_gb: table 2's peak memory of recover.
-    protocol: the stages' preset.   ipc: images per class.   inherits: the parent's key, "" = none.
-    recover, relabel, validate: fields of the stage's config -> values, what the row says of itself.
-    unknown: what the paper leaves open, and our reading, on the row where it enters; it holds for its heirs.
-    needs: why the row cannot run.   cost: the work of one run, where it is out of proportion.
-    """
-
-    key: str
-    label: str
-    paper: float | None = None
-    std: float | None = None
-    vram_gb: float | None = None
-    protocol: str = "prism"
-    ipc: int = 10
-    inherits: str = ""
-    recover: dict = dataclasses.field(default_factory=dict)
-    relabel: dict = dataclasses.field(default_factory=dict)
-    validate: dict = dataclasses.field(default_factory=dict)
-    unknown: tuple[str, ...] = ()
-    needs: str = ""
-    cost: str = ""
-
-    @property
-    def table(self) -> str:
-        """The part of the key before the slash, one of TABLES."""
-        return self.key.split("/")[0]
-
-    @property
-    def source(self) -> str:
-        """Where the figure stands."""
-        return TABLES[self.table]
-
-
-THREE_SEEDS = (0, 1, 2)  # "mean and std over three seeds"; ours: three students, one set of images and labels
 POOL_4_4 = ("resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5")
 POOL_SWAPPED = ("resnet18", "mobilenet_v2", "alexnet", "shufflenet_v2_x0_5")
 FULL = 1300  # "IPC about 1200": one image for each of 1,281,167 real ones, and the largest classes have 1300
 STUDENT_2 = "validate: 90 epochs of 1,281,167 images"
 COST_2 = f"recover: 13,000 units of 4,000 iterations, 204 times table 1's images at IPC 10; {STUDENT_2}"
-LAST_EPOCH = "best or last epoch: ours the last, the best beside it (DELT prints the best)"
-ABOVE_10 = "public scripts stop at IPC 10: ours the same settings with batch 100 (supplement table 1a)"
-PRIMARY = "which network made the images: ours resnet18, as published; PRIMARY= follows 4.4's rule instead"
-HALF = "no text gives the ensemble of R50 and R101: ours the published one, half the primary, at every IPC"
-BATCH_R101 = "public R101 scripts: batch 100 for labels, 50 for students; ours 50 (supplement table 1a)"
-DELT_TEACHER = "the teacher of R50 and R101 students: ours resnet18, DELT's default, for all"
-OWN = "PRISM's validation (caption), or SRe2L's own, whose published figures these are: ours its own"
-R18_FOR_ALL = "images and labels for R50 and R101: ours resnet18's for every student, as SRe2L published"
 DRAWN = "3.3 samples phi too, 'from their respective pools': ours drawn, supplement C's pool for both"
-
-STUDENTS = {"r18": "resnet18", "r50": "resnet50", "r101": "resnet101"}
-
-
-def _table_1(name: str, label: str, method: Method, *, unknown: dict[str, tuple[str, ...]],
-             recover: dict[str, Any]) -> Iterator[Row]:
-    """A method's rows, its figures and its settings by student; the first row is the others' ancestor."""
-    for short, student in STUDENTS.items():
-        for ipc, (top1, std) in method.figures[student].items():
-            first, own = ipc == 10, {"model": student} if short != "r18" else {"seeds": THREE_SEEDS}
-            heir = f"1/{name}-{short}-10" if not first else f"1/{name}-r18-10" if short != "r18" else ""
-            yield Row(key=f"1/{name}-{short}-{ipc}", label=label, paper=top1, std=std, protocol=method.name,
-                      ipc=ipc, inherits=heir, recover=recover if not heir else {},
-                      relabel=dict(method.students.get(student, {}).get("relabel", {})) if first else {},
-                      validate=own if first else {}, unknown=unknown.get(short, ()) if first else ())
-
-
-NO_ROW = ("27 of the 54 cells of table 1 have no row, since nothing here makes these methods' images: G-VBSM "
-          "(9 cells), RDED (6), EDC (6), DELT under its own evaluation, double dagger (6)")
-TABLE_1 = (
-    *_table_1("sre2l", "SRe2L", METHODS["sre2l"], unknown={"r18": (OWN, R18_FOR_ALL)}, recover={}),
-    *_table_1("prism", "PRISM", METHODS["prism"], recover={}, unknown={
-        "r18": (LAST_EPOCH, ABOVE_10), "r50": (PRIMARY, HALF), "r101": (PRIMARY, HALF, BATCH_R101)}),
-    # Double dagger: the images of the rows above under DELT's evaluation, so recover keeps its protocol.
-    *_table_1("prism-delt", "PRISM (double dagger)", METHODS["delt"], recover={"protocol": "prism"}, unknown={
-        "r18": (LAST_EPOCH,), "r50": (PRIMARY, DELT_TEACHER), "r101": (PRIMARY, DELT_TEACHER)}),
-)
 
 TABLE_2 = (
     Row(key="2/real", label="Baseline (real data)", paper=70.0, protocol="recovery-only", ipc=FULL,

@@ -1,17 +1,19 @@
 """From a row of the matrix to commands: its settings, the folders that rows with equal work share, its state.
 
-    <out>/<data set>/images_<digest>/              a run of recover, whatever its IPC
+    <out>/<data set>/images_<digest>/              a run of recover, of every IPC that has its images
         labels_<digest>/<ipc>/                     labels of it
         students_<digest>/seed0/result.json        students on them
 Digests are of the settings: rows that differ only in validation share images and labels, and a value that the
 protocol takes by itself is the same setting whether a row says it or not.
 """
 import dataclasses
+from collections.abc import Collection
 from pathlib import Path
 
 from recover import data_synthesis
 from relabel import generate_soft_label
-from scripts.reproducing.matrix import ROWS, TABLES, Row
+from scripts.reproducing.matrix import ROWS
+from scripts.reproducing.rows import TABLES, Row
 from scripts.reproducing.small_recipes import Recipe, folder_of, recipe_of
 from utils.data import count_classes
 from utils.files import sha256_json
@@ -73,8 +75,18 @@ def row_settings(row: Row, *, origin: str) -> dict[str, dict]:
     return settings
 
 
-def fit(stage: str, values: dict, recipe: Recipe) -> dict:
-    """Settings in ImageNet-1K's units, scaled by a recipe.   Raises: ValueError for a network it lacks."""
+def protocols_of(row: Row) -> str:
+    """Under which protocol a row is made: its students', and its images' where that is another."""
+    made = row_settings(row, origin="chain")["recover"]["protocol"]
+    return row.protocol if made == row.protocol else f"{row.protocol} on {made}"
+
+
+def fit(stage: str, values: dict, recipe: Recipe, own: Collection[str] = ()) -> dict:
+    """Settings in ImageNet-1K's units, scaled by a recipe.
+
+    Args:   own: those that are in the data set's units already.
+    Raises: ValueError for a network that the recipe lacks.
+    """
     def network(name):
         if not recipe.networks.get(name, name):
             raise ValueError(f"needs {name}, which has no counterpart on this data set")
@@ -88,17 +100,23 @@ def fit(stage: str, values: dict, recipe: Recipe) -> dict:
             fitted[name] = network(value)
         elif name == "pool":
             fitted[name] = tuple(dict.fromkeys(map(network, value)))
-        elif name in factors and value:
+        elif name in factors and value and name not in own:
             fitted[name] = max(1, round(value * factors[name]))
     return fitted
 
 
 def stage_values(stage: str, settings: dict, recipe: Recipe, case: Case) -> dict:
-    """All values that a stage is given: the recipe's, below the protocol's and the row's, scaled."""
-    config = CONFIGS[stage][0]
+    """All values that a stage is given: the recipe's, below the protocol's and the row's, scaled.
+
+    What a protocol has for this very data set is not: SRe2L's 1000 iterations are those of CIFAR.
+    """
+    config, name = CONFIGS[stage][0], settings["protocol"]
     defaults = {f.name: f.default for f in dataclasses.fields(config) if f.name in SCALED[stage]}
-    said = merge(config, protocol_settings(stage, settings["protocol"], case), settings)
-    return merge(config, getattr(recipe, stage), fit(stage, defaults | said, recipe))
+    here, large = protocol_settings(stage, name, case), protocol_settings(stage, name, dataclasses.replace(
+        case, dataset=Case.dataset))
+    own = {key for key in here if key not in settings and here[key] != large.get(key)}
+    said = merge(config, here, settings)
+    return merge(config, getattr(recipe, stage), fit(stage, defaults | said, recipe, own))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,8 @@
 """Base recipes by data set: the same rows of matrix.py at a size that fits.
 
-A recipe's settings lie below the protocol's and the row's, and what a row says in ImageNet-1K's units is
-scaled: iterations, epochs, classes a chunk, networks.  Sources: demo-sized budgets are ours.
+A recipe's settings lie below the protocol's and the row's, and what they say in ImageNet-1K's units is
+scaled (a protocol's own settings of the data set are not): iterations, epochs, classes a chunk, networks.
+Sources: demo-sized budgets are ours.
 """
 import dataclasses
 from pathlib import Path
@@ -39,6 +40,7 @@ NARROW = {"resnet18": "narrow_resnet", "mobilenet_v2": "narrow_mobilenet",
           "efficientnet_b0": "narrow_efficientnet", "shufflenet_v2_x0_5": "narrow_shufflenet",
           "alexnet": "narrow_alexnet", "resnet34": "narrow_plain", "resnet50": "narrow_plain",
           "shufflenet_v2_x1_0": "narrow_shufflenet", "mnasnet1_0": "narrow_mobilenet",
+          "densenet121": "narrow_efficientnet",
           "resnet101": "", "convnext_tiny": "", "vit_b_16": "", "swin_t": ""}
 THREE_SEEDS = (0, 1, 2)
 PUBLISHED = METHODS["prism"].recover["iteration"]

@@ -1,4 +1,4 @@
-"""Every method's settings: METHODS, name -> Method, one file a method.
+"""Every method's settings: METHODS, name -> Method.  published.py: what was published of them.
 
 --protocol NAME sets them as defaults below --config and flags; every result names the protocol with what was
 changed of it.
@@ -7,14 +7,26 @@ import dataclasses
 from collections.abc import Callable
 
 from utils.flags import Presets
+from utils.methods.cda import CDA
+from utils.methods.controls import CONTROLS
+from utils.methods.cv_dd import CV_DD, SRE2L_PLUS
+from utils.methods.d4m import D4M
 from utils.methods.delt import DELT
+from utils.methods.dwa import DWA
+from utils.methods.edc import EDC
+from utils.methods.fadrm import FADRM, FADRM_PLUS
+from utils.methods.g_vbsm import G_VBSM
 from utils.methods.method import STAGES, USUAL, Case, Method, Settings
 from utils.methods.prism import PRISM
+from utils.methods.rd3 import RD3
+from utils.methods.rded import RDED
 from utils.methods.recovery_only import RECOVERY_ONLY
 from utils.methods.sre2l import SRE2L
 from utils.pieces import Options, Values, expected_values, flatten, identity, option
 
-METHODS = {method.name: method for method in (PRISM, DELT, RECOVERY_ONLY, SRE2L)}
+METHODS = {method.name: method for method in (
+    PRISM, SRE2L, CDA, G_VBSM, EDC, DELT, RDED, DWA, D4M, CV_DD, SRE2L_PLUS, FADRM, FADRM_PLUS, *CONTROLS,
+    RD3, RECOVERY_ONLY)}
 NO_PROTOCOL = ("dataset", "ipc", "model", "threads", "seed")
 __all__ = ["METHODS", "STAGES", "Case", "Method", "MethodFlags", "method_named", "method_preset",
            "protocol_record", "protocol_settings"]

@@ -1,4 +1,4 @@
-"""What a method is: where it comes from, what was published of it, and its settings of every stage."""
+"""What a method is: where it comes from, and its settings of every stage."""
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -41,7 +41,7 @@ class Method:
     vary: (stage, case) -> settings, above all others, that depend on data set, IPC and student together.
     label_batch: (IPC, classes) -> views a batch, for the student too.
     student_batch: (IPC, classes, student) -> views a batch where labels are online; None: the labels' batch.
-    figures: student -> IPC -> (top-1, std) on ImageNet-1K as published, in percent; never ours.
+    reading: what its source does not say, as we read it, told with every result; empty: its file lists it.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Method:
     vary: Callable[[str, Case], Settings] = same_everywhere
     label_batch: Callable[[int, int], int] = published_batch
     student_batch: Callable[[int, int, str], int] | None = None
-    figures: Mapping[str, Mapping[int, tuple[float, float]]] = dataclasses.field(default_factory=dict)
+    reading: str = ""
 
     def label_epochs(self, case: Case) -> int:
         """Epochs of students with soft labels.   Source: supplement table 1a, where the method is silent."""

@@ -31,8 +31,4 @@ PRISM = Method(
     label_batch=published_batch,
     students={  # resnet18's images serve every student, as published
         "resnet50": {"relabel": {"arch_name": "resnet50", "ensemble": "primary-half"}},
-        "resnet101": {"relabel": {"arch_name": "resnet101", "ensemble": "primary-half"}}},
-    figures={  # paper table 1
-        "resnet18": {10: (49.4, 0.2), 50: (59.0, 0.1), 100: (60.9, 0.2)},
-        "resnet50": {10: (51.1, 1.2), 50: (65.1, 0.1), 100: (67.5, 0.2)},
-        "resnet101": {10: (48.5, 1.7), 50: (65.9, 0.2), 100: (68.6, 0.4)}})
+        "resnet101": {"relabel": {"arch_name": "resnet101", "ensemble": "primary-half"}}})
