@@ -37,7 +37,7 @@ class Cell:
     def row(self, slices: int) -> Row:
         """The cell as a row of a table.   Args: slices: IPC indices that recover optimises side by side."""
         return Row(key=f"compare/{self.method}-{self.protocol}-{self.ipc}", label=str(self),
-                   protocol=self.protocol, ipc=self.ipc,
+                   protocol=self.protocol, ipc=self.ipc, compared=True,
                    recover={"protocol": self.method, "slices_per_batch": slices})
 
 

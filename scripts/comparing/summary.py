@@ -168,7 +168,7 @@ class Tables:
     def words(self, ipc: int, *, own: bool) -> list[str]:
         """What stands under a table."""
         method = METHODS[self.common]
-        reading = getattr(method, "reading", "")
+        reading = method.reading
         protocol = "each method's own settings of labels and students" if own else \
             f"{self.common} for all, {method.source}" + (f"; our reading: {reading}" if reading else "")
         left = [f"Left out: {line.cell.method}: {line.why.rstrip('.')}."

@@ -7,6 +7,7 @@ Digests are of the settings: rows that differ only in validation share images an
 protocol takes by itself is the same setting whether a row says it or not.
 """
 import dataclasses
+import functools
 from collections.abc import Collection
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from utils.data import count_classes
 from utils.files import sha256_json
 from utils.flags import build_config, flags_of
 from utils.label_files import has_labels, label_path
-from utils.methods import Case, method_named, protocol_settings
+from utils.methods import Case, Settings, method_named, protocol_settings
 from utils.pieces import build, flatten, identity, merge
 from utils.unit_files import has_unit, unit_path
 from validate import plans, train_FKD
@@ -75,6 +76,11 @@ def row_settings(row: Row, *, origin: str) -> dict[str, dict]:
     return settings
 
 
+def method_settings(stage: str, name: str, case: Case) -> Settings:
+    """All settings that a method states."""
+    return method_named(name).settings(stage, case)
+
+
 def protocols_of(row: Row) -> str:
     """Under which protocol a row is made: its students', and its images' where that is another."""
     made = row_settings(row, origin="chain")["recover"]["protocol"]
@@ -93,7 +99,8 @@ def fit(stage: str, values: dict, recipe: Recipe, own: Collection[str] = ()) -> 
         return recipe.networks.get(name, name)
     factors = {"iteration": recipe.iterations, "iteration_step": recipe.iterations, "epochs": recipe.epochs}
     if stage == "recover":
-        factors["batch_size"] = recipe.chunk
+        crossing = values.get("batching", "cross-class") == "cross-class"
+        factors["batch_size"] = recipe.chunk if crossing else 1.0  # of classes, not of images
     fitted = dict(values)
     for name, value in values.items():
         if name in ("arch_name", "model"):
@@ -105,18 +112,23 @@ def fit(stage: str, values: dict, recipe: Recipe, own: Collection[str] = ()) -> 
     return fitted
 
 
-def stage_values(stage: str, settings: dict, recipe: Recipe, case: Case) -> dict:
+def stage_values(stage: str, settings: dict, recipe: Recipe, case: Case, *, compared: bool) -> dict:
     """All values that a stage is given: the recipe's, below the protocol's and the row's, scaled.
 
     What a protocol has for this very data set is not: SRe2L's 1000 iterations are those of CIFAR.
+    Args: compared: a method says all its settings, PRISM the stage's defaults too, and `alike` holds.
     """
     config, name = CONFIGS[stage][0], settings["protocol"]
     defaults = {f.name: f.default for f in dataclasses.fields(config) if f.name in SCALED[stage]}
-    here, large = protocol_settings(stage, name, case), protocol_settings(stage, name, dataclasses.replace(
-        case, dataset=Case.dataset))
+    states = functools.partial(method_settings if compared else protocol_settings, stage, name)
+    here, large = states(case), states(dataclasses.replace(case, dataset=Case.dataset))
     own = {key for key in here if key not in settings and here[key] != large.get(key)}
-    said = merge(config, here, settings)
-    return merge(config, getattr(recipe, stage), fit(stage, defaults | said, recipe, own))
+    said = fit(stage, defaults | merge(config, here, settings), recipe, own)
+    for option, become in recipe.alike.items() if compared else ():
+        if option in said:
+            value = said.pop(option)
+            said |= {} if become is None else {option: become(value)}
+    return merge(config, getattr(recipe, stage), said)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -192,7 +204,7 @@ def plan_row(row: Row, *, dataset: str, origin: str, out: Path, places: dict[str
     soft = method_named(settings["validate"]["protocol"]).relabel is not None
     student = settings["validate"].get("model", "resnet18")
     values = {stage: stage_values(stage, settings[stage], recipe, Case(
-        dataset, ipc, student if stage == "validate" else "")) | places[stage]
+        dataset, ipc, student if stage == "validate" else ""), compared=row.compared) | places[stage]
               for stage in STAGES if soft or stage != "relabel"}
     if not values["recover"]["iteration"] and values["recover"].get("init") == "noise":
         values["recover"]["init"] = "real"  # a recipe's noise, where a row keeps the images it starts from

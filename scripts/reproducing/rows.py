@@ -20,6 +20,7 @@ class Row:
     recover, relabel, validate: fields of the stage's config -> values, what the row says of itself.
     unknown: what the paper leaves open, and our reading, on the row where it enters; it holds for its heirs.
     needs: why the row cannot run.   cost: the work of one run, where it is out of proportion.
+    compared: side by side with other methods, so that a recipe's `alike` holds for it.
     """
 
     key: str
@@ -36,6 +37,7 @@ class Row:
     unknown: tuple[str, ...] = ()
     needs: str = ""
     cost: str = ""
+    compared: bool = False
 
     @property
     def table(self) -> str:

@@ -5,7 +5,9 @@ scaled (a protocol's own settings of the data set are not): iterations, epochs, 
 Sources: demo-sized budgets are ours.
 """
 import dataclasses
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from utils.files import sha256_bytes
 from utils.methods import METHODS
@@ -17,7 +19,9 @@ class Recipe:
 
     networks: name in the matrix -> name here, "" = there is none;  iterations, epochs, chunk: factors on
     those settings;  ipc: images per class of rows whose own are out of reach;  recover, relabel, validate:
-    settings below the protocol's;  teachers: of models.train_teachers, where there are no public weights.
+    settings below the protocol's;  teachers: of models.train_teachers, where there are no public weights;
+    alike: option -> what a method's value becomes where methods are compared, None: as the data set presets
+    it.
     """
 
     networks: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -29,6 +33,7 @@ class Recipe:
     relabel: dict = dataclasses.field(default_factory=dict)
     validate: dict = dataclasses.field(default_factory=dict)
     teachers: dict = dataclasses.field(default_factory=dict)
+    alike: Mapping[str, Callable[[Any], Any] | None] = dataclasses.field(default_factory=dict)
 
     @property
     def teacher_names(self) -> tuple[str, ...]:
@@ -45,6 +50,11 @@ NARROW = {"resnet18": "narrow_resnet", "mobilenet_v2": "narrow_mobilenet",
 THREE_SEEDS = (0, 1, 2)
 PUBLISHED = METHODS["prism"].recover["iteration"]
 
+# What 224 pixels allow and small images do not, the same for every method: mosaics have one tile (RDED up to
+# 64 pixels), so there is none to shuffle; places of 4 pixels (G-VBSM); no JPEG.
+SMALL_IMAGES = {"factor": lambda tiles: min(tiles, 1), "patch": lambda side: min(side, 4),
+                "augment": lambda name: "none" if name == "patch-shuffle" else name, "image_format": None}
+
 RECIPES = {
     "imagenet-1k": Recipe(),
     # The demo's budgets; crops below half a digit show no digit.
@@ -53,7 +63,10 @@ RECIPES = {
         recover={"lr": 0.1, "r_bn": 0.3, "init": "noise", "min_scale_crops": 0.5, "log_every": 50},
         relabel={"min_scale_crops": 0.5},
         validate={"gradient_accumulation_steps": 1, "eval_every": 100, "seeds": THREE_SEEDS},
-        teachers={"epochs": 8, "batch_size": 64, "optimizer": "adamw", "lr": 0.005, "min_scale_crops": 0.5}),
+        teachers={"epochs": 8, "batch_size": 64, "optimizer": "adamw", "lr": 0.005, "min_scale_crops": 0.5},
+        # 30: of 0.3 here to the published 0.01, as narrow networks have few layers to align.
+        alike={**SMALL_IMAGES, "r_bn": lambda weight: 30 * weight,
+               **dict.fromkeys(("min_scale_crops", "least_area"), lambda least: max(least, 0.5))}),
     # Teachers and iterations as a 30-minute loan of a GPU allows; real starting points (prism.md 1).
     "cifar10": Recipe(
         networks=NARROW, iterations=1000 / PUBLISHED, epochs=1.0, chunk=0.1, ipc={1300: 50},
@@ -64,7 +77,7 @@ RECIPES = {
 # Any folder of classes: cifar10's budgets at 32 pixels.  Its own pictures are the only teachers' data.
 FOLDER = dataclasses.replace(
     RECIPES["cifar10"], recover=RECIPES["cifar10"].recover | {"size": 32},
-    teachers=RECIPES["cifar10"].teachers | {"size": 32})
+    teachers=RECIPES["cifar10"].teachers | {"size": 32}, alike=SMALL_IMAGES)
 
 
 def recipe_of(dataset: str) -> Recipe:

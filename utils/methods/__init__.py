@@ -28,7 +28,7 @@ METHODS = {method.name: method for method in (
     PRISM, SRE2L, CDA, G_VBSM, EDC, DELT, RDED, DWA, D4M, CV_DD, SRE2L_PLUS, FADRM, FADRM_PLUS, *CONTROLS,
     RD3, RECOVERY_ONLY)}
 NO_PROTOCOL = ("dataset", "ipc", "model", "threads", "seed")
-__all__ = ["METHODS", "STAGES", "Case", "Method", "MethodFlags", "method_named", "method_preset",
+__all__ = ["METHODS", "STAGES", "Case", "Method", "MethodFlags", "Settings", "method_named", "method_preset",
            "protocol_record", "protocol_settings"]
 
 
