@@ -11,7 +11,6 @@ import dataclasses
 import json
 import statistics
 import time
-import weakref
 from typing import Literal
 
 import torch
@@ -24,6 +23,7 @@ from recover.objective import Objective
 from recover.selection import Draw
 from utils.augment import plan_shared_views, shared_view
 from utils.flags import parse_config
+from utils.memory import SavedBytes
 from utils.pieces import Options, option
 from utils.precision import LOSS_SCALE, set_precision
 from utils.runtime import choose_device, command_line, generator, set_threads, versions
@@ -66,46 +66,6 @@ def calibrated(name: str, size: int, device) -> torch.nn.Module:
         for seed in range(4):
             model(smooth_images(16, size, seed=seed).to(device))
     return model.eval().requires_grad_(False)
-
-
-class SavedBytes:
-    """Peak bytes of distinct storages that autograd keeps for backward, networks' constants excluded."""
-
-    def __init__(self, constants):
-        self._constants = {t.untyped_storage().data_ptr() for t in constants}
-        self._alive, self.peak = {}, 0
-
-    def pack(self, tensor: torch.Tensor):
-        """Counts a storage until its tensor is dropped."""
-        storage = tensor.untyped_storage()
-        pointer = storage.data_ptr()
-        if pointer and pointer not in self._constants:
-            self._alive.setdefault(pointer, [storage.nbytes(), 0])[1] += 1
-            self.peak = max(self.peak, sum(nbytes for nbytes, _ in self._alive.values()))
-        holder = _Holder(tensor)
-        if pointer in self._alive:
-            weakref.finalize(holder, self._drop, pointer)
-        return holder
-
-    def _drop(self, pointer: int) -> None:
-        entry = self._alive.get(pointer)
-        if entry:
-            entry[1] -= 1
-            if not entry[1]:
-                del self._alive[pointer]
-
-    def __enter__(self):
-        self._hooks = torch.autograd.graph.saved_tensors_hooks(self.pack, lambda holder: holder.tensor)
-        self._hooks.__enter__()
-        return self
-
-    def __exit__(self, *error):
-        self._hooks.__exit__(*error)
-
-
-class _Holder:
-    def __init__(self, tensor):
-        self.tensor = tensor.detach()
 
 
 class Step:

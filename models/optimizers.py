@@ -1,6 +1,7 @@
 """Optimisers of networks that train, as pieces called with the network.
 
-OPTIMIZERS: of students, weight decay on weight matrices alone;  SQUEEZERS: of teachers, on all parameters.
+OPTIMIZERS: of students, weight decay on weight matrices alone unless asked;  SQUEEZERS: of teachers, on all
+parameters.
 """
 import dataclasses
 
@@ -33,9 +34,17 @@ class StudentAdamW(Options):
                              range="> 0")
     adamw_weight_decay: float = option(0.01, "weight decay, on weight matrices only",
                                        source="supplement table 1a", flag="--weight-decay", range=">= 0")
+    decay_all: bool = option(False, "weight decay on every parameter, biases and norms too",
+                             source="SRe2L and DWA on CIFAR, BPS", neutral=False)
+
+    def groups(self, model: nn.Module) -> list[dict[str, object]]:
+        """A network's parameters, grouped by their weight decay."""
+        if self.decay_all:
+            return [{"params": list(model.parameters()), "weight_decay": self.adamw_weight_decay}]
+        return parameter_groups(model, self.adamw_weight_decay)
 
     def __call__(self, model: nn.Module) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(parameter_groups(model, self.adamw_weight_decay), lr=self.adamw_lr)
+        return torch.optim.AdamW(self.groups(model), lr=self.adamw_lr)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,8 +55,7 @@ class StudentSGD(StudentAdamW):
                              range="in [0, 1)")
 
     def __call__(self, model: nn.Module) -> torch.optim.Optimizer:
-        return torch.optim.SGD(parameter_groups(model, self.adamw_weight_decay), lr=self.adamw_lr,
-                               momentum=self.momentum)
+        return torch.optim.SGD(self.groups(model), lr=self.adamw_lr, momentum=self.momentum)
 
 
 OPTIMIZERS: dict[str, type[StudentAdamW]] = {"adamw": StudentAdamW, "sgd": StudentSGD}

@@ -4,7 +4,7 @@ A class order that differs between data and teacher is this field's commonest si
 at its training images; what a teacher is worth, held-out images say, where there are any.   Source: ours.
 """
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import torch
@@ -60,7 +60,9 @@ def check_teachers(teachers: dict[str, Teacher], batches: Batches, *, split: str
     records: Records = {}
     for teacher in teachers.values():
         least = accuracy_floor(teacher, num_classes=num_classes, given=floor)
-        seen = evaluate(teacher.model, batches, mean=mean, std=std, device=device)
+        home = next(teacher.model.parameters()).device  # the host, where memory is short
+        seen = evaluate(teacher.model.to(device), batches, mean=mean, std=std, device=device)
+        teacher.model.to(home)
         if seen["top1"] < least:
             raise ValueError(f"teacher {teacher.name} gets {seen['top1']:.1%} of {seen['images']} real "
                              f"images right ({split}), expected at least {least:.1%}; check the class order, "
@@ -129,11 +131,14 @@ def preflight(teachers: dict[str, Teacher], flags: TeacherFlags, *, dataset: str
 
 def open_teachers(names: Iterable[str], flags: TeacherFlags, *, dataset: str, class_names: list[str],
                   size: int, stem: str, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device,
-                  known: Path | None, training: RealSet | None = None,
-                  root: str = "") -> tuple[dict[str, Teacher], Records]:
-    """The named teachers, loaded and checked, and their records.   Args, Raises: as `preflight`."""
+                  known: Path | None, training: RealSet | None = None, root: str = "",
+                  on_host: Collection[str] = ()) -> tuple[dict[str, Teacher], Records]:
+    """The named teachers, loaded and checked, and their records.
+
+    Args:   on_host: those that leave the device again after their check;  others, Raises: as `preflight`.
+    """
     teachers = load_teachers(names, weights=flags.weights, weights_dir=flags.weights_dir, dataset=dataset,
-                             num_classes=len(class_names), stem=stem, device=device)
+                             num_classes=len(class_names), stem=stem, device=device, on_host=on_host)
     if flags.min_teacher_accuracy is None:
         check_recipes(teachers.values(), size=size, mean=mean, std=std)
     return teachers, preflight(teachers, flags, dataset=dataset, class_names=class_names, size=size,

@@ -3,7 +3,7 @@
 MODELS: name -> ModelSpec.  A torchvision network is one line; a new family is one file and one line.
 """
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -275,9 +275,14 @@ def _spelt(value: object) -> str:
 
 
 def load_teachers(names: Iterable[str], *, weights: tuple[str, ...], weights_dir: str, dataset: str,
-                  num_classes: int, stem: str, device: torch.device) -> dict[str, Teacher]:
-    """The named teachers, each loaded once, by name in the given order.   Raises: as `find_weights`."""
+                  num_classes: int, stem: str, device: torch.device,
+                  on_host: Collection[str] = ()) -> dict[str, Teacher]:
+    """The named teachers, each loaded once, by name in the given order.
+
+    Args: on_host: those that are not put on the device.   Raises: as `find_weights`.
+    """
     given = parse_weights(weights)
     paths = {n: find_weights(n, weights=given, weights_dir=weights_dir, dataset=dataset) for n in names}
-    return {n: load_teacher(n, path, num_classes=num_classes, stem=stem, device=device)
+    return {n: load_teacher(n, path, num_classes=num_classes, stem=stem,
+                            device=torch.device("cpu") if n in on_host else device)
             for n, path in paths.items()}

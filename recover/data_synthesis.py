@@ -5,11 +5,12 @@
 Paper sections 3 and 4; every flag is in recover/README.md.  A unit of work is (IPC index, chunk of classes).
 """
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Literal
 
 from models import places, preflight
-from recover import images, starts, units
+from recover import images, memory, starts, units
 from recover.flags import SynthesisFlags
 from recover.plans import describe_plan
 from recover.synthesis import Synthesis
@@ -29,8 +30,6 @@ class RecoverConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, metho
     exp_name: str = option("full_resnet18", "name of this run's folder", identity=False)
     image_format: Literal["jpg", "png"] = option("jpg", "file format of the images", source="data set")
     jpeg_quality: int = option(75, "JPEG quality, 4:2:0", source=RECIPE, range="in [1, 100]")
-    verifier: bool = option(False, "log another network's accuracy on every finished unit", identity=False)
-    verifier_arch: str = option("mobilenet_v2", "that network", source=RECIPE, identity=False)
     log_every: int = option(100, "iterations between lines of log.jsonl, the only host syncs", identity=False,
                             range="> 0")
 
@@ -71,9 +70,10 @@ def case_of(given: Values) -> methods.Case:
 def check_starts(real: data.RealSet, start: starts.Start, ipc_end: int) -> None:
     """Raises: ValueError naming a class that has too few images to start from, count and need."""
     for k, name in enumerate(real.class_names):
-        there = start.available(real, k)
-        require(there >= ipc_end, f"class {name!r} has {there} training images, --ipc-end needs {ipc_end}; "
-                f"lower it, or --allow-short-classes to write what exists")
+        own, there = len(real.by_class[k]), start.available(real, k)
+        enough = "" if own == there else f"enough for {there} starts (--candidates, --factor), "
+        require(there >= ipc_end, f"class {name!r} has {own} training images, {enough}--ipc-end needs "
+                f"{ipc_end}; lower it, or --allow-short-classes to write what exists")
 
 
 def check_readable(real: data.RealSet, start: starts.Start, groups: units.Groups, *, seed: int) -> None:
@@ -99,12 +99,13 @@ def run(config: RecoverConfig) -> Path:
     teachers, checked = preflight.open_teachers(
         config.networks + (config.verifier_arch,) * config.verifier, config, dataset=config.dataset,
         class_names=real.class_names, stem=config.stem, size=config.size, mean=config.mean, std=config.std,
-        device=session.device, training=real, root=config.train_data_path,
+        device=session.device, training=real, root=config.train_data_path, on_host=config.on_host,
         known=None if config.overwrite else folder / "preflight.json")  # else of other data, perhaps
+    config.check_splits({name: teachers[name].model for name in config.supervisors})
     owner = {"class_names": real.class_names,
              "protocol": methods.protocol_record("recover", config, methods.Case(
                  config.dataset, config.ipc_end), implied=data.implied_fields(config)),
-             "weights": {name: teachers[name].sha256 for name in config.networks},
+             "weights": {name: teachers[name].sha256 for name in config.networks} | config.init.digests(real),
              "config": {**identity(config), "threads": session.threads},
              **({"whole_set": config.ipc_end} if config.whole_set else {})}
     groups = distributed.my_units(
@@ -127,11 +128,12 @@ def run(config: RecoverConfig) -> Path:
             weights={name: own.path for name, own in teachers.items()}, ipc=config.ipc_end)
         total = sum(config.laws.entries(unit)[0] for group in mine for unit in group)
         steps = total or sum(map(len, mine))
+        objective_of = functools.partial(config.objective, meter=memory.Meter())
         with (runtime.progress(total=steps, text="recover") as bar, StopSignals() as stop,
               runtime.Log(folder / files.log_name(session.shard)) as log):
             work = Synthesis(
                 run=folder, inputs=inputs, laws=config.laws, start=config.init.prepare(inputs),
-                objective=config.objective(inputs) if total else None, objective_of=config.objective,
+                objective=objective_of(inputs) if total else None, objective_of=objective_of,
                 perturbation=config.perturbation, betas=config.betas,
                 encoding=config.encoding, log_every=config.log_every, save_every=config.save_every, log=log,
                 bar=bar, stop=stop,

@@ -3,7 +3,7 @@ import dataclasses
 from collections.abc import Callable
 
 from models import registry
-from recover import alignments, batchings, selection, starts, units
+from recover import alignments, batchings, memory, selection, starts, units
 from recover.blocks import BLOCKS, OneBlock
 from recover.objective import Objective
 from recover.perturbation import PERTURBATIONS, NoPerturbation
@@ -17,7 +17,7 @@ from utils.precision import LOSS_SCALE
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SynthesisFlags(PrecisionFlags, DataFlags):
+class SynthesisFlags(PrecisionFlags, memory.MemoryOptions, DataFlags):
     """What decides a run's images; the defaults are the ImageNet-1K recipe."""
 
     arch_name: str = option("resnet18", "logit teacher phi, and theta_1", source=RECIPE)
@@ -64,6 +64,8 @@ class SynthesisFlags(PrecisionFlags, DataFlags):
                           range="in [1, 10000]")
     allow_short_classes: bool = option(False, "leave out classes with too few images instead of refusing")
     slices_per_batch: int = option(1, "IPC indices optimised side by side, statistics per index", range="> 0")
+    verifier: bool = option(False, "log another network's accuracy on every finished unit", identity=False)
+    verifier_arch: str = option("mobilenet_v2", "that network", source=RECIPE, identity=False)
     seed: int = option(0, "seed of everything", range="in (-inf, inf)")
 
     def __post_init__(self) -> None:
@@ -92,6 +94,7 @@ class SynthesisFlags(PrecisionFlags, DataFlags):
         registry.check_pool(self.pool)
         registry.model_spec(self.arch_name)
         self.teachers.check(self.teacher_pool)
+        self.check_memory(self.alignment, self.supervisors)
 
     @property
     def teacher_pool(self) -> selection.Pool:
@@ -115,6 +118,12 @@ class SynthesisFlags(PrecisionFlags, DataFlags):
         return tuple(dict.fromkeys((*self.supervisors, *self.init.networks(self.teacher_pool))))
 
     @property
+    def on_host(self) -> tuple[str, ...]:
+        """The networks that --offload keeps on the host: those that nothing but the objective runs."""
+        others = {*self.init.networks(self.teacher_pool), *[self.verifier_arch] * self.verifier}
+        return tuple(name for name in self.supervisors if self.offload and name not in others)
+
+    @property
     def whole_set(self) -> bool:
         """Whether an image depends on how many indices there are."""
         return self.init.whole_set or self.batching.whole_set
@@ -133,13 +142,15 @@ class SynthesisFlags(PrecisionFlags, DataFlags):
             selection=self.teachers, pool=self.teacher_pool, batching=self.batching, blocks=self.blocks,
             ipc=self.ipc_end)
 
-    def objective(self, inputs: units.Inputs) -> Objective:
-        """The objective over a run's teachers."""
-        return Objective(self.alignment.prepare(inputs, self.supervisors), weight=self.alignment.r_bn,
+    def objective(self, inputs: units.Inputs, *, meter: memory.Meter | None = None) -> Objective:
+        """The objective over a run's teachers.   Args: meter: who counts what they take."""
+        networks = self.fit(self.alignment.prepare(inputs, self.supervisors), device=inputs.device,
+                            size=inputs.size, host=self.on_host)
+        return Objective(networks, weight=self.alignment.r_bn,
                          term=piece_name(alignments.ALIGNMENTS, self.alignment),
                          priors={piece_name(PRIORS, prior): prior for prior in self.priors},
                          keep_graphs=self.alignment.keeps_graphs,
-                         loss_scale=LOSS_SCALE.get(self.precision, 1.0))
+                         loss_scale=LOSS_SCALE.get(self.precision, 1.0), meter=meter or memory.Meter())
 
     def iterations_of(self, ipc_id: int) -> int:
         """Iterations of one IPC index."""

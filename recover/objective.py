@@ -2,14 +2,18 @@
 
 S slices (batches side by side), N images of one slice, C channels, H W pixels, K classes.
 """
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from recover.alignments.alignment import Aligned
+from recover.memory import Meter
 from recover.priors import Prior
 from recover.selection import Draw
+from utils.pieces import Values
 
 Terms = dict[str, torch.Tensor]
 
@@ -23,12 +27,14 @@ class Objective:
     """
 
     def __init__(self, networks: dict[str, Aligned], *, weight: float, term: str = "bn",
-                 priors: dict[str, Prior] | None = None, keep_graphs: bool = False, loss_scale: float = 1.0):
+                 priors: dict[str, Prior] | None = None, keep_graphs: bool = False, loss_scale: float = 1.0,
+                 meter: Meter | None = None):
         """Args: networks: name -> aligned network;  weight: lambda;  term: what an alignment is called;
         keep_graphs: every graph alive until one backward, the readable reference, instead of one network's
-        at a time;  loss_scale: of the backward passes through networks."""
+        at a time;  loss_scale: of the backward passes through networks;  meter: measures first turns."""
         self._networks, self._weight, self._term, self._priors = networks, weight, term, priors or {}
         self._keep_graphs, self._scale, self._fresh = keep_graphs, loss_scale, self.state()
+        self._meter = meter
 
     def aligns(self, draw: Draw) -> bool:
         """Whether any network of a draw has something to align."""
@@ -56,12 +62,14 @@ class Objective:
         terms: list[Terms] = [{"loss": views[0].new_zeros(()), "ce": views[0].new_zeros(())} for _ in views]
         losses = []
         for name in dict.fromkeys(name for draw in draws for name in draw.names):
-            loss = self._add_network(name, leaves, targets, draws, terms)
-            if loss is None:
-                continue
-            losses.append(self._scale * loss)
-            if not self._keep_graphs:
-                losses.pop().backward()
+            if not len(self._networks[name]) and all(name not in draw.ce for draw in draws):
+                for own in (own for own, draw in zip(terms, draws, strict=True) if name in draw.align):
+                    own[f"{self._term}/{name}"] = targets.new_zeros((), dtype=torch.float32)
+                continue  # neither logits nor an alignment are wanted of it
+            with self._turn(name, leaves):
+                losses.append(self._scale * self._add_network(name, leaves, targets, draws, terms))
+                if not self._keep_graphs:
+                    losses.pop().backward()
         if losses:
             torch.stack(losses).sum().backward()
         for leaf in leaves:  # of a slice without any network there is none
@@ -70,15 +78,22 @@ class Objective:
         torch.autograd.backward(views, [leaf.grad for leaf in leaves])
         return terms
 
+    @contextlib.contextmanager
+    def _turn(self, name: str, images: list[torch.Tensor]) -> Iterator[None]:
+        """What surrounds a network's forward and backward."""
+        network, meter = self._networks[name], self._meter
+        with network.turn, meter.turn(name, network, images) if meter else contextlib.nullcontext():
+            yield
+
+    def measured(self) -> list[Values]:
+        """What first turns since the last call took, as `Meter.take`."""
+        return self._meter.take() if self._meter else []
+
     def _add_network(self, name: str, leaves: list[torch.Tensor], targets: torch.Tensor, draws: list[Draw],
-                     terms: list[Terms]) -> torch.Tensor | None:
+                     terms: list[Terms]) -> torch.Tensor:
         """One network, once, over the slices that drew it: its part of the loss, () with its graph."""
         network = self._networks[name]
         aligned = [s for s, draw in enumerate(draws) if name in draw.align]
-        if not len(network) and all(name not in draw.ce for draw in draws):
-            for s in aligned:
-                terms[s][f"{self._term}/{name}"] = targets.new_zeros((), dtype=torch.float32)
-            return None  # neither logits nor an alignment are wanted of it
         members = aligned + [s for s, draw in enumerate(draws) if name in draw.ce and name not in draw.align]
         batch = torch.cat([leaves[s] for s in members]) if len(members) > 1 else leaves[members[0]]
         logits, distances = network(batch, targets, slices=len(members), aligned=len(aligned))

@@ -44,7 +44,7 @@ class Directed(NoPerturbation):
         return networks | {name: self._ascend(networks[name], views.detach(), targets) for name in names}
 
     def _ascend(self, network: nn.Module, views: torch.Tensor, targets: torch.Tensor) -> nn.Module:
-        moved = copy.deepcopy(network).requires_grad_(True)
+        moved = copy.deepcopy(network).to(views.device).requires_grad_(True)  # from the host, perhaps
         weights = list(moved.parameters())
         for _ in range(self.ascents):
             gradients = torch.autograd.grad(F.cross_entropy(moved(views), targets), weights)

@@ -77,7 +77,10 @@ def synthesize_batch(starts: list[torch.Tensor], targets: torch.Tensor, objectiv
 
 
 def peak_memory(device: torch.device) -> dict[str, float]:
-    """The most that tensors took on a CUDA device since the unit began, networks included [GB]."""
+    """The most that tensors took on a CUDA device since the unit began, networks included [GB].
+
+    In a process's first unit: since each network's first turn, whose peak is taken by itself.
+    """
     return {"peak_memory_gb": torch.cuda.max_memory_allocated(device) / 1e9} if device.type == "cuda" else {}
 
 
@@ -141,8 +144,13 @@ class Synthesis:
                            **values, **self._verify(finished, plan.unit), **peak_memory(inputs.device),
                            seconds_per_iteration=seconds)
         unfinished.discard()
+        self._log_memory()
         self.bar.update(0 if self.objective else len(group))  # a run without iterations counts units
 
+    def _log_memory(self) -> None:
+        """A line for each network that has had its first turn since the last call."""
+        for row in self.objective.measured() if self.objective else ():
+            self.log.write(**row)
     def _objective_of(self, group: list[Unit], starts: list[torch.Tensor],
                       plans: list[UnitPlan]) -> Objective | None:
         """The objective of one group: the run's, or one over perturbed networks."""
@@ -169,6 +177,7 @@ class Synthesis:
             self.log.write(ipc_id=plan.unit.ipc_id, chunk=plan.unit.chunk, step=at, **values,
                            **{"skipped": missed} if missed else {})
             self.bar.update(plan.until(block, step + self.log_every) - at)
+        self._log_memory()
 
     def _verify(self, images: torch.Tensor, unit: Unit) -> dict[str, float]:
         """The verifier's accuracy on finished images, if there is one."""

@@ -7,69 +7,40 @@ Paper section 4.4 and table 3; every flag is in relabel/README.md.  One unit of 
 import dataclasses
 import functools
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from models import places, registry
 from models.ensemble import ENSEMBLES, Mean
 from models.preflight import open_teachers
+from models.teacher_statistics import TEACHER_STATISTICS, Running
+from relabel import plans
 from relabel.labels import label_epoch
-from utils import data, files, flags, folders, formats, loading, methods, runtime
+from utils import files, flags, folders, formats, label_files, loading, methods, runtime
 from utils.augment import RESAMPLER
 from utils.distributed import my_units
-from utils.flags import RECIPE
-from utils.label_files import has_labels, label_path, save_labels
 from utils.label_formats import FP16, LABEL_FORMATS
 from utils.pieces import Values, choice, identity, option, piece_name, require
 from utils.session import open_plan, open_session
 from utils.unfinished import StopSignals
-from utils.views import MIXES, OPERATIONS, ImageOperations, NoMix, Views
-
-
-@dataclasses.dataclass(frozen=True)
-class LabelPlan:
-    """A config with all that images, protocol and IPC imply: which images, their views, where labels go.
-
-    epoch_bytes: of one epoch's file: logits and 15 bytes of view an image, and some 4 kB around them.
-    """
-
-    images: formats.ImageManifest
-    ipc: int
-    entries: list[formats.Entry]
-    views: Views
-    folder: Path
-    epoch_bytes: int
+from utils.views import Views
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RelabelConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, methods.MethodFlags,
-                    flags.PrecisionFlags, flags.MemoryFlags, flags.TeacherFlags):
+class RelabelConfig(plans.LabelFlags, flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags,
+                    methods.MethodFlags, flags.PrecisionFlags, flags.MemoryFlags, flags.TeacherFlags):
     """What `python -m relabel.generate_soft_label` takes; the defaults are the ImageNet-1K, IPC 10 recipe."""
 
-    data: str = option("out/full_resnet18", "run of recover, or its syn/ folder", identity=False)
-    dataset: str = option("", "data set of the images; none: as their manifest (a --dry-run before there are "
-                          "images: imagenet-1k)", identity=False)
-    fkd_path: str = option("", "folder of labels, one folder an IPC below it; default: <data>/fkd",
-                           identity=False)
-    ipc: int = option(0, "images per class to label; 0 = all complete ones", range="in [0, 10000]")
-    epochs: int = option(300, "epochs of labels", source="supplement table 1a", range="in [1, 100000]")
-    batch_size: int | None = option(None, "views a batch, for the student too; none: the protocol's by IPC",
-                                    source="supplement table 1a, table 3c", range="in [2, 32767]")
-    steps_per_epoch: int | None = option(None, "only so many batches of each epoch's shuffle",
-                                        range="in [1, 1000000]")
-    min_scale_crops: float = option(0.25, "least area fraction of a random crop", source="supplement table 3",
-                                    range="in (0, 1]")
-    flip: bool | None = option(None, "random horizontal flips; none: as the data set's preset", source=RECIPE)
-    mix_type: NoMix = choice(MIXES, "cutmix", "how two images of a batch are mixed", source=RECIPE)
-    augment: ImageOperations = choice(OPERATIONS, "none", "of each image before its crop: none, or timm's "
-                                      "rand-m6-n2-mstd1.0", source="DELT")
-    arch_name: str = option("resnet18", "primary teacher; as --pool", source=RECIPE)
+    arch_name: str = option("resnet18", "primary teacher; as --pool", source=flags.RECIPE)
     pool: tuple[str, ...] = option(("resnet18", "mobilenet_v2", "alexnet", "shufflenet_v2_x0_5"),
                                    "ensemble, or the run's pool where that has none of these; an --arch-name "
-                                   "outside it takes its first place", source=RECIPE, commas=True)
-    candidate_number: int = option(4, "only the first so many of the ensemble", source=RECIPE, range="> 0")
+                                   "outside it takes its first place", source=flags.RECIPE, commas=True)
+    candidate_number: int = option(4, "only the first so many of the ensemble", source=flags.RECIPE,
+                                   range="> 0")
     ensemble: Mean = choice(ENSEMBLES, "equal-norm", "how logits combine: the r18 rule, the r50/r101 rule, "
-                            "the mean, the primary", source=RECIPE)
+                            "the mean, the primary, a sum under weights", source=flags.RECIPE)
+    teacher_statistics: Running = choice(TEACHER_STATISTICS, "running", "by which statistics teachers "
+                                         "normalise: their training's, or the batch's", source=flags.RECIPE,
+                                         neutral="running")
     label_format: FP16 = choice(LABEL_FORMATS, "fp16", "how they are stored; topk: K logits and the others' "
                                 "mean; online: nothing, validate computes the same labels",
                                 source="fp16: published recipe")
@@ -95,6 +66,12 @@ class RelabelConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, metho
         return names[:self.candidate_number]
 
     @property
+    def rule(self) -> str:
+        """Who is asked and how, as people read it."""
+        how = piece_name(TEACHER_STATISTICS, self.teacher_statistics)
+        return f"{' + '.join(self.teacher_names)}, {piece_name(ENSEMBLES, self.ensemble)}, {how} statistics"
+
+    @property
     def pool_epochs(self) -> int:
         """Epochs of different labels, which the student's epochs go through in turn."""
         return self.label_epochs or self.epochs
@@ -103,29 +80,16 @@ class RelabelConfig(flags.ProcessFlags, flags.PlanFlags, flags.ShardFlags, metho
     def num_files(self) -> int:
         return self.label_format.num_files(self.pool_epochs)
 
-    def plan(self, images: formats.ImageManifest) -> LabelPlan:
+    def plan(self, images: formats.ImageManifest) -> plans.LabelPlan:
         """The config resolved.   Raises: ValueError where it contradicts the images."""
-        require(self.dataset in ("", images.dataset),
-                f"--dataset {self.dataset} contradicts the images in {images.run}, of {images.dataset}")
-        entries, ipc = images.select(self.ipc), self.ipc or images.ipc
-        self.label_format.check(images.num_classes)
-        views = Views(
-            size=images.size, batch_size=self.batch_size or self.method.label_batch(ipc, images.num_classes),
-            min_scale=self.min_scale_crops, num_batches=self.steps_per_epoch, mix_type=self.mix_type,
-            augment=self.augment,
-            flip=data.dataset_spec(images.dataset).flip if self.flip is None else self.flip)
-        folder = Path(self.fkd_path) if self.fkd_path else images.run / "fkd"
-        num_views = min(len(entries), (views.num_batches or len(entries)) * views.batch_size)
-        return LabelPlan(images, ipc, entries, views, folder / str(ipc),
-                         num_views * (self.label_format.row_bytes(images.num_classes) + 15) + 4096)
+        self.ensemble.check(self.teacher_names, self.pool)
+        plan = plans.plan_labels(self, images, self.label_format)
+        self.teacher_statistics.check(plan.views.num_views(len(plan.entries)), plan.views.batch_size)
+        return plan
 
-    def resolved(self, plan: LabelPlan) -> dict[str, Values]:
-        """The plan's values of options that leave one to data and IPC, and those that these imply."""
-        images, batch = plan.images, self.method.label_batch(plan.ipc, plan.images.num_classes)
-        return {"taken": {"batch_size": plan.views.batch_size, "flip": plan.views.flip,
-                          "label_epochs": self.pool_epochs},
-                "implied": {"batch_size": batch, "flip": data.dataset_spec(images.dataset).flip,
-                            "label_epochs": self.epochs}}
+    def resolved(self, plan: plans.LabelPlan) -> dict[str, Values]:
+        """As `plans.resolved`."""
+        return plans.resolved(self, plan, label_epochs=self.pool_epochs)
 
 
 def presets(given: Values) -> Values:
@@ -136,33 +100,16 @@ def presets(given: Values) -> Values:
     return implied | pool | places.inherited_places(run, given)
 
 
-def describe(plan: LabelPlan, *, epochs: int, num_files: int, anew: Callable[[Path], bool], form: str,
-             teachers: str) -> str:
-    """The text of --dry-run: epochs, batches, teachers, bytes, and time where a measured rate is known."""
-    rate = files.last_logged(plan.folder, "seconds_per_epoch")
-    gone = anew(plan.folder)
-    todo = sum(gone or not has_labels(label_path(plan.folder, epoch)) for epoch in range(num_files))
-    left = "unknown until an epoch has run here" if rate is None else \
-        f"{runtime.readable_time(rate * todo)} at the {rate:.2f} s per epoch measured here"
-    return (f"labels        {plan.folder}\n"
-            f"images        {len(plan.entries)}, batches of {plan.views.batch_size}\n"
-            f"epochs        {epochs} of students, {num_files} stored, {todo} to do\n"
-            f"teachers      {teachers}\n"
-            f"size          {files.readable(num_files * plan.epoch_bytes)} in {num_files} files, {form}\n"
-            f"time          {left if num_files else 'none: validate computes the labels'}")
-
-
 def run(config: RelabelConfig) -> Path:
     """Writes every epoch of this shard that is not there; returns the folder of the labels."""
-    teachers = f"{' + '.join(config.teacher_names)}, {piece_name(ENSEMBLES, config.ensemble)}"
     form = piece_name(LABEL_FORMATS, config.label_format)
     plan = open_plan(
         lambda: config.plan(formats.assemble_manifest(
             formats.run_folder(config.data, flag="--data"), write=not config.dry_run)),
         lambda: config.plan(loading.planned_images(config.dataset, config.ipc, run_or_syn=config.data)),
-        functools.partial(describe, epochs=config.epochs, num_files=config.num_files, teachers=teachers,
+        functools.partial(plans.describe, epochs=config.epochs, num_files=config.num_files, form=form,
                           anew=lambda folder: config.overwrite and folders.seems_others(folder, config),
-                          form=form), dry_run=config.dry_run)
+                          teachers=config.rule), dry_run=config.dry_run)
     if len(plan.entries) <= plan.views.batch_size:
         runtime.warn_once(f"all {len(plan.entries)} images make one batch of {plan.views.batch_size}, so a "
                           f"student takes one step an epoch; a smaller --batch-size makes more")
@@ -186,21 +133,21 @@ def run(config: RelabelConfig) -> Path:
     with folders.claim(folder, folders.LABELS, settings=RelabelConfig, others={"views": Views},
                        identity=owner, overwrite=config.overwrite, dry_run=config.dry_run) as stale:
         mine = [epoch for epoch in my_units(range(config.num_files), session.shard)
-                if stale or not has_labels(label_path(folder, epoch))]
+                if stale or not label_files.has_labels(label_files.label_path(folder, epoch))]
         files.check_free_disk(folder, plan.epoch_bytes * len(mine))
         if config.dry_run:
             return files.say_ready(folder, f"{len(mine)} epochs to do", anew=stale)
-        runtime.say(f"{folder}: {len(mine)} epochs of labels to make by {teachers}, as {form}; "
+        runtime.say(f"{folder}: {len(mine)} epochs of labels to make by {config.rule}, as {form}; "
                     f"{config.num_files} epochs take {files.readable(plan.epoch_bytes * config.num_files)}")
         models = [teacher.channels_last() for teacher in networks.values()]
         stopping, kept = "stopping, without the epoch under way", "finished epochs of labels are kept"
         with StopSignals(stopping) as stop, runtime.Log(folder / files.log_name(session.shard)) as log:
             for epoch in runtime.progress(mine, text="relabel"):
                 started = time.perf_counter()
-                save_labels(label_path(folder, epoch), label_epoch(
+                label_files.save_labels(label_files.label_path(folder, epoch), label_epoch(
                     images, models, epoch=epoch, seed=config.seed, views=plan.views, ensemble=config.ensemble,
-                    precision=config.precision, label_format=config.label_format, mean=about.mean,
-                    std=about.std,
+                    statistics=config.teacher_statistics, mean=about.mean, std=about.std,
+                    precision=config.precision, label_format=config.label_format,
                     after_batch=lambda: stop.obey(f"{kept}, this one starts over")))
                 log.write(epoch=epoch, seconds_per_epoch=time.perf_counter() - started)
                 folders.check_claimed(folder)

@@ -8,15 +8,16 @@ import torch
 from torch import nn
 
 from models.ensemble import Mean, ensemble_logits
+from models.teacher_statistics import Running
 from utils.label_formats import FP16
 from utils.loading import Images
 from utils.views import Views
 
 
 def label_epoch(images: Images, teachers: list[nn.Module], *, epoch: int, seed: int, views: Views,
-                ensemble: Mean, precision: str, label_format: FP16, mean: tuple[float, ...],
-                std: tuple[float, ...], after_batch: Callable[[], None] = lambda: None,
-                ) -> dict[str, torch.Tensor]:
+                ensemble: Mean, statistics: Running, precision: str, label_format: FP16,
+                mean: tuple[float, ...], std: tuple[float, ...],
+                after_batch: Callable[[], None] = lambda: None) -> dict[str, torch.Tensor]:
     """One epoch of labels, as `utils.formats` stores it: all randomness comes from (seed, epoch).
 
     Source: FKD store as in SRe2L; paper 4.4 for the batch size.
@@ -30,7 +31,8 @@ def label_epoch(images: Images, teachers: list[nn.Module], *, epoch: int, seed: 
     logits = []
     for batch, pixels in enumerate(images.batches(drawn.index, views.batch_size)):
         rendered = moved.render(pixels, batch, mean=mean, std=std)
-        logits.append(ensemble_logits(rendered, teachers, ensemble=ensemble, precision=precision))
+        logits.append(ensemble_logits(rendered, teachers, ensemble=ensemble, precision=precision,
+                                      statistics=statistics, batch=(seed, epoch, batch)))
         after_batch()
     stored = label_format.encode(torch.cat(logits))
     if not all(torch.isfinite(tensor).all() for tensor in stored.values()):

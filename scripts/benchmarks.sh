@@ -19,12 +19,14 @@ if "$PYTHON" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; th
         measure "recover_step_$precision" recover_step --batch-size 100 --teachers 1 2 3 4 5 --precision $precision
         measure "recover_step_${precision}_compile" recover_step --batch-size 100 --precision $precision --compile
     done
+    measure memory memory --batch-size 100
     for model in resnet18 resnet50 resnet101; do
         measure "augment_$model" augment --model $model --train-batch-size 50 --steps 40 --images 2000
     done
 else
     measure recover_step recover_step --rounds 7
     measure recover_step_compile recover_step --compile --rounds 5
+    measure memory memory
     measure augment augment
 fi
 measure labels labels

@@ -44,6 +44,7 @@ def performance() -> str:
     lower = [precision["digits"][name] for name in ("bf16", "fp16")]
     worst = min(row["float32_cosine"] for row in gradients), max(row["float64_relative"] for row in gradients)
     peak = max(row["peak_over_largest_alone"] for row in gradients)
+    heavy = max(_read("memory.jsonl"), key=lambda row: row["plain"]["kept_mb"])
     where = f"{step['threads']} CPU cores, torch {step['torch'].split('+')[0]}"
     published = "the published way"
     rows = [
@@ -55,6 +56,8 @@ def performance() -> str:
         ("its gradient, 1 to 5 teachers", "the readable reference",
          f"cosine >= {worst[0]:.6f} in float32, relative {worst[1]:.1e} in float64", "recover_step"),
         ("its memory, 1 to 5 teachers", "the largest teacher alone", f"**{peak:.3f}**", "recover_step"),
+        (f"what {heavy['network']} keeps for its backward, with `--recompute`", "without, the same bits",
+         f"bytes kept **{heavy['kept_ratio']:.2f}**, peak of its turn {heavy['peak_ratio']:.2f}", "memory"),
         ("views for training, 224 px", "Pillow: one process, two workers",
          f"images a second **{views['resident_over_pillow']:.1f}x**, "
          f"**{views['resident_over_2_workers']:.1f}x**", "augment"),

@@ -103,3 +103,23 @@ def modification_times(folder: Path) -> dict[str, int]:
 def pixels_of(run: Path) -> numpy.ndarray:
     """Every distilled image of a run in the order of its paths: (N, H, W, 3) int."""
     return numpy.stack([numpy.asarray(Image.open(p), int) for p in sorted(run.glob("syn/*/*"))])
+
+
+def run_through_stops(monkeypatch, owner, name: str, calls: set[int], stage) -> None:
+    """Runs a stage until it ends by itself, though these calls of owner.name, over all runs, stop it."""
+    function, seen = getattr(owner, name), []
+
+    def stopping(*args, **kwargs):
+        seen.append(None)
+        if len(seen) in calls:
+            raise KeyboardInterrupt
+        return function(*args, **kwargs)
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, stopping)
+        for _ in range(len(calls) + 1):
+            try:
+                stage()
+            except KeyboardInterrupt:
+                continue
+            break
+    assert len(seen) > max(calls)

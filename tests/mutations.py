@@ -201,10 +201,12 @@ put("relabel/generate_soft_label.py", "hot_loop::test_labels_are hot_loop::test_
     ("for teacher in networks.values()]", "for teacher in reversed(networks.values())]"),
     ('"images": formats.image_set_digest(plan.entries)',
      '"images": formats.image_set_digest(plan.entries[:1])'),
-    ("images.select(self.ipc), self.ipc or images.ipc", "images.select(0), self.ipc or images.ipc"),
     ("epoch=epoch, seed=config.seed", "epoch=epoch, seed=0"),
     ("precision=config.precision, label_format", 'precision="fp32", label_format'),
     ("return self.label_epochs or self.epochs", "return self.epochs"))
+put("relabel/plans.py", "bssl hot_loop::test_labels_are pipeline::test_more_images_reuse_the_first",
+    ("images.select(flags.ipc), flags.ipc or images.ipc", "images.select(0), flags.ipc or images.ipc"),
+    ("crop=flags.crop, augment", "augment"))
 
 # ---------------------------------------------------------------- validate
 
@@ -212,7 +214,7 @@ put("validate/losses.py", "losses",
     ('reduction="batchmean"', 'reduction="mean"'),
     ("F.log_softmax(logits / self.temperature, 1)", "F.log_softmax(logits, 1)"),
     ("F.log_softmax(soft_labels / self.temperature, 1)", "F.log_softmax(soft_labels, 1)"),
-    ("return F.kl_div(", "return self.temperature**2 * F.kl_div("),
+    ("divergence * self.temperature**2 if", "divergence * self.temperature if"),
     ("self.error(logits, soft_labels) + self.ce_weight * F",
      "self.error(logits, soft_labels) - self.ce_weight * F"),
     ("self.error(logits, soft_labels) + self.ce_weight * F", "self.error(logits, soft_labels) + F"),
@@ -235,14 +237,14 @@ put("validate/training.py", "hot_loop::test_a_student hot_loop::test_hard_labels
     ('self.student.load_state_dict(state["student"])', "pass"),
     ('self.scaler.load_state_dict(state["scaler"])', "pass"),
     ("self.scaler.update()", "pass"),
-    ("epoch == self._recipe.epochs - 1", "epoch == self._recipe.epochs"),
+    ("if epoch == epochs - 1 or", "if epoch == epochs or"),
     ('seen["top1"] > self._best', 'seen["top1"] >= self._best'),
     ('seen["top1"] > self._best', 'seen["top5"] > self._best'),
     ('"last": self._last, "best": self._best, "device"',
      '"last": self._best, "best": self._best, "device"'),
     ("torch.stack(losses).mean()", "torch.stack(losses).sum()"),
     ("logits = learner.student(views[part])", "logits = learner.student(views)[part]"),
-    ("index[drawn.rows(first).start:]", "index"),
+    ("index[sum(lengths[:first]):]", "index"),
     ("recipe.loss(logits.float(), None", "recipe.loss(logits.float() / 2, None"),
     ("mean=self._recipe.mean, std=self._recipe.std", "mean=self._recipe.std, std=self._recipe.std"),
     ("drawn.render(pixels, batch, mean=recipe.mean", "drawn.render(pixels, 0, mean=recipe.mean"))
@@ -255,8 +257,10 @@ put("validate/soft_labels.py", "hot_loop::test_hard_labels hot_loop::test_the_pr
     ("tensor[drawn.rows(batch)] for", "tensor[drawn.rows(0)] for"),
     ('generator(self.seed, "student", epoch)', 'generator(self.seed, "student")'),
     ('generator(self.seed, "student", epoch)', 'generator("student", epoch)'),
-    ("epoch=epoch % self._labels.label_epochs)", "epoch=epoch)"),
-    ("seed=self._labels.seed,", "seed=0,"),
+    ("labelled = epoch % self.labels.label_epochs", "labelled = epoch"),
+    ("batch=(self.labels.seed, *origins", "batch=(0, *origins"),
+    ("epoch=epoch % self.labels.label_epochs)", "epoch=epoch)"),
+    ("seed=self.labels.seed,", "seed=0,"),
     ("teacher.channels_last() for teacher in teachers.values()]",
      "teacher.channels_last() for teacher in reversed(teachers.values())]"),
     ('labels.config["ensemble"], labels.config)', '"mean", labels.config)'),
@@ -275,13 +279,14 @@ put("validate/plans.py", "hot_loop::test_a_student hot_loop::test_hard_labels ho
 put("validate/train_FKD.py", "hot_loop::test_a_student hot_loop::test_hard_labels "
     "hot_loop::test_every_folder pipeline::test_every_schedule_sets_the_rate_of_every_epoch "
     "results::test_every_student_is_a_line_of_results_jsonl precision::test_labels_and_students",
-    ("epochs=plan.epochs, precision=self.precision,", "epochs=plan.epochs,"),
-    ("self.schedule(epoch, plan.epochs)", "self.schedule(epoch + 1, plan.epochs)"),
-    ('seed_everything(seed, "student", name)', 'seed_everything("student", name)'),
-    ("micro_batches=self.gradient_accumulation_steps, mean", "micro_batches=1, mean"),
+    ("epochs=plan.epochs, precision=config.precision,", "epochs=plan.epochs,"),
+    ("config.schedule(epoch, plan.epochs)", "config.schedule(epoch + 1, plan.epochs)"),
+    ("micro_batches=config.gradient_accumulation_steps, mean", "micro_batches=1, mean"),
     ("torch.tensor([entry.label for entry in plan.entries])",
      "torch.tensor([entry.label for entry in plan.entries]).flip(0)"),
     ('"images": formats.image_set_digest(plan.entries)', '"images": ""'))
+put("validate/students.py", "hot_loop::test_a_student hot_loop::test_hard_labels",
+    ('seed_everything(seed, "student", name)', 'seed_everything("student", name)'))
 put("validate/diversity.py", "hot_loop::test_diversity pipeline::test_diversity_of_equal_images_is_one",
     ("features_of(penultimate(teacher.model), run", "features_of(teacher.model, run"),
     ("normalize(pixels, mean, std)", "pixels.float()"))
@@ -303,7 +308,23 @@ put("models/ensemble.py", "ensemble",
     ("return combined * (norms.mean() / norms)", "return combined"),
     ("return logits.mean(0)\n", "return logits.sum(0)\n"),
     ("return logits[0]\n", "return logits[-1]\n"),
-    ("return names[:1]", "return names[-1:]"))
+    ("return names[:1]", "return names[-1:]"),
+    ("(prior - max(self.label_priors)) / self.label_temperature", "(prior - max(self.label_priors)) / 10"),
+    ("share / sum(shares)", "share / max(shares)"))
+put("models/teacher_statistics.py", "bssl",
+    ("i * num // parts for", "round(i * num / parts) for"),
+    ("min(parts, num // 2)", "min(parts, num)"),
+    ("[teacher(views[part]) for part in parts]", "[teacher(views)[part] for part in parts]"),
+    ("layer.track_running_stats = False", "layer.track_running_stats = True"),
+    ('"teacher dropout", epoch, number)', '"teacher dropout", epoch)'),
+    ('"teacher dropout", epoch, number)', '"teacher dropout", number)'),
+    ('seed, "teacher dropout"', '"teacher dropout"'),
+    ("            network.train()", "            network.eval()"),
+    ("            network.eval()", "            network.train()"),
+    ("num_views % batch_size != 1", "num_views != 1"))
+put("utils/patch_shuffle.py", "views",
+    ("pick(pixels, rows, columns)", "pick(pixels, columns, rows)"),
+    ("size % self.shuffle_factor == 0", "True"))
 put("models/optimizers.py", "optimizers hot_loop::test_a_student_is hot_loop::test_hard_labels "
     "hot_loop::test_a_teacher",
     ("parameter.ndim > 1 and", "parameter.ndim > 0 and"),
@@ -311,7 +332,7 @@ put("models/optimizers.py", "optimizers hot_loop::test_a_student_is hot_loop::te
     ('"params": matrices, "weight_decay": weight_decay', '"params": matrices, "weight_decay": 0.0'),
     ("momentum=self.momentum)", "momentum=self.momentum, nesterov=True)"),
     ("lr=self.lr, momentum=self.momentum,", "lr=self.lr, momentum=0.0,"),
-    ("torch.optim.AdamW(parameter_groups(", "torch.optim.Adam(parameter_groups("),
+    ("torch.optim.AdamW(self.groups(", "torch.optim.Adam(self.groups("),
     ("lr=self.lr, weight_decay=self.weight_decay)", "lr=self.lr)"))
 put("models/registry.py", "registry",
     ("model.eval().requires_grad_(False)", "model.train().requires_grad_(False)"),
@@ -356,6 +377,13 @@ put("models/train_teachers.py", "hot_loop::test_a_teacher hot_loop::test_teacher
 
 # ---------------------------------------------------------------- utils
 
+put("utils/augment.py", "views",
+    ("self.crop_padding + 1, (num, 2)", "self.crop_padding, (num, 2)"),
+    ("crop[:, :2].long() + self.crop_padding", "crop[:, :2].long()"),
+    ("size - 1 - place, place)", "place, place)"),
+    ("normalize(pick(F.pad(pixels, [self.crop_padding] * 4), rows, columns), mean, std)",
+     "pick(F.pad(normalize(pixels, mean, std), [self.crop_padding] * 4), rows, columns)"),
+    ("corner.abs() <= self.crop_padding", "corner <= self.crop_padding"))
 put("utils/augment.py", "augment units hot_loop::test_pixels",
     ("(low + (1 - low) * uniform[..., 0])", "(low + (1 - low) * uniform[..., 0].square())"),
     ("torch.sqrt(area * ratio).round(), torch.sqrt(area / ratio)",
@@ -399,7 +427,7 @@ put("utils/views.py", "views",
     ("self.flip[part].to(device), size=size", "self.flip[:len(pixels)].to(device), size=size"),
     ("[round(255 * value) for value in mean]", "[0, 0, 0]"),
     ("self.mix_index[part], self.mix_box[batch]", "self.mix_index[:len(views)], self.mix_box[batch]"),
-    ("positions[:, piece])", "positions[:, :len(pixels[piece])])"),
+    ("positions[:, piece], mean", "positions[:, :len(pixels[piece])], mean"),
     ("[torch.randperm(length, generator=generator) for length", "[torch.arange(length) for length"),
     ("CACHED_IMAGES = 8", "CACHED_IMAGES = 3", "how many images are rendered at a time is a matter of the "
      "processor's cache: each is rendered by itself"))

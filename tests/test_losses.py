@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import torch
 
-from utils.pieces import build_piece, flatten
-from validate.losses import LOSSES
+from utils.pieces import build_piece, flatten, identity
+from validate.losses import LOSSES, ClassShares
 
 B, K, CE_WEIGHT, TEMPERATURE = 6, 5, 0.1, 20.0
 
@@ -50,6 +50,25 @@ def test_a_loss_is_numpys(name, batch):
     assert loss.shape == () and loss.item() == pytest.approx(EXPECTED[name](*batch), rel=1e-9)
 
 
+@pytest.mark.parametrize("name, factor", [("kl", 400.0), ("kl_gt", 400.0)])
+def test_t_squared_multiplies_the_divergence_alone(name, factor, batch):
+    logits, soft_labels, targets = batch
+    values = {"ce_weight": CE_WEIGHT, "temperature": TEMPERATURE, "t_squared": True}
+    loss = build_piece(LOSSES, name, values)(*batch).item()
+    truth = CE_WEIGHT * cross_entropy(logits, targets) if name == "kl_gt" else 0
+    assert loss == pytest.approx(factor * divergence(logits, soft_labels) + truth, rel=1e-9)
+    halves = build_piece(LOSSES, name, values)(*(tensor.float() if tensor.is_floating_point() else tensor
+                                                 for tensor in batch))
+    assert halves.dtype == torch.float32 and halves.item() == pytest.approx(loss, rel=1e-4)
+
+
+def test_the_loss_of_shares_of_classes_is_numpys(batch):
+    logits, shares = batch[0], batch[1].softmax(1)
+    expected = -(shares.numpy() * np.log(softmax(logits))).sum() / B
+    assert ClassShares()(logits, shares, None).item() == pytest.approx(expected, rel=1e-9)
+    assert ClassShares not in LOSSES.values()  # a training's, not to be chosen
+
+
 @pytest.mark.parametrize("name", ["mse_gt", "mae_gt", "kl", "kl_gt"])
 def test_soft_losses_pull_the_logits_to_the_soft_labels(name, batch):
     logits, soft_labels, targets = batch
@@ -71,8 +90,10 @@ def test_hard_labels_need_no_soft_ones(batch):
 def test_which_losses_are_soft_and_what_each_can_be_given():
     assert {name for name, piece in LOSSES.items() if piece.soft} == {"mse_gt", "mae_gt", "kl", "kl_gt"}
     assert {name: flatten(piece()) for name, piece in LOSSES.items()} == {
-        "mse_gt": {"ce_weight": 0.1}, "mae_gt": {"ce_weight": 0.1}, "kl": {"temperature": 20.0},
-        "kl_gt": {"temperature": 20.0, "ce_weight": 0.1}, "ce": {}}
+        "mse_gt": {"ce_weight": 0.1}, "mae_gt": {"ce_weight": 0.1},
+        "kl": {"temperature": 20.0, "t_squared": False},
+        "kl_gt": {"temperature": 20.0, "t_squared": False, "ce_weight": 0.1}, "ce": {}}
+    assert all(set(identity(LOSSES[name]())) <= {"temperature", "ce_weight"} for name in LOSSES)
 
 
 @pytest.mark.parametrize("name, values, named", [

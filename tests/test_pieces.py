@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.augment import AugmentConfig
 from benchmarks.digits import DrawFlags
+from benchmarks.memory import MemoryConfig
 from benchmarks.recover_step import StepConfig
 from models.train_teachers import TeacherConfig
 from recover.data_synthesis import RecoverConfig
@@ -42,7 +43,8 @@ from validate.diversity import DiversityConfig
 from validate.train_FKD import ValidateConfig
 
 SETTINGS = (RecoverConfig, RelabelConfig, ValidateConfig, TeacherConfig, Views)
-COMMANDS = (*SETTINGS, DiversityConfig, DemoConfig, ReproduceConfig, AugmentConfig, DrawFlags, StepConfig)
+COMMANDS = (*SETTINGS, DiversityConfig, DemoConfig, ReproduceConfig, AugmentConfig, DrawFlags, StepConfig,
+            MemoryConfig)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

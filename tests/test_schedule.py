@@ -41,8 +41,10 @@ def test_cosine_and_linear_go_from_one_to_zero(schedule, quarter):
 
 
 def test_every_schedule_takes_the_same_arguments():
-    assert set(SCHEDULES) == {"ssrs", "cosine", "linear", "half-cosine"}
-    assert [piece()(0, 7) for piece in SCHEDULES.values()] == [1, 1, 1, 1]
+    assert set(SCHEDULES) == {"ssrs", "cosine", "linear", "half-cosine", "smoothed-cosine", "multistep",
+                              "warmup-cosine"}
+    assert {name: piece()(0, 7) for name, piece in SCHEDULES.items()} == \
+        dict.fromkeys(SCHEDULES, 1) | {"warmup-cosine": 0.01}
 
 
 @pytest.mark.parametrize("name, values, factor", [
@@ -53,6 +55,48 @@ def test_a_schedule_is_its_function_at_every_step(name, values, factor):
     schedule = build_piece(SCHEDULES, name, values)
     assert [schedule(t, 60) for t in range(60)] == [factor(t) for t in range(60)]
     assert all(0 <= schedule(t, 60) <= 1 for t in range(60))
+
+
+@pytest.mark.parametrize("eta", [1.0, 1.5, 2.0, 2.5])
+def test_a_smoothed_cosine_is_the_start_of_a_longer_one(eta):
+    schedule, epochs = build_piece(SCHEDULES, "smoothed-cosine", {"eta": eta}), np.arange(300)
+    expected = (1 + np.cos(np.pi * epochs / (eta * 300))) / 2
+    assert [schedule(int(e), 300) for e in epochs] == pytest.approx(expected.tolist(), rel=1e-12)
+
+
+def test_at_eta_2_it_is_the_half_cosine_to_the_bit():
+    half, smoothed = SCHEDULES["half-cosine"](), SCHEDULES["smoothed-cosine"]()
+    assert [half(e, 300) for e in range(300)] == [smoothed(e, 300) for e in range(300)]
+
+
+def test_a_multistep_rate_falls_at_each_share_of_the_epochs():
+    edc = SCHEDULES["multistep"]()  # 1000 epochs, halved at 800, 900 and 950
+    assert [edc(e, 1000) for e in (0, 799, 800, 899, 900, 949, 950, 999)] == \
+        [1, 1, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125]
+    other = build_piece(SCHEDULES, "multistep", {"milestones": (0.7,), "gamma": 0.1})
+    assert [other(e, 10) for e in (6, 7, 9)] == [1, 0.1, 0.1]  # 0.7 * 10 is above 7 in floating point
+
+
+def test_a_warm_up_is_linear_and_a_cosine_over_the_other_epochs_follows():
+    schedule = SCHEDULES["warmup-cosine"]()
+    factors = [schedule(e, 100) for e in range(100)]
+    assert factors[:5] == pytest.approx(np.linspace(0.01, 1, 6)[:5].tolist())
+    assert factors[5:] == pytest.approx(((1 + np.cos(np.pi * np.arange(95) / 95)) / 2).tolist())
+    short = [schedule(e, 3) for e in range(3)]  # ends within its warm-up
+    assert short == factors[:3]
+    without = build_piece(SCHEDULES, "warmup-cosine", {"warmup_epochs": 0})
+    assert [without(e, 100) for e in range(100)] == [cosine(e, 100) for e in range(100)]
+
+
+@pytest.mark.parametrize("name, values, named", [
+    ("smoothed-cosine", {"eta": 0.5}, r"--eta must be in \[1, 1000\], got 0.5"),
+    ("multistep", {"milestones": (0.8, 1.0)}, r"--milestones must be in \(0, 1\), got 1.0"),
+    ("multistep", {"gamma": 1.5}, r"--gamma must be in \(0, 1\], got 1.5"),
+    ("warmup-cosine", {"warmup_epochs": -1}, "--warmup-epochs must be in"),
+    ("warmup-cosine", {"warmup_factor": 2.0}, "--warmup-factor must be in")])
+def test_schedules_that_cannot_be_are_refused(name, values, named):
+    with pytest.raises(ValueError, match=named):
+        build_piece(SCHEDULES, name, values)
 
 
 @pytest.mark.parametrize("zeta", [0.0, -1.0, float("nan"), float("inf")])

@@ -5,9 +5,11 @@ import io
 import numpy as np
 import pytest
 import torch
+import torchvision.transforms.functional as TF
 
 from utils.augment import resample, sample_positions
-from utils.pieces import build, flatten
+from utils.patch_shuffle import PatchShuffle
+from utils.pieces import build, flatten, identity
 from utils.randaugment import OPERATIONS as RANDAUGMENT
 from utils.randaugment import apply_randaugment
 from utils.runtime import generator
@@ -181,6 +183,110 @@ def test_operations_come_before_the_crop_and_bring_in_the_mean(images):
         assert torch.equal(render(images, views, batch), expected)
 
 
+# ---------------------------------------------------------------- padded crops
+
+@pytest.mark.parametrize("padding", [1, 4, 20])
+def test_a_padded_view_is_torchvisions(images, padding):
+    views = plan(mix_type="none", crop="padded", crop_padding=padding)
+    for batch in range(3):
+        for row, view in zip(range(10)[views.rows(batch)], render(images, views, batch), strict=True):
+            top, left, height, width = views.crop[row].tolist()
+            image = TF.pad(TF.to_tensor(TF.to_pil_image(images[views.index[row]])), [padding] * 4)
+            image = TF.crop(image, top + padding, left + padding, height, width)
+            image = TF.normalize(TF.hflip(image) if views.flip[row] else image, MEAN, STD)
+            torch.testing.assert_close(view, image, rtol=1e-6, atol=1e-6)
+    assert views.flip.any() and (views.crop[:, :2] < 0).any() and (views.crop[:, :2] > 0).any()
+
+
+def test_padded_crops_are_uniform_shifts_of_the_whole_image():
+    crop = plan(20000, crop="padded", crop_padding=3).crop
+    assert crop.dtype == torch.int16 and (crop[:, 2:] == 16).all()
+    places = (crop[:, 0] + 3) * 7 + crop[:, 1] + 3
+    share = torch.bincount(places.long(), minlength=49) / 20000
+    np.testing.assert_allclose(share, np.full(49, 1 / 49), atol=0.005)
+
+
+def test_boxes_fit_the_law_that_drew_them_alone():
+    padded, resized = plan(200, crop="padded", seed=1), plan(200, seed=1)
+    assert padded.fits(200) and resized.fits(200)
+    assert not dataclasses.replace(padded, laws=laws()).fits(200)
+    assert not dataclasses.replace(resized, laws=laws(crop="padded")).fits(200)
+    assert not dataclasses.replace(padded, laws=laws(crop="padded", crop_padding=3)).fits(200)
+    assert torch.equal(padded.index, resized.index)
+    for value, column in ((-5, 0), (5, 1), (15, 2), (17, 3)):
+        crop = padded.crop.clone()
+        crop[7, column] = value
+        assert not dataclasses.replace(padded, crop=crop).fits(200)
+
+
+def test_laws_of_before_are_spelt_as_before():
+    before = {"size": 16, "batch_size": 4, "min_scale": 0.25, "flip": True, "num_batches": None,
+              "mix_type": "cutmix", "mix_alpha": 1.0, "augment": "none"}
+    assert identity(laws()) == before and build(Views, before) == laws()
+    assert identity(laws(augment="randaugment")) == before | {"augment": "randaugment"}
+    strong = laws(augment="randaugment", magnitude=5.0, operations=4, crop="padded")
+    assert identity(strong) == before | {"augment": "randaugment", "magnitude": 5.0, "operations": 4,
+                                         "crop": "padded", "crop_padding": 4}
+
+
+# ---------------------------------------------------------------- tiles, and other strengths
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_tiles_change_columns_then_rows(images, factor):
+    piece = PatchShuffle(shuffle_factor=factor)
+    drawn = piece.draw(10, seeded())
+    shuffled = piece.apply(images, drawn, fill=[0, 0, 0]).numpy()
+    assert drawn.keys() == piece.dtypes.keys() and drawn["tile_rows"].shape == (10, factor)
+    for image, result, columns, rows in zip(images.numpy(), shuffled, drawn["tile_columns"].tolist(),
+                                            drawn["tile_rows"].tolist(), strict=True):
+        strips = np.split(image, factor, axis=2)
+        image = np.concatenate([strips[i] for i in columns], axis=2)
+        strips = np.split(image, factor, axis=1)
+        np.testing.assert_array_equal(result, np.concatenate([strips[i] for i in rows], axis=1))
+
+
+@pytest.mark.parametrize("factor, arrangements", [(2, 4), (3, 36)])
+def test_every_arrangement_of_columns_and_rows_is_as_likely(factor, arrangements):
+    drawn = PatchShuffle(shuffle_factor=factor).draw(20000, seeded(2))
+    both = torch.cat([drawn["tile_columns"], drawn["tile_rows"]], 1)
+    assert (both[:, :factor].sort(1).values == torch.arange(factor)).all()
+    found, counts = both.unique(dim=0, return_counts=True)
+    assert len(found) == arrangements
+    np.testing.assert_allclose(counts / 20000, np.full(arrangements, 1 / arrangements), atol=0.01)
+
+
+def test_tiles_are_equal():
+    with pytest.raises(ValueError, match="of 16 pixels a side do not fall into --shuffle-factor 3 equal"):
+        laws(augment="patch-shuffle", shuffle_factor=3)
+
+
+def test_tiles_are_exchanged_before_the_crop(images):
+    views = plan(mix_type="none", augment="patch-shuffle", seed=2)
+    changed = PatchShuffle().apply(images[views.index.long()], views.operations, fill=[0, 0, 0])
+    plain = dataclasses.replace(views, laws=laws("none"), operations={})
+    for batch in range(3):
+        expected = plain.render(changed[plain.rows(batch)], batch, mean=MEAN, std=STD)
+        assert torch.equal(render(images, views, batch), expected)
+
+
+def test_operations_of_another_law_do_not_fit():
+    tiles = plan(augment="patch-shuffle")
+    twice = {name: torch.zeros_like(order) for name, order in tiles.operations.items()}
+    assert tiles.fits(10) and not dataclasses.replace(tiles, operations=twice).fits(10)
+    assert not dataclasses.replace(tiles, laws=laws(augment="patch-shuffle", shuffle_factor=4)).fits(10)
+    four = plan(augment="randaugment", operations=4)
+    assert four.fits(10) and not dataclasses.replace(four, laws=laws(augment="randaugment")).fits(10)
+
+
+def test_randaugments_strengths():
+    drawn = laws(augment="randaugment", magnitude=4.0, operations=3).draw(20000, seeded()).operations
+    assert drawn["ops"].shape == drawn["levels"].shape == drawn["bicubic"].shape == (20000, 3)
+    assert drawn["levels"].abs().double().mean().item() == pytest.approx(4, abs=0.02)
+    plain = laws(augment="randaugment").draw(50, seeded()).operations
+    spelt = laws(augment="randaugment", magnitude=6.0, operations=2).draw(50, seeded()).operations
+    assert all(torch.equal(plain[name], spelt[name]) for name in plain)
+
+
 # ---------------------------------------------------------------- epochs
 
 def test_an_epoch_is_a_shuffle_whose_last_partial_batch_is_kept(images):
@@ -205,6 +311,15 @@ def test_num_batches_takes_the_start_of_the_shuffle():
     assert plan(10, num_batches=9).index.tolist() == whole.index.tolist()
 
 
+@pytest.mark.parametrize("num_images, num_batches", [(8, None), (9, None), (9, 2), (9, 5), (1, 3)])
+def test_the_number_of_batches_is_known_before_they_are_drawn(num_images, num_batches):
+    laws = Views(size=6, batch_size=4, num_batches=num_batches)
+    drawn = laws.draw(num_images, torch.Generator().manual_seed(0))
+    assert laws.count(num_images) == len(drawn) == len(drawn.lengths())
+    assert [drawn.rows(batch).stop - drawn.rows(batch).start for batch in range(len(drawn) - 1)] == \
+        drawn.lengths()[:-1] and sum(drawn.lengths()) == len(drawn.index)
+
+
 def test_flips_can_be_left_out():
     assert plan(2000).flip.double().mean().item() == pytest.approx(0.5, abs=0.05)
     assert not plan(200, flip=False).flip.any()
@@ -214,7 +329,8 @@ def test_flips_can_be_left_out():
     ("size", 0, "--size must be > 0, got 0"), ("batch_size", 0, "--batch-size must be > 0, got 0"),
     ("min_scale", 1.5, r"--min-scale must be in \(0, 1\], got 1.5"),
     ("mix_type", "mosaic", "--mix-type mosaic: expected one of cutmix, mixup, none"),
-    ("augment", "auto", "--augment auto: expected one of none, randaugment")])
+    ("augment", "auto", "--augment auto: expected one of none, randaugment, patch-shuffle"),
+    ("crop", "round", "--crop round: expected one of resized, padded")])
 def test_laws_that_cannot_be_are_refused(name, value, message):
     with pytest.raises(ValueError, match=message):
         laws(**{name: value})

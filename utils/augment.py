@@ -1,5 +1,6 @@
 """Crops, the shared view of recover, the resampler of the later stages, pixels and their statistics.
 
+CROPS: name -> piece, which draws crops and renders one an image.
 N views, B views in a batch, C channels, H W pixels.  Every draw comes from an explicit generator.
 """
 import dataclasses
@@ -8,6 +9,8 @@ import math
 
 import torch
 import torch.nn.functional as F
+
+from utils.pieces import Options, option
 
 # Stored with the labels, which only readers with the same resampler may use.
 RESAMPLER = "bilinear-grid-clamped/1"
@@ -113,6 +116,12 @@ def resample(images: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
+def pick(images: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """Each image's own rows and columns: (B, C, H, W), (B, h) and (B, w) int64 to (B, C, h, w)."""
+    image = torch.arange(len(images), device=images.device)[:, None, None]
+    return images[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
 @functools.lru_cache(maxsize=8)
 def _per_channel(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
     """(1, C, 1, 1) on a device, made once: a copy for every batch would stop a GPU for every batch."""
@@ -143,3 +152,70 @@ def pixel_bounds(mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[torch
     """Least and greatest valid value of each channel in normalised space, (1, C, 1, 1) each."""
     centre, spread = torch.tensor(mean).view(1, -1, 1, 1), torch.tensor(std).view(1, -1, 1, 1)
     return -centre / spread, (1 - centre) / spread
+
+
+# ---------------------------------------------------------------- crops as pieces
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Resized(Options):
+    """A box of random area and ratio, resized to the view.   Source: published recipe; RandomResizedCrop."""
+
+    def draw(self, num: int, *, size: int, min_scale: float | torch.Tensor,
+             generator: torch.Generator) -> torch.Tensor:
+        """Boxes (N, 4) int16 top, left, height, width of images with `size` a side.
+
+        Args: min_scale: least area fraction of a box, a float or (N,).
+        """
+        return sample_crops(num, size=size, min_scale=min_scale, generator=generator)
+
+    def fits(self, crop: torch.Tensor, size: int) -> bool:
+        """Whether all of these boxes (N, 4) can have been drawn."""
+        corner, sides = crop.long().split(2, 1)
+        return bool((corner >= 0).all() and (sides > 0).all() and (corner + sides <= size).all())
+
+    def positions(self, crop: torch.Tensor, flip: torch.Tensor, *, size: int, side: int) -> torch.Tensor:
+        """Where the views' columns and rows lie in their images, (2, B, size).   Args: `sample_positions`."""
+        return sample_positions(crop, flip, size=size, side=side)
+
+    def render(self, pixels: torch.Tensor, positions: torch.Tensor, *, mean: tuple[float, ...],
+               std: tuple[float, ...]) -> torch.Tensor:
+        """The normalised views (B, C, size, size) of (B, C, H, H) pixels in 0..255, at `positions`."""
+        return resample(normalize(pixels, mean, std), positions)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Padded(Resized):
+    """A shifted image, black where the shift leaves it: no pixel is resampled.
+
+    Source: torchvision RandomCrop(size, padding=p), zeros before normalising; SRe2L on CIFAR-100 and G-VBSM
+    on small data (baselines.md 13.1, 14).
+    """
+
+    crop_padding: int = option(4, "largest shift, in each direction [pixels]; there is no --min-scale-crops",
+                               source="SRe2L on CIFAR-100", range="in [1, 1024]")
+
+    def draw(self, num: int, *, size: int, min_scale: float | torch.Tensor,
+             generator: torch.Generator) -> torch.Tensor:
+        """As `Resized.draw`: top and left uniform in -crop_padding..crop_padding, all of one size."""
+        corner = torch.randint(-self.crop_padding, self.crop_padding + 1, (num, 2), generator=generator)
+        return torch.cat([corner, torch.full((num, 2), size)], 1).to(torch.int16)
+
+    def fits(self, crop: torch.Tensor, size: int) -> bool:
+        """As `Resized.fits`."""
+        corner, sides = crop.long().split(2, 1)
+        return bool((corner.abs() <= self.crop_padding).all() and (sides == size).all())
+
+    def positions(self, crop: torch.Tensor, flip: torch.Tensor, *, size: int, side: int) -> torch.Tensor:
+        """As `Resized.positions`, int64, in the padded images."""
+        place = torch.arange(size, device=crop.device)
+        top, left = (crop[:, :2].long() + self.crop_padding).split(1, 1)
+        return torch.stack([left + torch.where(flip[:, None], size - 1 - place, place), top + place])
+
+    def render(self, pixels: torch.Tensor, positions: torch.Tensor, *, mean: tuple[float, ...],
+               std: tuple[float, ...]) -> torch.Tensor:
+        """As `Resized.render`."""
+        columns, rows = positions
+        return normalize(pick(F.pad(pixels, [self.crop_padding] * 4), rows, columns), mean, std)
+
+
+CROPS: dict[str, type[Resized]] = {"resized": Resized, "padded": Padded}

@@ -240,7 +240,7 @@ class RealSet(Dataset[tuple[torch.Tensor, int]]):
     """One split of a real data set: item i is ((3, size, size) uint8, class index).
 
     Attributes: class_names, in label order; labels, one int an image; by_class, each class's positions;
-            where, the folder of the split, or the data set's name.
+            where, the folder of the split, or the data set's name;  picture(i): as it is stored, RGB.
     Args:   name: of DATASETS, or folder:PATH;  root: where it lies (default of folder:PATH: PATH);
             split: train or val (the test split where there is no other).
     Raises: ValueError for a missing or empty folder, another number of classes, bad names of classes.
@@ -254,11 +254,11 @@ class RealSet(Dataset[tuple[torch.Tensor, int]]):
                 raise ValueError(f"--train-data-path {root} contradicts --dataset {name}; leave one out")
             root, bare = own, bare and split == "train"
         if spec.open_split:
-            self.class_names, self.labels, self._open = spec.open_split(root, split)
+            self.class_names, self.labels, self.picture = spec.open_split(root, split)
         else:
-            self.class_names, self.labels, self._open = _imagefolder(root, split, bare=bare)
+            self.class_names, self.labels, self.picture = _imagefolder(root, split, bare=bare)
         self.size = size
-        self.where = str(self._open.folder) if isinstance(self._open, ImageFiles) else name
+        self.where = str(self.picture.folder) if isinstance(self.picture, ImageFiles) else name
         for class_name in self.class_names:
             check_folder_name(class_name, f"{self.where}: class", ending=LONGEST_ENDING)
         self.by_class: list[list[int]] = [[] for _ in self.class_names]  # each class's, in file order
@@ -272,7 +272,7 @@ class RealSet(Dataset[tuple[torch.Tensor, int]]):
         return len(self.labels)
 
     def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
-        return resize_and_crop(self._open(i), self.size), self.labels[i]
+        return resize_and_crop(self.picture(i), self.size), self.labels[i]
 
     def spread(self, num: int) -> list[int]:
         """At most `num` positions, the same each time: as many of every class, or one of every n-th."""
@@ -284,8 +284,8 @@ class RealSet(Dataset[tuple[torch.Tensor, int]]):
 
     def check_readable(self, positions: Iterable[int]) -> None:
         """Opens the files of these images.   Raises: ValueError or FileNotFoundError, naming a bad one."""
-        if isinstance(self._open, ImageFiles):
-            check_readable(self._open.paths[i] for i in positions)
+        if isinstance(self.picture, ImageFiles):
+            check_readable(self.picture.paths[i] for i in dict.fromkeys(positions))
 
     def check_classes(self, expected: Sequence[str], *, flag: str, whose: str) -> None:
         """Raises ValueError, naming the first class, unless the classes are these, in this order.

@@ -89,8 +89,12 @@ def load_tensors(content: bytes) -> Any:
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    return sha256_bytes(path.read_bytes())
+    """SHA-256 of a file's bytes, in hexadecimal; of one that is larger than the memory, too."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while part := file.read(1 << 22):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def checksum(content: bytes) -> Checksum:

@@ -10,10 +10,12 @@ Distilled images, `<run>/`:
     preflight.json, places.json, log.jsonl   teachers' accuracies, where their weights lie; losses
 Soft labels, `<run>/fkd/<ipc>/`:
     epoch_000.pt     torch.load(path, weights_only=True, mmap=True): index (N,) int32; crop (N, 4) int16
-                     pixels top, left, height, width; flip (N,) bool; mix_index (N,) int16, position within
-                     its batch; mix_box (batches, 4) int16 top, left, bottom, right, end exclusive;
-                     mix_lam (batches,) float32; ops, levels, bicubic (N, 2) with --augment randaugment
-                     (utils/randaugment.py); and the logits by --label-format (utils/label_formats.py):
+                     pixels top, left (below 0 or beyond the image: black, --crop padded), height, width;
+                     flip (N,) bool; mix_index (N,) int16, position within its batch; mix_box (batches, 4)
+                     int16 top, left, bottom, right, end exclusive; mix_lam (batches,) float32; with
+                     --augment randaugment ops, levels, bicubic (N, --operations) (utils/randaugment.py),
+                     with patch-shuffle tile_columns, tile_rows (N, --shuffle-factor) int8
+                     (utils/patch_shuffle.py); and the logits by --label-format (utils/label_formats.py):
                      fp16       logits (N, K) float16
                      int8       codes (N, K) uint8, low (N,) and step (N,) float32: low + step * codes
                      topk       values (N, k) float16 of classes (N, k) int16, rest (N,) float16: all others

@@ -148,8 +148,11 @@ class ResidentImages:
     def __len__(self):
         return len(self._pixels)
 
-    def batches(self, index: torch.Tensor, batch_size: int) -> Iterator[torch.Tensor]:
-        """The images `index` (N,) in batches, (B, 3, H, W) uint8 on the device."""
+    def batches(self, index: torch.Tensor, batch_size: int | list[int]) -> Iterator[torch.Tensor]:
+        """The images `index` (N,) in batches, (B, 3, H, W) uint8 on the device.
+
+        Args: batch_size: B, or the B of every batch.
+        """
         for part in index.long().to(self.device).split(batch_size):
             yield self._pixels.index_select(0, part)
 
@@ -171,7 +174,7 @@ class StreamedImages(Dataset[torch.Tensor]):
     def __getitem__(self, i: int) -> torch.Tensor:
         return _decode_checked(self._run, self._entries[i], self._size)
 
-    def batches(self, index: torch.Tensor, batch_size: int) -> Iterator[torch.Tensor]:
+    def batches(self, index: torch.Tensor, batch_size: int | list[int]) -> Iterator[torch.Tensor]:
         """As `ResidentImages.batches`."""
         parts = [part.tolist() for part in index.split(batch_size)]
         for pixels in _loader(self, workers=self._workers, batch_sampler=parts):

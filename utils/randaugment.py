@@ -1,5 +1,7 @@
 """RandAugment on whole batches, planned before it is rendered: timm's `rand-m6-n2-mstd1.0`, DELT's protocol.
 
+Other strengths: `--magnitude` (m) and `--operations` (n).
+
 The draws are plain tensors, so the same views can be rendered again bit for bit.  Each operation is Pillow's:
 colour exactly; geometry but for one grey level in about 0.1 % of the values (ties in its truncation).
 N images planned, B in a batch, M of them under one operation; n operations an image, H W pixels, 3 channels.
@@ -14,7 +16,7 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 
-from utils.pieces import Options
+from utils.pieces import Options, option
 
 PROBABILITY = 0.5
 RANDAUGMENT_DTYPES = {"ops": torch.int8, "levels": torch.float32, "bicubic": torch.bool}  # of a stored plan
@@ -37,16 +39,31 @@ class ImageOperations(Options):
         """The images (B, 3, H, W) uint8 under their rows of a draw.   Args: fill: 3 grey levels."""
         return pixels
 
+    def check(self, size: int) -> None:
+        """Raises: ValueError where images of that side [pixels] cannot be changed so."""
+
+    def fits(self, drawn: dict[str, torch.Tensor]) -> bool:
+        """Whether stored tensors, a row an image, can have been drawn."""
+        return True
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RandAugment(ImageOperations):
-    """timm's rand-m6-n2-mstd1.0.   Source: DELT."""
+    """timm's rand-m6-n2-mstd1.0, or other strengths of it.   Source: DELT (baselines.md 11)."""
 
     dtypes: ClassVar[dict[str, torch.dtype]] = RANDAUGMENT_DTYPES
+    magnitude: float = option(6.0, "mean level of an operation, of 10", source="DELT", range="in [0, 10]",
+                              neutral=6.0)
+    operations: int = option(2, "operations an image, each applied with p = 0.5", source="DELT",
+                             range="in [1, 15]", neutral=2)
 
     def draw(self, num: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
         """As `ImageOperations.draw`."""
-        return plan_randaugment(num, generator=generator)
+        return plan_randaugment(num, num_ops=self.operations, magnitude=self.magnitude, generator=generator)
+
+    def fits(self, drawn: dict[str, torch.Tensor]) -> bool:
+        """As `ImageOperations.fits`."""
+        return all(rows.shape[1:] == (self.operations,) for rows in drawn.values())
 
     def apply(self, pixels: torch.Tensor, drawn: dict[str, torch.Tensor], *, fill: list[int]) -> torch.Tensor:
         """As `ImageOperations.apply`."""

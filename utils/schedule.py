@@ -77,8 +77,57 @@ class HalfCosine(Cosine):
         return half_cosine(step, steps)
 
 
-SCHEDULES: dict[str, type[Cosine]] = {"ssrs": SSRS, "cosine": Cosine, "linear": Linear,
-                                      "half-cosine": HalfCosine}
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SmoothedCosine(Cosine):
+    """(1 + cos(pi step / (eta steps))) / 2: the first eta-th part of a cosine; `half-cosine` at eta = 2.
+
+    Source: EDC (zeta there), RD3, FADRM and CV-DD (eta 1 or 2 by data, IPC and student); facts-2026.md 1.4.
+    """
+
+    eta: float = option(2.0, "how many times the run the cosine is long", source="FADRM, CV-DD",
+                        range="in [1, 1000]")
+
+    def __call__(self, step: float, steps: float) -> float:
+        """As `Cosine`."""
+        return cosine(step, self.eta * steps)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Multistep(Cosine):
+    """1, times gamma from each milestone on.   Source: EDC on CIFAR-10; baselines.md 12.3."""
+
+    milestones: tuple[float, ...] = option((0.8, 0.9, 0.95), "where the rate falls, shares of the epochs",
+                                           source="EDC on CIFAR-10", commas=True, range="in (0, 1)")
+    gamma: float = option(0.5, "factor at each milestone", source="EDC on CIFAR-10", range="in (0, 1]")
+
+    def __call__(self, step: float, steps: float) -> float:
+        """As `Cosine`."""
+        return self.gamma ** sum(step / steps >= milestone for milestone in self.milestones)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WarmupCosine(Cosine):
+    """Linear from a factor up to 1, then a cosine to 0 over the epochs that are left.
+
+    A run of no more epochs than the warm-up ends within it.   Source: SRe2L and DWA on Tiny-ImageNet;
+    baselines.md 13.2.
+    """
+
+    warmup_epochs: int = option(5, "epochs of the warm-up", source="SRe2L on Tiny-ImageNet",
+                                range="in [0, 100000]")
+    warmup_factor: float = option(0.01, "factor of the first epoch", source="SRe2L on Tiny-ImageNet",
+                                  range="in [0, 1]")
+
+    def __call__(self, step: float, steps: float) -> float:
+        """As `Cosine`."""
+        if step < self.warmup_epochs:
+            return self.warmup_factor + (1 - self.warmup_factor) * step / self.warmup_epochs
+        return cosine(step - self.warmup_epochs, steps - self.warmup_epochs)
+
+
+SCHEDULES: dict[str, type[Cosine]] = {
+    "ssrs": SSRS, "cosine": Cosine, "linear": Linear, "half-cosine": HalfCosine,
+    "smoothed-cosine": SmoothedCosine, "multistep": Multistep, "warmup-cosine": WarmupCosine}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

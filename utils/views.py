@@ -1,6 +1,6 @@
 """The views of relabel and validate, one an image: laws (`Views`), and what was drawn of them (`EpochViews`).
 
-MIXES and OPERATIONS: the pieces that `--mix-type` and `--augment` choose.
+MIXES and OPERATIONS: the pieces that `--mix-type` and `--augment` choose; of `--crop`: utils/augment.py.
 M images of a set, N views of an epoch, B views of a batch, C channels, H W pixels.  What was drawn is plain
 tensors, so the same view can be rendered again bit for bit from what is stored.
 """
@@ -9,7 +9,8 @@ import dataclasses
 import numpy
 import torch
 
-from utils.augment import normalize, resample, sample_crops, sample_positions
+from utils.augment import CROPS, Resized
+from utils.patch_shuffle import PatchShuffle
 from utils.pieces import Options, choice, option
 from utils.randaugment import ImageOperations, RandAugment
 from utils.runtime import generator as seeded
@@ -89,7 +90,8 @@ class CutMix(MixUp):
 
 
 MIXES: dict[str, type[NoMix]] = {"cutmix": CutMix, "mixup": MixUp, "none": NoMix}
-OPERATIONS: dict[str, type[ImageOperations]] = {"none": ImageOperations, "randaugment": RandAugment}
+OPERATIONS: dict[str, type[ImageOperations]] = {"none": ImageOperations, "randaugment": RandAugment,
+                                                "patch-shuffle": PatchShuffle}
 
 
 def _sample_beta(alpha: float, num: int, generator: torch.Generator) -> torch.Tensor:
@@ -119,19 +121,31 @@ class Views(Options):
     num_batches: int | None = option(None, "only so many batches of the shuffle; none: all",
                                     range="in [1, 1000000]")
     mix_type: NoMix = choice(MIXES, "cutmix", "how two images of a batch are mixed")
+    crop: Resized = choice(CROPS, "resized", "how a view is cut from its image", neutral="resized")
     augment: ImageOperations = choice(OPERATIONS, "none", "of each image before its crop")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.augment.check(self.size)
+
+    def num_views(self, num_images: int) -> int:
+        """Views an epoch."""
+        return min(num_images, (self.num_batches or num_images) * self.batch_size)
 
     def draw(self, num_images: int, generator: torch.Generator) -> "EpochViews":
         """Draws one epoch: a shuffle of the set cut into batches, the last one partial."""
-        index = torch.randperm(num_images, generator=generator)
-        index = index[:self.num_batches * self.batch_size] if self.num_batches else index
-        crop = sample_crops(len(index), size=self.size, min_scale=self.min_scale, generator=generator)
+        index = torch.randperm(num_images, generator=generator)[:self.num_views(num_images)]
+        crop = self.crop.draw(len(index), size=self.size, min_scale=self.min_scale, generator=generator)
         flip = (torch.rand(len(index), generator=generator) < 0.5) & self.flip
         partners, boxes, lam = self.mix_type.draw([len(part) for part in index.split(self.batch_size)],
                                                   self.size, generator)
         return EpochViews(laws=self, index=index.int(), crop=crop, flip=flip, mix_box=boxes,
                           mix_index=torch.cat(partners).to(torch.int16), mix_lam=lam.float(),
                           operations=self.augment.draw(len(index), generator))
+
+    def count(self, num_images: int) -> int:
+        """The number of batches of an epoch of so many images."""
+        return -(-self.num_views(num_images) // self.batch_size)
 
     def draw_labelled(self, num_images: int, *, seed: int, epoch: int) -> "EpochViews":
         """The views of one epoch of soft labels, the same for whoever asks."""
@@ -144,7 +158,8 @@ class EpochViews:
 
     index (N,) int32;  crop (N, 4) int16 top, left, height, width;  flip (N,) bool;  mix_index (N,) int16,
     within its batch;  mix_box (batches, 4) int16;  mix_lam (batches,) float32, the share of an image's own
-    pixels;  operations: the tensors of `laws.augment`, a row an image.
+    pixels;  operations: the tensors of `laws.augment`, a row an image;  uneven: the batches' lengths where
+    they are not the laws', every batch full and the last one partial.
     """
 
     laws: Views
@@ -155,28 +170,30 @@ class EpochViews:
     mix_box: torch.Tensor
     mix_lam: torch.Tensor
     operations: dict[str, torch.Tensor]
+    uneven: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, laws: Views, tensors: dict[str, torch.Tensor]) -> "EpochViews":
+    def of(cls, laws: Views, tensors: dict[str, torch.Tensor], *,
+           uneven: tuple[int, ...] = ()) -> "EpochViews":
         """The views that stored tensors hold; others among them are left."""
-        return cls(laws=laws, **{name: tensors[name] for name in VIEW_DTYPES},
+        return cls(laws=laws, uneven=uneven, **{name: tensors[name] for name in VIEW_DTYPES},
                    operations={name: tensors[name] for name in laws.augment.dtypes})
 
     def fits(self, num_images: int) -> bool:
         """Whether every view is one of so many images, and within them."""
         size, batches = self.laws.size, self.index.split(self.laws.batch_size)
-        crop, box, lam = self.crop.long(), self.mix_box.long(), self.mix_lam
+        crop, box, lam = self.crop, self.mix_box.long(), self.mix_lam
         return (self.flip.shape == self.index.shape == self.mix_index.shape
                 and crop.shape == (len(self.index), 4) and box.shape == (len(batches), 4)
                 and lam.shape == (len(batches),)
                 and bool(((self.index >= 0) & (self.index < num_images)).all())
-                and bool((crop[:, :2] >= 0).all() and (crop[:, 2:] > 0).all())
-                and bool((crop[:, :2] + crop[:, 2:] <= size).all())
+                and self.laws.crop.fits(crop, size)
                 and all(bool(((own >= 0) & (own < len(own))).all())
                         for own in self.mix_index.split(self.laws.batch_size))
                 and bool((box >= 0).all() and (box <= size).all() and (box[:, :2] <= box[:, 2:]).all())
                 and bool(((lam >= 0) & (lam <= 1)).all())
-                and all(len(rows) == len(self.index) for rows in self.operations.values()))
+                and all(len(rows) == len(self.index) for rows in self.operations.values())
+                and self.laws.augment.fits(self.operations))
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """What is stored, by name."""
@@ -188,7 +205,14 @@ class EpochViews:
 
     def rows(self, batch: int) -> slice:
         """The rows of the epoch that one of its batches takes."""
-        return slice(batch * self.laws.batch_size, (batch + 1) * self.laws.batch_size)
+        if not self.uneven:
+            return slice(batch * self.laws.batch_size, (batch + 1) * self.laws.batch_size)
+        start = sum(self.uneven[:batch])
+        return slice(start, start + self.uneven[batch])
+
+    def lengths(self) -> list[int]:
+        """The number of images of every batch."""
+        return list(self.uneven) or [len(part) for part in self.index.split(self.laws.batch_size)]
 
     def to(self, device: torch.device) -> "EpochViews":
         """What is read by the image on `device`, what is read by the batch on the CPU.
@@ -208,12 +232,13 @@ class EpochViews:
         part, size, device = self.rows(batch), self.laws.size, pixels.device
         drawn = {name: tensor[part] for name, tensor in self.operations.items()}
         pixels = self.laws.augment.apply(pixels, drawn, fill=[round(255 * value) for value in mean])
-        positions = sample_positions(self.crop[part].to(device), self.flip[part].to(device), size=size,
-                                     side=pixels.shape[-1])
+        law = self.laws.crop
+        positions = law.positions(self.crop[part].to(device), self.flip[part].to(device), size=size,
+                                  side=pixels.shape[-1])
         views = torch.empty(len(pixels), pixels.shape[1], size, size, device=device,
                             memory_format=torch.channels_last)
         step = CACHED_IMAGES if device.type == "cpu" else len(pixels)
         for piece in (slice(start, start + step) for start in range(0, len(pixels), step)):
-            views[piece] = resample(normalize(pixels[piece], mean, std), positions[:, piece])
+            views[piece] = law.render(pixels[piece], positions[:, piece], mean=mean, std=std)
         return self.laws.mix_type.apply_(views, self.mix_index[part], self.mix_box[batch],
                                          float(self.mix_lam[batch]))

@@ -48,16 +48,22 @@ class MAE(MSE):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class KL(CE):
-    """Batch-mean KL(softmax(label / T) || softmax(logits / T)), without the T^2 factor.   Source: SRe2L."""
+    """Batch-mean KL(softmax(label / T) || softmax(logits / T)), without the T^2 factor unless asked.
+
+    Source: SRe2L on ImageNet-1K, RDED, DELT, FADRM (none of them with T^2); baselines.md 1.5.
+    """
 
     soft: ClassVar[bool] = True
     temperature: float = option(20.0, "temperature T", source="SRe2L", flag="-T", range="> 0")
+    t_squared: bool = option(False, "multiply the divergence by T^2", neutral=False,
+                             source="SRe2L and DWA on Tiny-ImageNet, BPS")
 
     def __call__(self, logits, soft_labels, targets):
         """As `CE`; the ground truth is not used."""
-        return F.kl_div(F.log_softmax(logits / self.temperature, 1),
-                        F.log_softmax(soft_labels / self.temperature, 1), reduction="batchmean",
-                        log_target=True)
+        divergence = F.kl_div(F.log_softmax(logits / self.temperature, 1),
+                              F.log_softmax(soft_labels / self.temperature, 1), reduction="batchmean",
+                              log_target=True)
+        return divergence * self.temperature**2 if self.t_squared else divergence
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,6 +75,20 @@ class KLGT(KL):
     def __call__(self, logits, soft_labels, targets):
         truth = F.cross_entropy(logits, targets)
         return super().__call__(logits, soft_labels, targets) + self.ce_weight * truth
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClassShares(CE):
+    """Cross-entropy at T = 1 with labels that are shares of classes; of a training, not to be chosen.
+
+    Source: HALD's hard phase; facts-2026.md 4.
+    """
+
+    soft: ClassVar[bool] = True
+
+    def __call__(self, logits, soft_labels, targets):
+        """As `CE`; the labels are probabilities, the class of the un-mixed image is not used."""
+        return F.cross_entropy(logits, soft_labels)
 
 
 LOSSES: dict[str, type[CE]] = {"mse_gt": MSE, "mae_gt": MAE, "kl": KL, "kl_gt": KLGT, "ce": CE}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from models.places import inherited_case, inherited_places
-from utils.augment import RESAMPLER
+from utils.augment import CROPS, RESAMPLER, Resized
 from utils.data import dataset_spec
 from utils.flags import RECIPE
 from utils.formats import (
@@ -22,7 +22,7 @@ from utils.formats import (
 )
 from utils.loading import planned_images
 from utils.methods import Case, MethodFlags, method_preset
-from utils.pieces import Values, option, piece_name, require
+from utils.pieces import Values, build_piece, flatten, identity, option, piece_name, require
 from utils.views import MIXES, NoMix, Views
 
 FROM_LABELS = "none: as the labels' manifest"
@@ -48,6 +48,10 @@ class StudyFlags(MethodFlags):
                                     range="in [1, 32767]")
     steps_per_epoch: int | None = option(None, f"batches an epoch; {FROM_LABELS}, else all",
                                         range="in [1, 1000000]")
+    crop: str | None = option(None, f"how a view is cut: {', '.join(CROPS)}; {FROM_LABELS}, else resized",
+                              source=RECIPE, neutral=None)
+    crop_padding: int | None = option(None, f"with padded: largest shift [pixels]; {FROM_LABELS}, else 4",
+                                      source="SRe2L on CIFAR-100", range="in [1, 1024]", neutral=None)
     min_scale_crops: float | None = option(None, f"least area fraction of a crop; {FROM_LABELS}, else 0.25",
                                            source="supplement table 3", range="in (0, 1]")
     mix_type: str | None = option(None, f"mix: {', '.join(MIXES)}; {FROM_LABELS}, else none", source=RECIPE)
@@ -57,6 +61,14 @@ class StudyFlags(MethodFlags):
         super().__post_init__()
         require(self.mix_type in (None, *MIXES),
                 f"--mix-type {self.mix_type}: expected one of {', '.join(MIXES)}")
+        require(self.crop in (None, *CROPS), f"--crop {self.crop}: expected one of {', '.join(CROPS)}")
+        require(self.crop_padding is None or self.crop == "padded",
+                "--crop-padding is of --crop padded; choose that, or leave --crop-padding out")
+
+    @property
+    def crop_law(self) -> Resized:
+        """How views are cut where no labels say it."""
+        return build_piece(CROPS, self.crop or "resized", {"crop_padding": self.crop_padding}, "--crop")
 
 
 def presets(given: Values) -> Values:
@@ -82,10 +94,11 @@ class StudentPlan:
 
     def settings(self) -> Values:
         """What is resolved, as the config's flags name it."""
-        views = self.views
+        views, own = self.views, identity(self.views)
         return {"ipc": self.ipc, "stem": self.stem, "epochs": self.epochs, "batch_size": views.batch_size,
                 "steps_per_epoch": views.num_batches, "min_scale_crops": views.min_scale,
-                "mix_type": piece_name(MIXES, views.mix_type)}
+                "mix_type": piece_name(MIXES, views.mix_type),
+                **{name: own[name] for name in ("crop", "crop_padding") if name in own}}
 
 
 def views_of_labels(flags: StudyFlags, labels: LabelManifest) -> Views:
@@ -101,7 +114,8 @@ def views_of_labels(flags: StudyFlags, labels: LabelManifest) -> Views:
         views = dataclasses.replace(views, batch_size=flags.batch_size or own)
     fixed = {"epochs": labels.epochs, "batch_size": views.batch_size, "min_scale_crops": views.min_scale,
              "mix_type": piece_name(MIXES, views.mix_type), "steps_per_epoch": views.num_batches,
-             "ipc": labels.ipc}
+             "ipc": labels.ipc, "crop": piece_name(CROPS, views.crop),
+             "crop_padding": flatten(views).get("crop_padding")}
     for name, value in fixed.items():
         given = getattr(flags, name)
         shorter = name == "epochs" and given is not None and given < value
@@ -123,7 +137,8 @@ def plan_students(flags: StudyFlags, images: ImageManifest, labels: LabelManifes
             f"--dataset {flags.dataset} contradicts the distilled images, made from {images.dataset}")
     views = views_of_labels(flags, labels) if labels else Views(
         size=images.size, batch_size=flags.batch_size or batch_size, num_batches=flags.steps_per_epoch,
-        min_scale=flags.min_scale_crops or 0.25, flip=dataset_spec(images.dataset).flip, mix_type=NoMix())
+        crop=flags.crop_law, min_scale=flags.min_scale_crops or 0.25,
+        flip=dataset_spec(images.dataset).flip, mix_type=NoMix())
     ipc = (labels.ipc if labels else flags.ipc) or images.ipc
     entries = images.select(ipc)
     if labels:
@@ -171,7 +186,7 @@ def recipe_settings(flags: StudyFlags, plan: StudentPlan) -> Values:
     """A plan's settings as they were without the flags that images, labels, IPC or protocol stand in for."""
     own = {field.name: getattr(flags, field.name) for field in dataclasses.fields(StudyFlags)}
     bare = StudyFlags(**own | dict.fromkeys(("stem", "epochs", "batch_size", "steps_per_epoch",
-                                             "min_scale_crops", "mix_type")))
+                                             "min_scale_crops", "mix_type", "crop", "crop_padding")))
     batch_size = method_batch(flags, plan.ipc, plan.images.num_classes)
     epochs = flags.method.label_epochs(Case(plan.images.dataset, plan.ipc))
     return plan_students(bare, plan.images, plan.labels, epochs=epochs,

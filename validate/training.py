@@ -23,6 +23,7 @@ from utils.runtime import Log, finite_values, progress, say
 from utils.unfinished import StopSignals, Unfinished
 from utils.views import EpochViews
 from validate import results
+from validate.averages import NoAverage
 from validate.losses import CE
 from validate.soft_labels import Teach, Teaching
 
@@ -41,30 +42,49 @@ class Recipe:
 
 
 class Learner:
-    """A student with its optimiser, and the scale of its loss that keeps float16 gradients from vanishing."""
+    """A student with its optimiser, the average of its weights, and the scale of its loss.
+
+    The scale keeps float16 gradients from vanishing.  Every rank keeps the same average of the parameters, as
+    each takes the same step; running statistics are a rank's own, in the student as in the average.
+    """
 
     def __init__(self, student: nn.Module, optimizer: torch.optim.Optimizer, *, precision: str,
-                 device: torch.device):
-        """Args: precision: of PRECISIONS; all but fp16 leave the loss unscaled."""
+                 device: torch.device, average: NoAverage | None = None):
+        """Args: precision: of PRECISIONS; all but fp16 leave the loss unscaled;  average: None: none."""
         self.student, self.optimizer = student, optimizer
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        self.average = average(student) if average else None
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network that is measured and saved: the average, or the student itself."""
+        return self.student if self.average is None else self.average.module
 
     def step(self) -> None:
-        """One step of the optimiser on the accumulated gradients, which it forgets."""
+        """One step of the optimiser on the accumulated gradients, which it forgets.
+
+        A step that the scaler skips, because a gradient overflowed, is none of the average's either.
+        """
+        scale = 0.0 if self.average is None else self.scaler.get_scale()  # under fp16 a host sync
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None and self.scaler.get_scale() >= scale:  # a skipped step lowers it
+            self.average.update_parameters(self.student)
 
     def state(self) -> Values:
         """All that training changes."""
+        averaged = {} if self.average is None else {"average": self.average.state_dict()}
         return {"student": self.student.state_dict(), "optimizer": self.optimizer.state_dict(),
-                "scaler": self.scaler.state_dict()}
+                "scaler": self.scaler.state_dict(), **averaged}
 
     def load(self, state: Values) -> None:
         """Goes on from a `state`."""
         self.student.load_state_dict(state["student"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
 
 
 def micro_parts(num: int, micro_batches: int) -> list[slice]:
@@ -102,14 +122,14 @@ def train_epoch(learner: Learner, images: Images, targets: torch.Tensor, drawn: 
                 after_batch: Callable[[], None] = lambda: None) -> torch.Tensor:
     """One epoch over drawn or stored views.
 
-    Args:    images: M, and targets: (M,), where the student is;  drawn, teach: of `HardLabels.epoch`;
+    Args:    images: M, and targets: (M,), where the student is;  drawn, teach: of `Teaching.epoch`;
              losses: of the batches that are trained already, others are added;  after_batch(): after each.
     Returns: () mean loss over the epoch's batches.
     """
     learner.student.train()
     drawn, first = drawn.to(images.device), len(losses)
-    index = drawn.index.long()
-    chosen = images.batches(index[drawn.rows(first).start:], drawn.laws.batch_size)
+    index, lengths = drawn.index.long(), drawn.lengths()
+    chosen = images.batches(index[sum(lengths[:first]):], lengths[first:])
     for batch, pixels in zip(range(first, len(drawn)), chosen, strict=False):
         views = drawn.render(pixels, batch, mean=recipe.mean, std=recipe.std)
         losses.append(train_batch(learner, views, teach(batch, views), targets[index[drawn.rows(batch)]],
@@ -123,10 +143,11 @@ class Journal:
     """A student's log, evaluations and saved weights, below one folder.  Rank 0 alone keeps one."""
 
     def __init__(self, folder: Path, batches: Batches, *, seed: int, eval_every: int, recipe: Recipe,
-                 about: Values):
-        """Args: batches: of real images;  eval_every: epochs;  about: what the result says beside those."""
+                 about: Values, eval_from: float = 0.0):
+        """Args: batches: of real images;  eval_every, eval_from, about: of `Study`."""
         self._folder, self._batches, self._seed, self._recipe = folder, batches, seed, recipe
-        self._every, self._about, self._started = eval_every, about, time.perf_counter()
+        self._every, self._from = eval_every, eval_from
+        self._about, self._started = about, time.perf_counter()
         self._first, self._earlier = 0, 0.0
         self._last: Values = {}
         self._best: Values = {"top1": -1.0}
@@ -161,16 +182,20 @@ class Journal:
                 "seconds": self._seconds()}
 
     def after_epoch(self, student: nn.Module, epoch: int, loss: torch.Tensor, lr: float) -> None:
-        """Logs one epoch; evaluates every so many and at the last, and keeps the best student."""
+        """Logs one epoch; evaluates every so many and at the last, and keeps the best student.
+
+        Args: student: `Learner.evaluated`;  loss: mean of the epoch;  lr: its learning rate.
+        """
         row = {"epoch": epoch, "lr": lr,
                **finite_values({"loss": loss}, where=f"epoch {epoch} of seed {self._seed}")}
-        if epoch % self._every == 0 or epoch == self._recipe.epochs - 1:
+        epochs = self._recipe.epochs
+        if epoch == epochs - 1 or epoch % self._every == 0 and epoch / epochs >= self._from:
             seen = evaluate(student, self._batches, mean=self._recipe.mean, std=self._recipe.std,
                             device=loss.device)
             self._last = {"epoch": epoch, **seen}
             row |= {name: seen[name] for name in ("top1", "top5")}
             say(f"student, seed {self._seed}: {seen['top1']:.1%} of {seen['images']} test images right after "
-                f"{epoch + 1} of {self._recipe.epochs} epochs")
+                f"{epoch + 1} of {epochs} epochs")
             if seen["top1"] > self._best["top1"]:
                 self._best = self._last
                 self._saved_best = save_weights(self._folder / "student_best.pt", student)
@@ -203,7 +228,8 @@ class Study:
     """What all students of a run share.
 
     images: M distilled images;  targets: (M,);  batches: of real images, to evaluate on;
-    eval_every: epochs;  save_every: minutes;  about: what results say beside accuracies.
+    eval_every: epochs;  eval_from: share of the epochs before which nothing is evaluated but the last;
+    save_every: minutes;  about: what results say beside accuracies.
     """
 
     out: Path
@@ -215,12 +241,13 @@ class Study:
     save_every: float
     about: Values
     stop: StopSignals
+    eval_from: float = 0.0
 
     def train(self, seed: int, learner: Learner, teaching: Teaching) -> None:
         """One student, from the start or from its last save."""
         folder, targets = self.out / f"seed{seed}", self.targets.to(self.images.device)
         journal = Journal(folder, self.batches, seed=seed, recipe=self.recipe, eval_every=self.eval_every,
-                          about=self.about) if leads() else None
+                          eval_from=self.eval_from, about=self.about) if leads() else None
         unfinished = Unfinished(folder / "unfinished.pt", minutes=self.save_every, stop=self.stop)
         train_student(learner, journal, unfinished, images=self.images, targets=targets, teaching=teaching,
                       recipe=self.recipe)
@@ -248,11 +275,12 @@ def train_student(learner: Learner, journal: Journal | None, unfinished: Unfinis
     for epoch in range(saved["epoch"], recipe.epochs):
         for group in learner.optimizer.param_groups:
             group["lr"] = recipe.rate(epoch)
-        loss = train_epoch(learner, images, targets, *teaching.epoch(epoch), recipe, losses=losses,
+        taught = dataclasses.replace(recipe, loss=teaching.loss(epoch, recipe.loss))
+        loss = train_epoch(learner, images, targets, *teaching.epoch(epoch), taught, losses=losses,
                            after_batch=after_batch)
         losses = []
         if journal:
-            journal.after_epoch(learner.student, epoch, loss, recipe.rate(epoch))
+            journal.after_epoch(learner.evaluated, epoch, loss, recipe.rate(epoch))
     if journal:
-        journal.finish(learner.student, images.device)
+        journal.finish(learner.evaluated, images.device)
         unfinished.discard()

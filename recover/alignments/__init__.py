@@ -44,6 +44,11 @@ class BatchNorm(Alignment):
         """As `Alignment.can_align`."""
         return has_batchnorm(network)
 
+    @property
+    def saves_memory(self) -> tuple[str, ...]:
+        """None if compiled: a compiler decides by itself what is kept.  Kept graphs know no turns."""
+        return () if self.compile else ("recompute",) if self.keeps_graphs else ("offload", "recompute")
+
     def prepare(self, inputs: Inputs, names: tuple[str, ...]) -> dict[str, Aligned]:
         """As `Alignment.prepare`; warns of networks that align nothing."""
         engine = ENGINES[self.engine]

@@ -2,19 +2,24 @@
 
 S slices (batches side by side), N images of one slice, C channels, H W pixels, K classes.
 """
+import contextlib
 import dataclasses
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import nn
 
 from recover.units import Inputs
+from utils.memory import Offloaded
 from utils.pieces import Options, option
 from utils.runtime import warn_once
 
 
 class Aligned:
-    """One network with its alignment."""
+    """One network with its alignment.   turn: is entered around each forward with its backward."""
+
+    turn: AbstractContextManager[Any] = contextlib.nullcontext()
 
     def __len__(self) -> int:
         """The number of things that are aligned; without any the network's distance is 0."""
@@ -36,6 +41,23 @@ class Aligned:
     def load(self, state: Any) -> None:
         """Goes on from a `state`, perhaps on the CPU; every unit starts from that of a fresh alignment."""
 
+    def tensors(self) -> list[torch.Tensor]:
+        """Weights and buffers of all that is run: of the networks that it holds as attributes."""
+        found = (tensor for network in vars(self).values() if isinstance(network, nn.Module)
+                 for tensor in (*network.parameters(), *network.buffers()))
+        return list({id(tensor): tensor for tensor in found}.values())
+
+    def offload(self, device: torch.device) -> None:
+        """From now on `tensors` are on the device during its turns alone, else on the host."""
+        self.turn = Offloaded(self.tensors(), device)
+
+    def recompute(self, size: int) -> None:
+        """From now on most of what its forward makes is not kept but made again in the backward.
+
+        Args:   size: side of the images [pixels].   Raises: ValueError as `models.segments.split`.
+        """
+        raise NotImplementedError
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Alignment(Options):
@@ -53,6 +75,15 @@ class Alignment(Options):
     def can_align(self, network: nn.Module) -> bool:
         """Whether a network, perhaps one of shapes alone, has something to align."""
         return True
+
+    @property
+    def saves_memory(self) -> tuple[str, ...]:
+        """Of "offload" and "recompute", those that its networks can do.
+
+        Offloading wants `prepare` to run no network (it is on the host) and every tensor among `tensors`;
+        recomputing, that a layer that runs a second time changes nothing.
+        """
+        return ()
 
     def prepare(self, inputs: Inputs, names: tuple[str, ...]) -> dict[str, Aligned]:
         """The aligned networks, by name; once a run."""

@@ -32,7 +32,7 @@ class BNAlignment(HookedAlignment):
                          precision=precision)
         if compiled:  # after the hooks: those that come later would be ignored
             compile_every_shape()
-            self._model = torch.compile(self._model, dynamic=False)
+            self._run = torch.compile(self._model, dynamic=False)
 
     def _distance(self, layer: Any, x: torch.Tensor) -> torch.Tensor:
         """(S * N, C, H, W) to (aligned,)."""

@@ -61,6 +61,7 @@ class _ConvNormAct(torch.autograd.Function):
 class ConvNormAct(nn.Module):
     """A frozen convolution, its BatchNorm in eval mode and an activation, with the layer's R_BN."""
 
+    conv: nn.Conv2d
     gamma: torch.Tensor
     beta: torch.Tensor
     scale: torch.Tensor
@@ -70,7 +71,8 @@ class ConvNormAct(nn.Module):
                  tape: BNAlignment):
         """Args: multiplier: w_l of the layer;  tape: where the layers of one forward put their R_BN."""
         super().__init__()
-        self.conv, self._multiplier, self._tape = conv, multiplier, tape
+        self.__dict__["conv"] = conv  # for its stride and the like; its weights are in ours: no part of this
+        self._multiplier, self._tape = multiplier, tape
         self.activate, self.activate_backward = ACTIVATIONS[type(activation)]
         scale = torch.sqrt(norm.running_var + norm.eps)
         shift = norm.running_mean if conv.bias is None else norm.running_mean - conv.bias
@@ -154,6 +156,7 @@ def rewrite(model: nn.Module, *, multipliers: dict[nn.Module, float], tape: BNAl
         for gone in (node, after) if fuses else (node,):
             gone.replace_all_uses_with(source)
             traced.graph.erase_node(gone)
+    traced.delete_all_unused_submodules()  # the folded ones: their weights would lie about on the device
     return freeze_convolutions(traced)
 
 

@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
+from models.segments import split
 from recover.alignments.alignment import Aligned
 from utils.precision import at_least_float32, lowered
 
@@ -22,7 +24,8 @@ class HookedAlignment(Aligned):
         self.terms: list[torch.Tensor] = []
         self.aligned, self.per_slice = 0, 0
         self._num_layers, self._precision = len(multipliers), precision
-        self._model: Network = self._prepare(model, dict(multipliers))
+        self._model = self._prepare(model, dict(multipliers))
+        self._run: Network = self._model
 
     def _prepare(self, model: nn.Module, multipliers: dict[nn.Module, float]) -> nn.Module:
         """The network to run, its layers hooked.   Args: multipliers: layer -> w_l."""
@@ -49,6 +52,29 @@ class HookedAlignment(Aligned):
         """The input (S * N, ...) of a layer to (aligned,): the distance of each slice."""
         raise NotImplementedError
 
+    def recompute(self, size: int) -> None:
+        """As `Aligned`: segments keep their input alone, but for the last, whose backward is next."""
+        *segments, last = split(self._model, size=size)
+
+        def run(images: torch.Tensor) -> torch.Tensor:
+            x = images
+            for segment in segments:
+                x, *terms = checkpoint(self._run_segment, segment, x, self.aligned, self.per_slice,
+                                       use_reentrant=False, preserve_rng_state=False)
+                self.terms += terms
+            return last(x)
+        self._run = run
+
+    def _run_segment(self, segment: nn.Module, x: torch.Tensor, aligned: int,
+                     per_slice: int) -> tuple[torch.Tensor, ...]:
+        """What a segment returns, and its layers' terms; in the backward again, beside the tape."""
+        tape = self.terms, self.aligned, self.per_slice
+        self.terms, self.aligned, self.per_slice = [], aligned, per_slice
+        try:
+            return segment(x), *self.terms
+        finally:  # a recomputation is stopped by an exception as soon as it has what it needs
+            self.terms, self.aligned, self.per_slice = tape
+
     def __call__(self, images: torch.Tensor, targets: torch.Tensor, *, slices: int,
                  aligned: int) -> tuple[torch.Tensor, torch.Tensor]:
         """As `Aligned`.
@@ -57,7 +83,7 @@ class HookedAlignment(Aligned):
         """
         self.terms, self.aligned, self.per_slice = [], aligned, len(images) // slices
         with lowered(self._precision, images.device):
-            logits = at_least_float32(self._model(images))
+            logits = at_least_float32(self._run(images))
         terms, self.terms, self.aligned = self.terms, [], 0
         if aligned and len(terms) != self._num_layers:
             raise RuntimeError(f"stale hooks: {len(terms)} of {self._num_layers} layers were measured")

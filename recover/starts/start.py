@@ -32,6 +32,13 @@ class Start(Options):
         """The real images that a unit starts from, which are opened before a run claims its folder."""
         return []
 
+    def digests(self, real: RealSet) -> dict[str, str]:
+        """What images depend on beside settings, real images and networks: its name -> SHA-256.
+
+        Asked before a run claims its folder.  Raises: ValueError naming what the start misses.
+        """
+        return {}
+
     def prepare(self, inputs: Inputs) -> Callable[[Unit], torch.Tensor]:
         """Does once what units share.
 

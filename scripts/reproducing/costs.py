@@ -24,7 +24,7 @@ from utils.files import readable
 from utils.loading import planned_images
 from utils.pictures import predicted_bytes
 from utils.runtime import readable_time
-from validate.train_FKD import student_bytes
+from validate.students import student_bytes
 
 INDICES, ITERATIONS = 32, 64  # whose drawn teachers are counted; more are taken to be like them
 VAL_IMAGES = {"imagenet-1k": 50000, "cifar10": 10000, "digits": 450}
