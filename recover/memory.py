@@ -23,7 +23,8 @@ class MemoryOptions(Options):
     """What recover takes against too little memory; the bytes of images are the same with and without."""
 
     offload: bool = option(
-        False, "keep teachers on the host outside their turn (--engine fused, not compiled)", identity=False)
+        False, "keep teachers on the host outside their turn (the fused engine's, not compiled)",
+        identity=False)
     recompute: tuple[str, ...] = option(
         (), "networks whose activations are made again in the backward instead of kept (not compiled); "
         "largest: the one that keeps most", identity=False, commas=True)

@@ -40,14 +40,14 @@ class BatchNorm(Alignment):
     def keeps_graphs(self) -> bool:
         return self.engine == "reference"
 
+    def can_align(self, network: nn.Module) -> bool:
+        """As `Alignment.can_align`."""
+        return has_batchnorm(network)
+
     @property
     def saves_memory(self) -> tuple[str, ...]:
         """None if compiled: a compiler decides by itself what is kept.  Kept graphs know no turns."""
         return () if self.compile else ("recompute",) if self.keeps_graphs else ("offload", "recompute")
-
-    def can_align(self, network: nn.Module) -> bool:
-        """As `Alignment.can_align`."""
-        return has_batchnorm(network)
 
     def prepare(self, inputs: Inputs, names: tuple[str, ...]) -> dict[str, Aligned]:
         """As `Alignment.prepare`; warns of networks that align nothing."""

@@ -69,6 +69,13 @@ class Alignment(Options):
     def keeps_graphs(self) -> bool:
         return False
 
+    def check(self, *, slices: int, sizes: tuple[int, ...]) -> None:
+        """Raises: ValueError where it cannot serve so many slices, or views of these sizes [pixels]."""
+
+    def can_align(self, network: nn.Module) -> bool:
+        """Whether a network, perhaps one of shapes alone, has something to align."""
+        return True
+
     @property
     def saves_memory(self) -> tuple[str, ...]:
         """Of "offload" and "recompute", those that its networks can do.
@@ -77,13 +84,6 @@ class Alignment(Options):
         recomputing, that a layer that runs a second time changes nothing.
         """
         return ()
-
-    def check(self, *, slices: int, sizes: tuple[int, ...]) -> None:
-        """Raises: ValueError where it cannot serve so many slices, or views of these sizes [pixels]."""
-
-    def can_align(self, network: nn.Module) -> bool:
-        """Whether a network, perhaps one of shapes alone, has something to align."""
-        return True
 
     def prepare(self, inputs: Inputs, names: tuple[str, ...]) -> dict[str, Aligned]:
         """The aligned networks, by name; once a run."""

@@ -65,6 +65,11 @@ class Statistics(Alignment):
                 and (self.layers == ("auto",) or "auto" not in self.layers),
                 f"--layers {' '.join(self.layers)}: expected auto, or of norm, conv, linear, each once")
 
+    @property
+    def saves_memory(self) -> tuple[str, ...]:
+        """Not "offload": `prepare` may run networks."""
+        return ("recompute",)
+
     def can_align(self, network: nn.Module) -> bool:
         """As `Alignment.can_align`."""
         return bool(layers_of(network, chosen_kinds(network, self.layers)))
