@@ -10,6 +10,7 @@ from recover.perturbation import PERTURBATIONS, NoPerturbation
 from recover.plans import UnitLaws
 from recover.priors import PRIORS, Prior
 from utils import schedule
+from utils.augment import CROPS, Resized
 from utils.data import DataFlags
 from utils.flags import RECIPE, PrecisionFlags
 from utils.pieces import choice, choices, option, piece_name, require
@@ -53,6 +54,8 @@ class SynthesisFlags(PrecisionFlags, memory.MemoryOptions, DataFlags):
         PERTURBATIONS, "none", "what is done to the networks before a unit, and undone after it",
         neutral="none")
     jitter: int = option(32, "largest circular shift [pixels]", source=RECIPE, range="in [0, 8192]")
+    crop: Resized = choice(CROPS, "resized", "how a view is cut: a random box, resized, or the whole image, "
+                           "shifted over the mean colour", source=RECIPE, neutral="resized")
     min_scale_crops: float = option(0.08, "least area fraction of a random crop", source="supplement table 2",
                                     range="in (0, 1]")
     min_scale_schedule: schedule.CropLaw = choice(
@@ -140,7 +143,7 @@ class SynthesisFlags(PrecisionFlags, memory.MemoryOptions, DataFlags):
             seed=self.seed, iterations=self.iterations_of, lr=self.lr, size=self.size,
             min_scale=self.min_scale_crops, flip=self.flip, jitter=self.jitter, crops=self.min_scale_schedule,
             selection=self.teachers, pool=self.teacher_pool, batching=self.batching, blocks=self.blocks,
-            ipc=self.ipc_end)
+            ipc=self.ipc_end, crop=self.crop)
 
     def objective(self, inputs: units.Inputs, *, meter: memory.Meter | None = None) -> Objective:
         """The objective over a run's teachers.   Args: meter: who counts what they take."""

@@ -10,7 +10,7 @@ from recover.batchings import CrossClass
 from recover.blocks import OneBlock
 from recover.selection import Draw, Pool, Selection
 from recover.units import Groups, Unit
-from utils.augment import SharedViews, plan_shared_views
+from utils.augment import Resized, SharedViews, plan_shared_views
 from utils.files import readable
 from utils.runtime import generator, readable_time
 from utils.schedule import CropLaw, cosine
@@ -66,7 +66,8 @@ class UnitPlan:
 class UnitLaws:
     """The laws of a run's plans.
 
-    lr: base rate, cosine to 0;  crops: how min_scale changes;  ipc: of the whole set.
+    lr: base rate, cosine to 0;  crops: how min_scale changes;  ipc: of the whole set;
+    crop: the law of a crop's box.
     """
 
     seed: int
@@ -82,6 +83,7 @@ class UnitLaws:
     batching: CrossClass = CrossClass()
     blocks: OneBlock = OneBlock()
     ipc: int = 0
+    crop: Resized = Resized()
 
     def entries(self, unit: Unit) -> tuple[int, tuple[int, ...]]:
         """Iterations of a unit, and at which each member joins."""
@@ -97,7 +99,7 @@ class UnitLaws:
         for cut in self.blocks.cut(num, self.size):
             own = slice(first, first + cut.iterations)
             views = plan_shared_views(cut.iterations, size=cut.size, min_scale=scales[own], flip=self.flip,
-                                      jitter=self.jitter, generator=gen)
+                                      jitter=self.jitter, generator=gen, crop=self.crop)
             rates = [self.lr * cosine(t, num) for t in range(own.start, own.stop)]
             blocks.append(Block(rates, views, draws[own], cut.before))
             first = own.stop

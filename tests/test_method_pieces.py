@@ -16,6 +16,7 @@ from recover.perturbation import Directed
 from recover.plans import UnitLaws
 from recover.selection import InTurn, Pool, Single, Votes
 from recover.units import Unit
+from utils.augment import Padded, plan_shared_views, shared_view
 from utils.formats import assemble_manifest
 from utils.records import read_json
 from utils.schedule import CosineCrops, CropLaw, LinearCrops, StepCrops
@@ -237,3 +238,26 @@ def test_crop_curricula_end_at_their_milestone(law, way):
     least = law(milestone=0.8)(10, 0.08)
     assert least.tolist() == pytest.approx([0.08 + 0.92 * way(t) for t in range(8)] + [0.08, 0.08])
     assert torch.equal(law()(10, 0.08), law(milestone=1.0)(10, 0.08))
+
+
+# ---------------------------------------------------------------- padded crops
+
+def test_a_padded_view_is_the_shifted_image_over_zeros(gen):
+    images = torch.rand(2, 3, 8, 8, generator=gen) + 1
+    views = plan_shared_views(40, size=8, min_scale=0.1, flip=False, jitter=0, generator=gen,
+                              crop=Padded(crop_padding=3))
+    padded = numpy.pad(images.numpy(), ((0, 0), (0, 0), (3, 3), (3, 3)))
+    shifts = set()
+    for step, (top, left, height, width) in enumerate(views.boxes):
+        assert (height, width) == (8, 8)
+        expected = padded[:, :, top + 3:top + 11, left + 3:left + 11]
+        numpy.testing.assert_allclose(shared_view(images, views, step), expected, rtol=1e-6)
+        shifts |= {top, left}
+    assert shifts == set(range(-3, 4))
+
+
+def test_padded_crops_through_recover(tiny, tmp_path):
+    run = tiny.recover(tmp_path, "--crop", "padded", "--crop-padding", 2, "--iteration", 4)
+    plain = tiny.recover(tmp_path / "plain", "--iteration", 4)
+    assert (pixels_of(run) != pixels_of(plain)).any()
+    assert "crop" not in read_json(plain / "config.json")["config"]

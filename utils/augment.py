@@ -55,14 +55,15 @@ class SharedViews:
 
 
 def plan_shared_views(num: int, *, size: int, min_scale: float | torch.Tensor, flip: bool, jitter: int,
-                      generator: torch.Generator) -> SharedViews:
+                      generator: torch.Generator, crop: "Resized | None" = None) -> SharedViews:
     """Draws a crop, flip and circular shift per iteration, shared by the batch.   Source: SRe2L; prism.md 1.
 
     Args:
         num: T iterations;  size: side [pixels];  min_scale: float or (T,);
-        flip: whether horizontal flips (p = 0.5) are drawn;  jitter: largest shift, inclusive [pixels].
+        flip: whether horizontal flips (p = 0.5) are drawn;  jitter: largest shift, inclusive [pixels];
+        crop: the law of the boxes, none: `Resized`.
     """
-    boxes = sample_crops(num, size=size, min_scale=min_scale, generator=generator)
+    boxes = (crop or Resized()).draw(num, size=size, min_scale=min_scale, generator=generator)
     flips = (torch.rand(num, generator=generator) < 0.5) & flip
     rolls = torch.randint(0, jitter + 1, (num, 2), generator=generator)
     return SharedViews(boxes.tolist(), flips.tolist(), rolls.tolist())
@@ -71,11 +72,15 @@ def plan_shared_views(num: int, *, size: int, min_scale: float | torch.Tensor, f
 def shared_view(images: torch.Tensor, views: SharedViews, step: int) -> torch.Tensor:
     """The batch under the view of iteration `step`: crop, resize, flip, then roll.
 
+    Where a box leaves the images it finds zeros, the mean colour.   Source: G-VBSM on small images.
     Args:    images: (N, C, H, H) float, normalised.
     Returns: (N, C, H, H), differentiable in `images`.
     """
     size = images.shape[-1]
     top, left, height, width = views.boxes[step]
+    outside = max(-top, -left, top + height - size, left + width - size)
+    if outside > 0:
+        images, top, left = F.pad(images, [outside] * 4), top + outside, left + outside
     view = images[:, :, top:top + height, left:left + width]
     view = F.interpolate(view, size=(size, size), mode="bilinear", align_corners=False)
     if views.flips[step]:

@@ -1,0 +1,53 @@
+"""Every method from digits to a table, with budgets of moments: three stages, under two protocols."""
+import csv
+import dataclasses
+
+import pytest
+
+from scripts import compare
+from scripts.comparing.cells import CONTROLS, compared_methods, has_own
+from scripts.reproducing import small_recipes
+from scripts.reproducing.small_recipes import RECIPES
+from utils.methods import METHODS
+
+pytest_plugins = ["stage_fixtures"]
+D4M = "d4m"  # its pipeline is the test's own, tiny and of random weights
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """The digits' recipe at the smallest budget in which everything still happens."""
+    own = RECIPES["digits"]
+    monkeypatch.setitem(small_recipes.RECIPES, "digits", dataclasses.replace(
+        own, iterations=16 / 4000, epochs=2 / 300, teachers={**own.teachers, "epochs": 2},
+        recover={**own.recover, "min_teacher_accuracy": 0.0},
+        relabel={**own.relabel, "min_teacher_accuracy": 0.0}))
+
+
+def rows_of(out, *words) -> list[dict[str, str]]:
+    table = compare.main([*words, "--dataset", "digits", "--ipc", "2", "--draws", "1", "--threads", "1",
+                          "--device", "cpu", "--out", str(out)])
+    return list(csv.DictReader(table.with_suffix(".csv").open(encoding="utf-8")))
+
+
+def check(rows: list[dict[str, str]], name: str) -> None:
+    """Under the common protocol and its own the method has a student that was measured."""
+    own = [row for row in rows if row["method"] == name]
+    assert len(own) == 1 + has_own(name) and all(float(row["top-1"].split()[0]) >= 0 for row in own), own
+
+
+@pytest.mark.slow
+def test_every_method_runs_end_to_end_on_digits(small, tmp_path):
+    names = [name for name in compared_methods() if name != D4M]
+    assert len([name for name in names if name not in CONTROLS]) == 12
+    rows = rows_of(tmp_path, *(name for name in names if name not in CONTROLS))
+    for name in names:
+        check(rows, name)
+
+
+@pytest.mark.slow
+def test_d4m_runs_end_to_end_on_digits_with_a_tiny_pipeline(small, pipeline, tmp_path, monkeypatch):
+    own = METHODS[D4M]
+    monkeypatch.setitem(METHODS, D4M, dataclasses.replace(
+        own, recover={**own.recover, "diffusion_model": str(pipeline), "steps": 2}))
+    check(rows_of(tmp_path, D4M), D4M)
