@@ -81,17 +81,22 @@ def check_readable(real: data.RealSet, start: starts.Start, groups: units.Groups
     real.check_readable(i for group in groups for unit in group for i in start.positions(real, unit, seed))
 
 
+def print_plan(config: RecoverConfig) -> None:
+    """The text of --dry-run, as far as flags alone tell."""
+    folder, num_classes = config.run, data.count_classes(config.dataset)
+    planned = config.groups(num_classes)
+    print(describe_plan(
+        planned, distributed.my_units(planned, distributed.parse_shard(config.shard)), run=folder,
+        num_classes=num_classes, laws=config.laws, needed=config.predicted_bytes(planned),
+        anew=config.overwrite and folders.seems_others(folder, config),
+        rate=files.last_logged(folder, "seconds_per_iteration")))
+
+
 def run(config: RecoverConfig) -> Path:
     """Makes every unit of this shard that is not finished; returns the run's folder."""
-    folder, num_classes = config.run, data.count_classes(config.dataset)
+    folder = config.run
     if config.dry_run:
-        planned = config.groups(num_classes)
-        mine = distributed.my_units(planned, distributed.parse_shard(config.shard))
-        print(describe_plan(
-            planned, mine, run=folder, num_classes=num_classes, laws=config.laws,
-            needed=config.predicted_bytes(planned),
-            anew=config.overwrite and folders.seems_others(folder, config),
-            rate=files.last_logged(folder, "seconds_per_iteration")))
+        print_plan(config)
     session = open_session(config)
     real = data.RealSet(config.dataset, config.train_data_path, "train", size=config.size)
     if not config.allow_short_classes:

@@ -151,6 +151,7 @@ class Synthesis:
         """A line for each network that has had its first turn since the last call."""
         for row in self.objective.measured() if self.objective else ():
             self.log.write(**row)
+
     def _objective_of(self, group: list[Unit], starts: list[torch.Tensor],
                       plans: list[UnitPlan]) -> Objective | None:
         """The objective of one group: the run's, or one over perturbed networks."""
