@@ -59,7 +59,7 @@ def put(file: str, tests: str, *changes: tuple[str, ...]) -> None:
 # ---------------------------------------------------------------- recover
 
 put("recover/objective.py", "objective",
-    ("losses.append(self._scale * loss)", "losses.append(loss)"),
+    ("losses.append(self._scale * self._add_network", "losses.append(self._add_network"),
     ("leaf.grad.div_(self._scale)", "leaf.grad"),
     ("draws[s].ce[name] * F.cross_entropy(own, targets)", "F.cross_entropy(own, targets)"),
     ("F.cross_entropy(own, targets)", "F.cross_entropy(own, targets, reduction='sum')"),
@@ -83,6 +83,8 @@ put("recover/alignments/batchnorm.py", "alignment",
     ("(var - layer.running_var, dim=1)", "(var.sqrt() - layer.running_var.sqrt(), dim=1)"),
     ("(var - layer.running_var, dim=1)", "(var - layer.running_var, dim=1).square()"),
     ("dim=(1, 3, 4), correction", "dim=(1, 2, 4), correction"),
+    ("(var - layer.running_var, dim=1)", "(var - layer.running_mean, dim=1)"))
+put("recover/alignments/hooked.py", "alignment fused hot_loop::test_recover",
     ("own = at_least_float32(x[:self.aligned * self.per_slice])",
      "own = (x[:self.aligned * self.per_slice])"),
     ("x[:self.aligned * self.per_slice]", "x[-self.aligned * self.per_slice:]"),
@@ -91,7 +93,7 @@ put("recover/alignments/__init__.py", "alignment hot_loop::test_recover hot_loop
     "hot_loop::test_noise hot_loop::test_random_starts hot_loop::test_the_verifiers",
     ("first_multiplier=self.first_bn_multiplier", "first_multiplier=1.0"))
 put("recover/alignments/fused.py", "fused",
-    ("slope = 2 * self._multiplier / num", "slope = self._multiplier / num"),
+    ("slope = 2 * self._multiplier * v", "slope = self._multiplier * v"),
     ("var_norm.clamp(min=tiny)\n        offset", "mean_norm.clamp(min=tiny)\n        offset"),
     ("clamp(min=tiny) - slope * mean", "clamp(min=tiny) + slope * mean"),
     ("var = square - mean.square()", "var = (square - mean.square()) * num / (num - 1)"),
@@ -113,7 +115,7 @@ put("recover/selection.py", "selection",
     ('"teachers", ipc_id)), pool)', '"teachers")), pool)'),
     ('"teachers", ipc_id, chunk))', '"teachers", ipc_id))'),
     ("weights=[math.comb(len(names), k) for k in sizes]", "weights=[1 for k in sizes]"),
-    ("if name != primary and name in pool.with_bn", "if name != primary"),
+    ("if name != primary and name in pool.alignable", "if name != primary"),
     ('if self.primary == "drawn" else pool.names[0]', 'if self.primary == "drawn" else pool.names[-1]'))
 put("recover/synthesis.py", "hot_loop::test_recover hot_loop::test_a_piece hot_loop::test_noise "
     "hot_loop::test_random_starts hot_loop::test_the_verifiers units",
@@ -134,29 +136,42 @@ put("recover/synthesis.py", "hot_loop::test_recover hot_loop::test_a_piece hot_l
     ("optimizer.load_state_dict(own)", "pass"),
     ('objective.load(state["objective"])', "objective.load(None)"),
     ("rates[step], own, final[s])", "rates[step], final[s] or own, final[s])"),
-    ("block.after(x.detach(), start)", "block.after(start, start)"),
+    ("block.before(x, start) if", "block.before(start, start) if"),
     ('first, state = 0, {"optimizers": ()}', 'state = {"optimizers": ()}'),
     ("[blocks[s].draws[step] for s in active]", "[blocks[s].draws[0] for s in active]"),
     ('"unit", first.ipc_id, first.chunk)', '"unit", first.ipc_id)'),
     ('"unit", first.ipc_id, first.chunk)', '"unit", first.chunk)'),
-    ("torch.tensor(first.classes, device=inputs.device), self.objective",
-     "torch.arange(len(first.members), device=inputs.device), self.objective"),
+    ("torch.tensor(first.classes, device=inputs.device), objective",
+     "torch.arange(len(first.members), device=inputs.device), objective"),
     ("to_uint8(finished, mean=inputs.mean, std=inputs.std)",
      "to_uint8(finished, mean=inputs.mean, std=inputs.mean)"))
 put("recover/synthesis.py", "pipeline::test_a_verifier_is_logged hot_loop::test_recover "
     "hot_loop::test_a_piece hot_loop::test_noise hot_loop::test_random_starts "
     "hot_loop::test_the_verifiers",
     ("device=images.device), 1)", "device=images.device), 5)"))
-put("recover/units.py", "units",
-    ("if ipc_id >= available(k)", "if ipc_id > available(k)"),
+put("recover/units.py", "units", ("if ipc_id >= available(k)", "if ipc_id > available(k)"))
+put("recover/plans.py", "units method_pieces",
     ('"views", unit.ipc_id, unit.chunk)', '"views", unit.ipc_id)'),
     ('"views", unit.ipc_id, unit.chunk)', '"views", unit.chunk)'),
     ('generator(self.seed, "views"', 'generator("views"'),
     ("self.lr * cosine(t, num)", "self.lr * cosine(t + 1, num)"),
     ("self.lr * cosine(t, num)", "self.lr * cosine(t, max(1, num - 1))"),
-    ("min_scale=self.crops(num, self.min_scale)", "min_scale=self.min_scale"),
-    ("flip=self.flip, jitter=self.jitter,\n", "flip=True, jitter=self.jitter,\n"),
-    ("seed=self.seed)\n        return UnitPlan", "seed=0)\n        return UnitPlan"))
+    ("min_scale=scales[own]", "min_scale=self.min_scale"),
+    ("min_scale=scales[own]", "min_scale=scales[:cut.iterations]"),
+    ("flip=self.flip,\n", "flip=True,\n"),
+    ("unit.chunk, num, seed=self.seed)", "unit.chunk, num, seed=0)"),
+    ("bisect.bisect_right", "bisect.bisect_left"))
+put("recover/batchings.py", "method_pieces",
+    ("length * kept[r] for r in joined", "length * r for r in joined"),
+    ("length * len(kept)", "iterations"),
+    ("index // (many + 1) if index < early", "index // (many + 1) if index <= early"))
+put("recover/blocks.py", "method_pieces",
+    ("keep * resize(images, size) +", "resize(images, size) +"),
+    ("self.keep if number else 0.0", "self.keep"),
+    ("number < iterations % self.num_blocks", "number > iterations % self.num_blocks"))
+put("recover/perturbation.py", "method_pieces",
+    ("self.rho / self.ascents", "-self.rho / self.ascents"),
+    ("copy.deepcopy(network)", "network"))
 put("recover/images.py", "hot_loop::test_recover hot_loop::test_a_piece hot_loop::test_noise "
     "hot_loop::test_random_starts hot_loop::test_the_verifiers pipeline::test_single_and_dual_teachers",
     ("zip(unit.members, pixels, strict=True)", "zip(unit.members, pixels.flip(0), strict=True)"),
@@ -173,15 +188,17 @@ put("recover/starts/real.py", "hot_loop::test_recover hot_loop::test_a_piece hot
     ('generator(inputs.seed, "noise", i, k)', 'generator(inputs.seed, "noise", k)'),
     ('generator(inputs.seed, "noise", i, k)', 'generator("noise", i, k)'),
     ("torch.randn(3, inputs.size", "torch.rand(3, inputs.size"))
-put("recover/data_synthesis.py", "hot_loop::test_recover hot_loop::test_every_folder objective "
+put("recover/flags.py", "hot_loop::test_recover hot_loop::test_every_folder objective "
     "precision pipeline::test_what_changes_the_images bad_input::test_runs_differ_by_teachers_and_threads",
     ("weight=self.alignment.r_bn", "weight=0.01"),
     ("loss_scale=LOSS_SCALE.get(self.precision, 1.0)", "loss_scale=1.0"),
     ("seed=self.seed, iterations=self.iterations_of", "seed=0, iterations=self.iterations_of"),
+    ("min_scale=self.min_scale_crops, flip=self.flip", "min_scale=self.min_scale_crops, flip=True"))
+put("recover/data_synthesis.py", "hot_loop::test_recover hot_loop::test_every_folder objective "
+    "precision pipeline::test_what_changes_the_images bad_input::test_runs_differ_by_teachers_and_threads",
     ("{name: teachers[name].sha256 for name in config.networks}", "{}"),
     ('**identity(config), "threads": session.threads}', "**identity(config)}"),
-    ("min_scale=self.min_scale_crops, flip=self.flip", "min_scale=self.min_scale_crops, flip=True"),
-    ("config.precision)\n        total", '"fp32")\n        total'))
+    ("session.device, config.precision,", 'session.device, "fp32",'))
 
 # ---------------------------------------------------------------- relabel
 
@@ -437,7 +454,7 @@ put("utils/schedule.py", "schedule",
     ("return cosine(step, 2 * steps)", "return cosine(step, steps)"),
     ("return 1 - step / steps", "return 1 - (step + 1) / steps"),
     ("(ipc_id % iteration_period)", "min(ipc_id, iteration_period - 1)"),
-    ("smallest + (1 - smallest) * cosine(t, iterations)", "1 - (1 - smallest) * cosine(t, iterations)"))
+    ("smallest + (1 - smallest) * (self.left(t, end)", "1 - (1 - smallest) * (self.left(t, end)"))
 put("utils/label_formats.py", "label_formats",
     ("((high - low) / 255)", "((high - low) / 128)"),
     (".round().clamp(0, 255)", ".clamp(0, 255)"),
