@@ -113,8 +113,9 @@ class Comparison:
             stranger=config.stranger["arch_name"],
             scales=f"No method has its published budget here: the recipe of this data set multiplies "
                    f"iterations by {recipe.iterations:.3g} and epochs by {recipe.epochs:.3g} and puts "
-                   f"{', '.join(recipe.teacher_names)} in the place of the published networks "
-                   f"(scripts/reproducing/small_recipes.py).",
+                   f"{', '.join(recipe.teacher_names)} in the place of the published networks" + (
+                       f"; for all methods alike it changes {', '.join(recipe.alike)}" if recipe.alike else ""
+                   ) + " (scripts/reproducing/small_recipes.py).",
             lines={cell: summary.Line(cell=cell, draws=draws[cell], reference=draws.get(cell.reference, {}),
                                       cost=self.costs.get(cell), why=self.why.get(cell, ""))
                    for cell in self.cells})
