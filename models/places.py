@@ -51,12 +51,14 @@ def inherited_case(run_or_syn: str, given: Values) -> Case:
 
     What flags do not say the run does, and the labels of --fkd-path; without either ImageNet-1K, IPC 10.
     """
-    run, labels = run_path(run_or_syn), Path(given.get("fkd_path", ""), "config.json")
+    run, labels = run_path(run_or_syn), Path(given.get("fkd_path", ""))
     dataset, ipc = given.get("dataset", ""), given.get("ipc", 0)
     if not dataset and (saved := find_record(run / "config.json", Run)):
         dataset = saved["config"]["dataset"]
-    if not ipc and "model" in given and (stored := find_record(labels, Labels)):
-        ipc = stored["ipc"]
+    if not ipc and given.get("fkd_path"):
+        found_labels = [record for path in (labels, *sorted(labels.glob("*")))
+                        if (record := find_record(path / "config.json", Labels))]
+        ipc = found_labels[0]["ipc"] if len(found_labels) == 1 else 0  # of several --ipc says which
     if not ipc or not dataset:
         try:
             found = assemble_manifest(run, write=False)

@@ -19,7 +19,7 @@ from torchvision.models.convnext import LayerNorm2d
 from utils.data import RealSet
 from utils.files import load_tensors, save_tensors, sha256_bytes, sha256_file, sha256_json
 from utils.loading import read_batches
-from utils.pieces import Values, require
+from utils.pieces import Values, identity, require
 from utils.precision import at_least_float32, lowered
 from utils.runtime import generator, identity_threads, progress, say, warn_once
 from utils.views import Views
@@ -99,7 +99,8 @@ class Measurement:
 
     def record(self, real: RealSet, device: torch.device) -> Values:
         """All that statistics depend on but the network, as JSON values."""
-        views = {name: getattr(self.views, name) for name in ("size", "batch_size", "min_scale", "flip")}
+        views = {name: value for name, value in identity(self.views).items()
+                 if name in ("size", "batch_size", "min_scale", "flip", "crop", "crop_padding")}
         return {"form": FORM, "kinds": list(self.kinds), "patch": self.patch, "by_class": self.by_class,
                 "images": min(self.images or len(real), len(real)), "views": views, "mean": list(self.mean),
                 "std": list(self.std), "precision": self.precision, "data": fingerprint(real),

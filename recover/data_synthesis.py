@@ -130,7 +130,8 @@ def run(config: RecoverConfig) -> Path:
         inputs = units.Inputs(
             real, config.teacher_pool, {name: own.model for name, own in teachers.items()}, config.seed,
             config.size, config.mean, config.std, session.device, config.precision,
-            weights={name: own.path for name, own in teachers.items()}, ipc=config.ipc_end)
+            weights={name: own.path for name, own in teachers.items()}, ipc=config.ipc_end,
+            flip=config.flip, crop=config.crop)
         total = sum(config.laws.entries(unit)[0] for group in mine for unit in group)
         steps = total or sum(map(len, mine))
         objective_of = functools.partial(config.objective, meter=memory.Meter())

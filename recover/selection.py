@@ -132,8 +132,8 @@ class Multi(Single):
 class InTurn(Selection):
     """Every iteration asks one network, the pool's next, for logits and alignment.   Source: FADRM, G-VBSM.
 
-    Every unit begins with the first (FADRM); where G-VBSM and EDC count on over batches, their iterations are
-    a multiple of their networks, so that the turn is the same.
+    Every unit begins with the first (FADRM).  G-VBSM and EDC count on over batches: the same turn on
+    ImageNet-1K, where their iterations are a multiple of their networks.
     """
 
     def plan(self, pool: Pool, ipc_id: int, chunk: int, iterations: int, *, seed: int) -> list[Draw]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from recover.selection import Pool
+from utils.augment import Resized
 from utils.data import RealSet
 from utils.unit_files import unit_path
 
@@ -18,7 +19,8 @@ from utils.unit_files import unit_path
 class Inputs:
     """What a run's pieces prepare themselves with, once.
 
-    networks: by name, frozen, in eval mode;  weights: the file that each came from;  ipc: --ipc-end.
+    networks: by name, frozen, in eval mode;  weights: the file that each came from;  ipc: --ipc-end;
+    flip, crop: how views are made.
     """
 
     real: RealSet
@@ -32,6 +34,8 @@ class Inputs:
     precision: str = "fp32"
     weights: dict[str, Path] = dataclasses.field(default_factory=dict)
     ipc: int = 0
+    flip: bool = True
+    crop: Resized = Resized()
 
 
 @dataclasses.dataclass(frozen=True)

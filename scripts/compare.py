@@ -98,15 +98,15 @@ def run_cells(comparison: Comparison, name: str) -> None:
         say(f"draw {draw}: teachers")
         with hushed():
             make_teachers(config, draw, alone=True)
-        for cell in comparison.runnable():
+        for cell in comparison.runnable(draw):
             if (cell, draw) in comparison.found:
                 continue
             try:
                 seen = comparison.make(cell, draw)
                 say(f"draw {draw}: {cell}: {seen.top1:.1f} %, {sum(seen.seconds.values()):.0f} s")
             except REFUSALS as error:
-                comparison.why[cell] = one_line(error)
-                say(f"draw {draw}: {cell} is left out: {comparison.why[cell]}")
+                comparison.failed[cell, draw] = one_line(error)
+                say(f"draw {draw}: {cell} is left out: {comparison.failed[cell, draw]}")
             comparison.write(name, drawn=False)
         comparison.write(name, drawn=True)
 

@@ -61,11 +61,14 @@ class SSRS(Cosine):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Linear(Cosine):
-    """From 1 to 0 along a line.   Source: recovery-only protocol."""
+    """From 1 to 0 along a line, or a part of it.   Source: recovery-only protocol; EDC as run, length 2."""
+
+    linear_length: float = option(1.0, "the line would reach 0 after so many times the epochs",
+                                  source="recovery-only protocol; EDC as run: 2", range=">= 1", neutral=1.0)
 
     def __call__(self, step: float, steps: float) -> float:
         """As `Cosine`."""
-        return linear(step, steps)
+        return linear(step, self.linear_length * steps)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

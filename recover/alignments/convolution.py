@@ -107,7 +107,7 @@ class ConvolutionAlignment(HookedAlignment):
 class Convolution(Alignment):
     """Statistics of the inputs of convolutions, by channel and by place, and of BatchNorm layers.
 
-    The real ones come from one pass over the training images (crops from 0.08 of our square images, flips),
+    The real ones come from one pass over the training images (cropped and flipped as --crop and --flip say),
     the mean of batches' statistics.
     Source: G-VBSM, EDC; baselines.md 5.1, 6.1, facts-2026.md 8.1, 8.3.
     """
@@ -123,6 +123,8 @@ class Convolution(Alignment):
                         range="in [1, 8192]")
     class_share: float = option(0.0, "share of the distance from the classes' own statistics",
                                 source="G-VBSM; EDC: 0.5", range="in [0, 1]")
+    real_area: float = option(0.08, "least area fraction of their crops, where --crop is resized",
+                              source="G-VBSM, EDC", range="in (0, 1]")
     real_batch: int = option(256, "real images in each batch whose statistics are averaged",
                              source="G-VBSM; 64 on small images", range="in [1, 100000]")
 
@@ -142,7 +144,8 @@ class Convolution(Alignment):
         what = Measurement(
             kinds=KINDS, patch=self.patch, by_class=self.class_share > 0, mean=inputs.mean, std=inputs.std,
             precision=inputs.precision,
-            views=Views(size=inputs.size, batch_size=self.real_batch, min_scale=0.08, mix_type=NoMix()))
+            views=Views(size=inputs.size, batch_size=self.real_batch, min_scale=self.real_area,
+                        flip=inputs.flip, crop=inputs.crop, mix_type=NoMix()))
         networks = {name: inputs.networks[name] for name in names}
         measured = real_statistics(networks, inputs.real, what, weights=inputs.weights, device=inputs.device)
         made: dict[str, Aligned] = {name: ConvolutionAlignment(

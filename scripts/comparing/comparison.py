@@ -13,7 +13,7 @@ from scripts.comparing import figures, picture, summary
 from scripts.comparing.cells import REFERENCE, Cell, cells_of
 from scripts.reproducing.costs import Cost, count_cost
 from scripts.reproducing.launch import MAINS, is_finished, run_stage, work_of
-from scripts.reproducing.plans import Plan, with_hard_labels
+from scripts.reproducing.plans import Plan, batch_of, with_hard_labels
 from scripts.reproducing.small_recipes import recipe_of
 from utils.files import write_bytes, write_json
 from utils.flags import to_words
@@ -44,8 +44,8 @@ def run_missing(plan: Plan) -> None:
 class Comparison:
     """What is known of every cell.
 
-    plans: by cell and draw;  why: of cells that cannot run here, in one line;  costs: of one draw, counted;
-    found: whole figures, by cell and draw.
+    plans: by cell and draw;  why: of cells that cannot run here, in one line;  failed: likewise, by cell and
+    draw;  costs: of one draw, counted;  found: whole figures, by cell and draw.
     """
 
     def __init__(self, config: CompareConfig, methods: list[str]):
@@ -53,6 +53,7 @@ class Comparison:
         self.cells = cells_of(methods, common=config.common, ipcs=config.ipcs)
         self.plans: dict[tuple[Cell, int], Plan] = {}
         self.why: dict[Cell, str] = {}
+        self.failed: dict[tuple[Cell, int], str] = {}
         self.costs: dict[Cell, Cost] = {}
         self.found: dict[tuple[Cell, int], figures.Figures] = {}
         for cell in self.cells:
@@ -63,13 +64,23 @@ class Comparison:
             except REFUSALS as error:
                 self.why[cell] = one_line(error)
 
-    def runnable(self) -> Iterator[Cell]:
+    def runnable(self, draw: int) -> Iterator[Cell]:
         """The cells that nothing is known to stand against; a reference to what cannot run is not wanted."""
         for cell in self.cells:
             compared = dataclasses.replace(cell, method=cell.protocol)
             alone = cell.method == REFERENCE and cell.protocol != self.config.common
-            if cell not in self.why and not (alone and compared in self.why):
+            lost = compared in self.why or (compared, draw) in self.failed
+            if cell not in self.why and not (alone and lost):
                 yield cell
+
+    def left_out(self, cell: Cell) -> str:
+        """Why a cell has no figures, or lacks those of some draws; empty where it lacks none."""
+        draws: dict[str, list[str]] = {}
+        for (failed, draw), text in self.failed.items():
+            if failed == cell and (cell, draw) not in self.found:
+                draws.setdefault(text, []).append(str(draw))
+        told = (f"draw {' '.join(own)}: {text}" for text, own in draws.items())
+        return self.why.get(cell, "") or "; ".join(told)
 
     @property
     def _measured(self) -> Path:
@@ -112,13 +123,19 @@ class Comparison:
             common=config.common, dataset=config.dataset, draws=config.draws, students=config.students,
             stranger=config.stranger["arch_name"],
             scales=f"No method has its published budget here: the recipe of this data set multiplies "
-                   f"iterations by {recipe.iterations:.3g} and epochs by {recipe.epochs:.3g} and puts "
+                   f"iterations by {recipe.iterations:.3g} and epochs by {recipe.epochs:.3g} where a method "
+                   f"has no settings of its own for it, and puts "
                    f"{', '.join(recipe.teacher_names)} in the place of the published networks" + (
                        f"; for all methods alike it changes {', '.join(recipe.alike)}" if recipe.alike else ""
                    ) + " (scripts/reproducing/small_recipes.py).",
             lines={cell: summary.Line(cell=cell, draws=draws[cell], reference=draws.get(cell.reference, {}),
-                                      cost=self.costs.get(cell), why=self.why.get(cell, ""))
+                                      cost=self.costs.get(cell), why=self.left_out(cell),
+                                      whole_batch=self._whole_batch(cell))
                    for cell in self.cells})
+
+    def _whole_batch(self, cell: Cell) -> bool:
+        plan = self.plans.get((cell, 0))
+        return plan is not None and batch_of(plan) >= plan.ipc * plan.num_classes
 
     def write(self, name: str, *, drawn: bool) -> None:
         """Writes the tables, whole at any moment.   Args: drawn: the picture too."""

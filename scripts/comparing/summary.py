@@ -48,13 +48,18 @@ def difference(own: ByDraw, reference: ByDraw) -> Paired | float | None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Line:
-    """A cell's line of a table.   why: it could not run, in one line;  cost: of one draw, as counted."""
+    """A cell's line of a table.
+
+    why: it could not run, in one line;  cost: of one draw, as counted;  whole_batch: a student sees all
+    images in one batch.
+    """
 
     cell: Cell
     draws: ByDraw
     reference: ByDraw
     cost: Cost | None = None
     why: str = ""
+    whole_batch: bool = False
 
     def over_draws(self, name: str) -> Spread | None:
         """A figure's spread over draws."""
@@ -169,7 +174,7 @@ class Tables:
         """What stands under a table."""
         method = METHODS[self.common]
         reading = method.reading
-        protocol = "each method's own settings of labels and students" if own else \
+        protocol = "each method's own settings of labels and students, the controls' PRISM's" if own else \
             f"{self.common} for all, {method.source}" + (f"; our reading: {reading}" if reading else "")
         left = [f"Left out: {line.cell.method}: {line.why.rstrip('.')}."
                 for line in self.of(ipc, own=own) if line.why]
@@ -181,7 +186,14 @@ class Tables:
             "under the same protocol, draw by draw with the same teachers.",
             f"Hard labels: the same images without relabel, schedule and crops of {self.common}. Cosine: "
             f"between images of a class, by {self.stranger} that taught nobody; lower is more diverse.",
-            f"Seconds on this machine, FLOPs counted for one draw. {self.scales}", *left]
+            f"Seconds on this machine, of indices side by side where a method allows it, by its logs. "
+            f"FLOPs counted for one draw, without the choice of starts, diffusion, perturbation, measured "
+            f"statistics and hard labels. {self.scales}", *self._whole_batches(ipc, own=own), *left]
+
+    def _whole_batches(self, ipc: int, *, own: bool) -> list[str]:
+        """Whose students see all images in one batch."""
+        names = [line.cell.method for line in self.of(ipc, own=own) if line.whole_batch]
+        return [f"All images are one batch, an epoch one step: {', '.join(names)}."] if names else []
 
     def markdown(self) -> str:
         """All tables, each with its words."""

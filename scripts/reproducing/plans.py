@@ -21,7 +21,7 @@ from utils.data import count_classes
 from utils.files import sha256_json
 from utils.flags import build_config, flags_of
 from utils.label_files import has_labels, label_path
-from utils.methods import Case, Settings, method_named, protocol_settings
+from utils.methods import METHODS, Case, Settings, method_named, protocol_settings
 from utils.pieces import build, flatten, identity, merge
 from utils.unit_files import has_unit, unit_path
 from validate import plans, train_FKD
@@ -78,8 +78,9 @@ def row_settings(row: Row, *, origin: str) -> dict[str, dict]:
 
 
 def method_settings(stage: str, name: str, case: Case) -> Settings:
-    """All settings that a method states."""
-    return method_named(name).settings(stage, case)
+    """All settings of a method: what it leaves out is PRISM's, the stage's defaults."""
+    return merge(CONFIGS[stage][0], METHODS["prism"].settings(stage, case),
+                 method_named(name).settings(stage, case))
 
 
 def protocols_of(row: Row) -> str:
@@ -127,8 +128,7 @@ def stage_values(stage: str, settings: dict, recipe: Recipe, case: Case, *, comp
     said = fit(stage, defaults | merge(config, here, settings), recipe, own)
     for option, become in recipe.alike.items() if compared else ():
         if option in said:
-            value = said.pop(option)
-            said |= {} if become is None else {option: become(value)}
+            said[option] = become(said[option])
     return merge(config, getattr(recipe, stage), said)
 
 
@@ -237,18 +237,26 @@ def plan_row(row: Row, *, dataset: str, origin: str, out: Path, places: dict[str
     return dataclasses.replace(plan, other=other)
 
 
+def batch_of(plan: Plan) -> int:
+    """Images in a batch of a plan's students."""
+    config, soft = plan.validate, plan.relabel
+    return config.batch_size or soft and soft.batch_size or plans.method_batch(
+        config, plan.ipc, plan.num_classes)
+
+
 def with_hard_labels(plan: Plan) -> Plan:
-    """The same student on the same images, schedule and crops, with hard labels: neither relabel nor mixing.
+    """The same student on the same images, schedule and crops, with hard labels: no mixing, no augment.
 
     Raises: ValueError where its settings do not go with hard labels.
     """
     soft, config = plan.relabel, plan.validate
     if soft is None:
         return plan
-    batch = config.batch_size or soft.batch_size or plans.method_batch(config, plan.ipc, plan.num_classes)
+    views = flatten(soft)
     values = merge(type(config), flatten(config), {
-        "loss_type": "ce", "fkd_path": "", "epochs": soft.epochs, "batch_size": batch,
-        "steps_per_epoch": soft.steps_per_epoch, "min_scale_crops": soft.min_scale_crops})
+        "loss_type": "ce", "fkd_path": "", "epochs": soft.epochs, "batch_size": batch_of(plan),
+        "steps_per_epoch": soft.steps_per_epoch, "min_scale_crops": soft.min_scale_crops,
+        "crop": views["crop"], "crop_padding": views.get("crop_padding")})
     hard = build(type(config), values)
     return dataclasses.replace(plan, relabel=None, validate=_with_folder(hard, plan.run, plan.ipc, None))
 

@@ -20,8 +20,7 @@ class Recipe:
     networks: name in the matrix -> name here, "" = there is none;  iterations, epochs, chunk: factors on
     those settings;  ipc: images per class of rows whose own are out of reach;  recover, relabel, validate:
     settings below the protocol's;  teachers: of models.train_teachers, where there are no public weights;
-    alike: option -> what a method's value becomes where methods are compared, None: as the data set presets
-    it.
+    alike: option -> what a method's value becomes where methods are compared.
     """
 
     networks: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -33,7 +32,7 @@ class Recipe:
     relabel: dict = dataclasses.field(default_factory=dict)
     validate: dict = dataclasses.field(default_factory=dict)
     teachers: dict = dataclasses.field(default_factory=dict)
-    alike: Mapping[str, Callable[[Any], Any] | None] = dataclasses.field(default_factory=dict)
+    alike: Mapping[str, Callable[[Any], Any]] = dataclasses.field(default_factory=dict)
 
     @property
     def teacher_names(self) -> tuple[str, ...]:
@@ -50,10 +49,22 @@ NARROW = {"resnet18": "narrow_resnet", "mobilenet_v2": "narrow_mobilenet",
 THREE_SEEDS = (0, 1, 2)
 PUBLISHED = METHODS["prism"].recover["iteration"]
 
-# What 224 pixels allow and small images do not, the same for every method: mosaics have one tile (RDED up to
-# 64 pixels), so there is none to shuffle; places of 4 pixels (G-VBSM); no JPEG.
-SMALL_IMAGES = {"factor": lambda tiles: min(tiles, 1), "patch": lambda side: min(side, 4),
-                "augment": lambda name: "none" if name == "patch-shuffle" else name, "image_format": None}
+PNG = {"image_format": lambda _: "png"}  # JPEG is for photographs of 224 pixels
+# What 224 pixels allow and small images do not: mosaics have one tile (RDED up to 64 pixels), so there is no
+# tile to shuffle; places of 4 pixels (G-VBSM).
+SMALL_IMAGES = {**PNG, "factor": lambda tiles: min(tiles, 1), "patch": lambda side: min(side, 4),
+                "augment": lambda name: "none" if name == "patch-shuffle" else name}
+
+
+def alike(r_bn: float, eval_every: int, **others: Callable[[Any], Any]) -> Mapping[str, Callable[[Any], Any]]:
+    """What a comparison changes for every method.
+
+    Args: r_bn: the recipe's weight of an alignment for PRISM's 0.01, as narrow networks have few layers;
+          others' are scaled by as much;  eval_every: epochs, so that the best is of equally many.
+    """
+    return {"r_bn": lambda weight: weight * r_bn / 0.01, "eval_every": lambda _: eval_every,
+            "eval_from": lambda _: 0.0, **others}
+
 
 RECIPES = {
     "imagenet-1k": Recipe(),
@@ -64,20 +75,20 @@ RECIPES = {
         relabel={"min_scale_crops": 0.5},
         validate={"gradient_accumulation_steps": 1, "eval_every": 100, "seeds": THREE_SEEDS},
         teachers={"epochs": 8, "batch_size": 64, "optimizer": "adamw", "lr": 0.005, "min_scale_crops": 0.5},
-        # 30: of 0.3 here to the published 0.01, as narrow networks have few layers to align.
-        alike={**SMALL_IMAGES, "r_bn": lambda weight: 30 * weight,
-               **dict.fromkeys(("min_scale_crops", "least_area"), lambda least: max(least, 0.5))}),
+        alike=alike(0.3, 100, **SMALL_IMAGES, **dict.fromkeys(
+            ("min_scale_crops", "least_area", "real_area"), lambda least: max(least, 0.5)))),
     # Teachers and iterations as a 30-minute loan of a GPU allows; real starting points (prism.md 1).
     "cifar10": Recipe(
         networks=NARROW, iterations=1000 / PUBLISHED, epochs=1.0, chunk=0.1, ipc={1300: 50},
         recover={"r_bn": 0.1, "log_every": 100}, validate={"seeds": THREE_SEEDS, "eval_every": 50},
         teachers={"epochs": 30, "batch_size": 128, "optimizer": "adamw", "lr": 0.005,
-                  "min_scale_crops": 0.5}),
+                  "min_scale_crops": 0.5},
+        alike=alike(0.1, 50, **PNG)),
 }
 # Any folder of classes: cifar10's budgets at 32 pixels.  Its own pictures are the only teachers' data.
 FOLDER = dataclasses.replace(
-    RECIPES["cifar10"], recover=RECIPES["cifar10"].recover | {"size": 32},
-    teachers=RECIPES["cifar10"].teachers | {"size": 32}, alike=SMALL_IMAGES)
+    RECIPES["cifar10"], recover=RECIPES["cifar10"].recover | {"size": 32, "image_format": "png"},
+    teachers=RECIPES["cifar10"].teachers | {"size": 32}, alike=alike(0.1, 50, **SMALL_IMAGES))
 
 
 def recipe_of(dataset: str) -> Recipe:

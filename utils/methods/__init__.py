@@ -77,5 +77,7 @@ def protocol_record(stage: str, config: MethodFlags, case: Case = USUAL, *, take
     given = flatten(config) | dict(taken or {})
     settings = {**(implied or {}), **protocol_settings(stage, config.protocol, case)}
     expected = expected_values(type(config), given, settings)
+    reading = config.method.reading
     return {"name": config.protocol, "changed": [
-        name for name in identity(config) if name not in NO_PROTOCOL and expected[name] != given[name]]}
+        name for name in identity(config) if name not in NO_PROTOCOL and expected[name] != given[name]],
+        **({"reading": reading} if reading else {})}

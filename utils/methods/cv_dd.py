@@ -11,6 +11,7 @@ Left open, and read so:
   pair, whose first also scores the starts.
 Not reproduced:
 - the own networks of 32 and 64 pixels: here torchvision's with the small stem, shufflenet_v2_x0_5 among them;
+- a student's last batch of half the size in one forward (labels in two): ours in two, as every batch;
 - label batches of 10 against students' of 16 on ImageNette (ours 10), of 16 against 10 at ImageNet-1K's IPC 1
   (ours 16).
 """

@@ -5,11 +5,12 @@ Left open, and read so:
 - 1000 iterations (script; paper 2000), r_bn 0.1 (script alone), SGD on CIFAR-100 and Tiny-ImageNet
   (script; paper AdamW);
 - the student's schedule: the script asks for a cosine and gets a line; ours the paper's slowed cosine (its
-  SSRS, for higher IPC: --schedule ssrs --zeta 2);
+  SSRS, for higher IPC: --schedule ssrs --zeta 2; as run: --schedule linear --linear-length 2);
 - chunks: 80 images on four GPUs, each with statistics of its own 20: ours chunks of 20; likewise 25 on small
   data, all images on CIFAR-10;
 - CIFAR-10's batch is 10 at IPC 1 (script), else 25 (paper); its start and rate are as CIFAR-100's;
-- RandAugment's two operations at 9, of 30 we suppose: ours timm's at 3, of 10; Tiny-ImageNet's momentum: 0.9.
+- RandAugment's two operations at 9, of 30 we suppose, always applied: ours timm's at 3, of 10, each with
+  p = 0.5; Tiny-ImageNet's momentum: 0.9.
 Not reproduced:
 - the starts' choice of the 300 easiest photographs, crops shared by 64, and its draw of mosaics with
   replacement: ours RDED's rule, scored by the mean logits of four networks, four crops each;
@@ -53,7 +54,8 @@ EDC = Method(
     source="Shao et al., NeurIPS 2024",
     code="shaoshitong/EDC 80116a7 (2024-05-02)",
     recover={"pool": POOL, "teachers": "in-turn", "alignment": "bn-conv", "r_bn": 0.1, "ema": 0.8,
-             "drop_rate": 0.0, "patch": 16, "class_share": 0.5, "batching": "intra-class", "batch_size": 20,
+             "drop_rate": 0.0, "real_area": 0.08, "patch": 16, "class_share": 0.5,
+             "batching": "intra-class", "batch_size": 20,
              "lr": 0.05, "iteration": 1000, "iteration_step": 0, "min_scale_crops": 0.5, "jitter": 0},
     relabel={"pool": ("resnet18", "mobilenet_v2", "shufflenet_v2_x0_5", "alexnet"), "ensemble": "mean",
              "batch_size": 100, "min_scale_crops": 0.5},

@@ -11,6 +11,7 @@ Left open, and read so:
 - rates of a resnet101 on ImageNette at IPC 10: those of a branch that cannot be reached.
 Not reproduced:
 - float16 with a gradient scaler: give --precision fp16;
+- a student's last batch of half the size in one forward (labels in two): ours in two, as every batch;
 - ImageNet-1K's starts at IPC 1, which are those of index 1;
 - label batches of 10 against students' of 16 (one script of ImageWoof, which is none of our data sets);
 - the own networks of 32 and 64 pixels: here torchvision's with the small stem, shufflenet_v2_x0_5 among them;

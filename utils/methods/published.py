@@ -198,6 +198,8 @@ RE_RUNS = (  # under one protocol for all
       for own in _rows(method, IN1K, OTHER, "OGM's table", f"r18 10/50/100 {cells}", protocol=HARD)),
     *_rows("random", IN1K, OTHER, "Hard Truths (CVPR 2026)", "r18 10/50/100 28.8/58.1/62.9",
            protocol="soft labels of a teacher"),
+    *_rows("rded", IN1K, OTHER, "Hard Truths (CVPR 2026)", "r18 10/50/100 14.3/38.5/44.4", protocol=HARD,
+           note="OGM's table has 11.5/30.8/39.2"),
     *(own for dataset, row in {C10: "25.1 28.4", C100: "10.9 13.3", TINY: "7.5 9.0", IN1K: "4.4 5.8",
                                WOOF: "27.7 30.2"}.items()
       for method, cell in zip(("random", "herding"), row.split(), strict=True)

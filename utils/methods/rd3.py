@@ -16,14 +16,15 @@ RD3 = Method(
     name="rd3",
     source="ICLR 2026, arXiv:2509.19743",
     code="not public to us (ndhg1213/RD3)",
-    reading="AdamW's decay 0.01, of weight matrices; KL at T = 20 without T squared; crops from 0.5 at 224 "
-            "px, none below, no shuffled tiles; the teacher IMAGENET1K_V1 in eval mode, online; batch 50 "
-            "whole, at every IPC, for every student; the last epoch, the best beside it",
+    reading="AdamW (notes of it say Adam too), decay 0.01, of weight matrices; KL at T = 20 without T "
+            "squared; crops from 0.5 at 224 px, none up to 64 px, no shuffled tiles; one teacher in eval "
+            "mode, online (on ImageNet-1K IMAGENET1K_V1); batch 50 whole, at every IPC, for every student; no "
+            "average of weights; our seeds and test view; the last epoch, the best beside it",
     recover=None,
     absent="it is a way to train students; recover the images with another method",
     relabel={"label_format": "online", "epochs": 400, "batch_size": 50, "min_scale_crops": 0.5,
              "ensemble": "primary"},
     validate={"loss_type": "kl", "temperature": 20.0, "schedule": "smoothed-cosine",
               "gradient_accumulation_steps": 1},
-    datasets={"cifar10": WHOLE, "cifar100": WHOLE, "tiny-imagenet": WHOLE},
+    datasets=dict.fromkeys(("cifar10", "cifar100", "tiny-imagenet", "digits"), WHOLE),
     vary=vary)

@@ -31,5 +31,5 @@ RDED = Method(
     validate={"loss_type": "kl", "temperature": 20.0, "schedule": "half-cosine",
               "gradient_accumulation_steps": 1, "eval_from": 0.8},
     label_batch=rded_batch,
-    datasets={"cifar10": SMALL, "cifar100": SMALL, "tiny-imagenet": SMALL},
+    datasets=dict.fromkeys(("cifar10", "cifar100", "tiny-imagenet", "digits"), SMALL),
     students={student: {"validate": {"adamw_lr": lr}} for student, lr in RATES.items()})
