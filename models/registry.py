@@ -112,8 +112,14 @@ def build_skeleton(name: str, *, num_classes: int, stem: str = "imagenet") -> nn
 
 
 def penultimate(model: nn.Module) -> nn.Module:
-    """The same network returning its penultimate features (N, F): its last Linear becomes the identity."""
-    name = [n for n, m in model.named_modules() if isinstance(m, nn.Linear)][-1]
+    """The same network returning its penultimate features (N, F): its last Linear becomes the identity.
+
+    Raises: ValueError for a network without one.
+    """
+    names = [n for n, m in model.named_modules() if isinstance(m, nn.Linear)]
+    require(names, f"{type(model).__name__} has no linear layer before which its features are; choose "
+            f"another network")
+    name = names[-1]
     owner, _, attribute = name.rpartition(".")
     setattr(model.get_submodule(owner), attribute, nn.Identity())
     return model

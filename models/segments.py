@@ -17,12 +17,19 @@ from utils.pieces import require
 NO_CUT = "it has no place where a single tensor is alive"
 
 
+class _HookedLayers(torch.fx.Tracer):
+    """Keeps hooked layers whole: torchvision's LayerNorm2d, traced through, would lose its hooks."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return bool(m._forward_pre_hooks) or super().is_leaf_module(m, module_qualified_name)
+
+
 def trace(network: nn.Module) -> torch.fx.GraphModule:
     """The network as a graph of its layers, which it shares.   Raises: ValueError if it cannot be traced."""
     if isinstance(network, torch.fx.GraphModule):
         return network
     try:
-        return torch.fx.symbolic_trace(network)
+        return torch.fx.GraphModule(network, _HookedLayers().trace(network))
     except Exception as error:  # fx fails in many ways on data-dependent code
         raise ValueError(f"it cannot be traced ({type(error).__name__})") from error
 

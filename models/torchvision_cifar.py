@@ -13,7 +13,7 @@ def _unstrided(conv: nn.Conv2d) -> nn.Conv2d:
 
 
 def small_stem(model: Any) -> nn.Module:
-    """Replaces the stem of a torchvision ResNet, ShuffleNetV2, MobileNetV2, EfficientNet, MNASNet or AlexNet.
+    """Replaces the stem of a torchvision network of a family named here.
 
     Raises: ValueError for a network whose stem is unknown here.
     """
@@ -26,6 +26,8 @@ def small_stem(model: Any) -> nn.Module:
         model.features[0][0] = _unstrided(model.features[0][0])
     elif family == "MNASNet":
         model.layers[0] = _unstrided(model.layers[0])
+    elif family == "DenseNet":
+        model.features.conv0, model.features.pool0 = _unstrided(model.features.conv0), nn.Identity()
     elif family == "AlexNet":
         model.features[0], model.features[2] = _unstrided(model.features[0]), nn.Identity()
     else:

@@ -25,8 +25,8 @@ class Cut(NamedTuple):
 class OneBlock(Options):
     """All iterations at one resolution, under one optimiser.   Source: SRe2L; supplement table 1b."""
 
-    def check(self, size: int) -> None:
-        """Raises: ValueError where images of `size` pixels do not come of it."""
+    def check(self, size: int, iterations: int) -> None:
+        """Raises: ValueError where images of `size` pixels, or so few iterations, do not go with it."""
 
     def cut(self, iterations: int, size: int) -> list[Cut]:
         """The blocks of a unit."""
@@ -47,7 +47,9 @@ class Residual(OneBlock):
     keep: float = option(0.5, "share of the optimised image in a blend, the start has the rest",
                          source="FADRM", range="in [0, 1]")
 
-    def check(self, size: int) -> None:
+    def check(self, size: int, iterations: int) -> None:
+        require(not iterations or iterations >= self.num_blocks,
+                f"--num-blocks {self.num_blocks} needs as many iterations or more, got {iterations}")
         last = self.size_of(self.num_blocks - 1, size)
         require(last == size, f"--block-sizes {' '.join(map(str, self.block_sizes))}: the last of "
                 f"--num-blocks {self.num_blocks} has {last} pixels, the images have --size {size}")

@@ -75,7 +75,8 @@ class SynthesisFlags(PrecisionFlags, memory.MemoryOptions, DataFlags):
         super().__post_init__()
         require(0 <= self.ipc_start < self.ipc_end,
                 f"--ipc-end must be > --ipc-start >= 0, got {self.ipc_start} and {self.ipc_end}")
-        worst = min(map(self.iterations_of, range(self.ipc_start, self.ipc_end)))
+        indices = range(1) if self.batching.whole_set else range(self.ipc_start, self.ipc_end)
+        worst = min(map(self.iterations_of, indices))
         require(worst > 0 or not self.optimises,
                 f"--iteration {self.iteration} with --iteration-step {self.iteration_step} and "
                 f"--iteration-period {self.iteration_period} gives some index {worst} iterations, "
@@ -91,7 +92,7 @@ class SynthesisFlags(PrecisionFlags, memory.MemoryOptions, DataFlags):
                 "--perturbation needs --slices-per-batch 1: slices share their networks")
         self.batching.check(iteration=self.iteration, ipc_start=self.ipc_start, slices=slices,
                             short=self.allow_short_classes)
-        self.blocks.check(self.size)
+        self.blocks.check(self.size, worst)
         self.alignment.check(slices=slices, sizes=tuple(
             cut.size for cut in self.blocks.cut(self.iteration, self.size)))
         registry.check_pool(self.pool)
@@ -103,12 +104,12 @@ class SynthesisFlags(PrecisionFlags, memory.MemoryOptions, DataFlags):
     def teacher_pool(self) -> selection.Pool:
         """The pool with --arch-name first; outside the pool it takes the first place."""
         return selection.Pool(registry.primary_first(self.pool, self.arch_name), self.stem,
-                              self.alignment.can_align)
+                              self.alignment.can_align, self.pool)
 
     @property
     def optimises(self) -> bool:
         """Whether images are changed at all."""
-        return bool(self.iteration or self.iteration_step)
+        return bool(self.iteration or self.iteration_step and not self.batching.whole_set)
 
     @property
     def supervisors(self) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ def save_unit(run: Path, plan: UnitPlan, pixels: torch.Tensor, *, class_names: l
     """
     unit, files, total = plan.unit, {}, 0
     indices = sorted({i for i, _ in unit.members})
+    several = {} if indices in ([], [unit.ipc_id]) else {"indices": indices}
     for (ipc_id, k), image in zip(unit.members, pixels, strict=True):
         path = image_path(class_names[k], ipc_id, image_format)
         content = encode_image(image, image_format=image_format, jpeg_quality=jpeg_quality)
@@ -31,7 +32,7 @@ def save_unit(run: Path, plan: UnitPlan, pixels: torch.Tensor, *, class_names: l
         "primary": Counter(name for draw in plan.draws for name in draw.ce),
         "aligned": Counter(name for draw in plan.draws for name in draw.align),
         "short_classes": [class_names[k] for k in unit.short], "final": terms, "files": files, "bytes": total,
-        "device": device, "versions": versions(), **({"indices": indices} if len(indices) > 1 else {})})
+        "device": device, "versions": versions(), **several})
 
 
 def split_finished(run: Path, groups: Groups) -> tuple[Groups, Groups]:

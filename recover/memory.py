@@ -91,10 +91,10 @@ def largest(networks: dict[str, Aligned], size: int) -> str:
 
 
 class Meter:
-    """What each network takes, measured in its first turn of a process.   Source: ours."""
+    """What each network takes, measured in its first turn of a process and in larger ones.   Source: ours."""
 
     def __init__(self) -> None:
-        self._seen: set[str] = set()
+        self._seen: dict[str, int] = {}  # images' bytes, of which the most was measured
         self._fresh: list[Values] = []
 
     @contextlib.contextmanager
@@ -103,10 +103,11 @@ class Meter:
 
         Args: images: those that go in, which are there anyway.
         """
-        if name in self._seen:
+        larger = sum(view.nbytes for view in images)
+        if larger <= self._seen.get(name, 0):
             yield
             return
-        self._seen.add(name)
+        self._seen[name] = larger
         tensors, cuda = network.tensors(), images[0].is_cuda
         if cuda:
             torch.cuda.reset_peak_memory_stats(images[0].device)

@@ -1,6 +1,7 @@
 """What is done to the networks before a unit, and undone after it.   PERTURBATIONS: name -> piece."""
 import copy
 import dataclasses
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -15,12 +16,12 @@ Networks = dict[str, nn.Module]
 class NoPerturbation(Options):
     """The networks as they were trained."""
 
-    def apply(self, networks: Networks, names: tuple[str, ...], views: torch.Tensor,
+    def apply(self, networks: Networks, names: tuple[str, ...], first_view: Callable[[], torch.Tensor],
               targets: torch.Tensor) -> Networks:
         """The networks of one unit, by name; those given are left as they are.
 
-        Args: names: of those that the unit's draws hold;  views: (N, C, H, W), the unit's first;
-              targets: (N,).
+        Args: names: of those that the unit's draws hold;  first_view(): its images (N, C, H, W) under the
+              first iteration's view;  targets: (N,).
         """
         return networks
 
@@ -38,10 +39,11 @@ class Directed(NoPerturbation):
     rho: float = option(0.015, "length of the ascent in the space of all weights", source="DWA", range="> 0")
     ascents: int = option(15, "steps of the ascent, K", source="DWA", range="in [1, 10000]")
 
-    def apply(self, networks: Networks, names: tuple[str, ...], views: torch.Tensor,
+    def apply(self, networks: Networks, names: tuple[str, ...], first_view: Callable[[], torch.Tensor],
               targets: torch.Tensor) -> Networks:
         """As `NoPerturbation.apply`."""
-        return networks | {name: self._ascend(networks[name], views.detach(), targets) for name in names}
+        views = first_view()
+        return networks | {name: self._ascend(networks[name], views, targets) for name in names}
 
     def _ascend(self, network: nn.Module, views: torch.Tensor, targets: torch.Tensor) -> nn.Module:
         moved = copy.deepcopy(network).to(views.device).requires_grad_(True)  # from the host, perhaps

@@ -94,7 +94,8 @@ class UnitLaws:
         num, entries = self.entries(unit)
         scales = self.crops(num, self.min_scale)
         gen = generator(self.seed, "views", unit.ipc_id, unit.chunk)
-        draws = self.selection.plan(self.pool, unit.ipc_id, unit.chunk, num, seed=self.seed)
+        drawn_by = unit.chunk if self.batching.whole_set else unit.ipc_id  # else all units would draw alike
+        draws = self.selection.plan(self.pool, drawn_by, unit.chunk, num, seed=self.seed)
         blocks, first = [], 0
         for cut in self.blocks.cut(num, self.size):
             own = slice(first, first + cut.iterations)

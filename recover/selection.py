@@ -34,11 +34,15 @@ class Draw:
 
 @dataclasses.dataclass(frozen=True)
 class Pool:
-    """The networks that a run may draw from, --arch-name first.   can_align: of the run's alignment."""
+    """The networks that a run may draw from, --arch-name first.
+
+    can_align: of the run's alignment;  listed: the networks as --pool names them.
+    """
 
     names: tuple[str, ...]
     stem: str = "imagenet"
     can_align: Callable[[nn.Module], bool] = has_batchnorm
+    listed: tuple[str, ...] = ()
 
     @functools.cached_property
     def alignable(self) -> frozenset[str]:
@@ -150,34 +154,40 @@ class Votes(Selection):
     """
 
     vote_priors: tuple[float, ...] = option(
-        (56.4, 42.3, 52.5, 44.2, 40.6), "prior of each network of the pool, in its order: accuracy of "
-        "students on images of that network alone [percent]", source="CV-DD, ImageNet-1K",
-        range="in [0, 100]")
+        (), "prior of each network, in --pool's order: accuracy of students on images of that network alone "
+        "[percent]; none: all alike", source="CV-DD", range="in [0, 100]")
     vote_temperature: float = option(5.0, "temperature T of the priors", source="CV-DD", range="> 0")
     pairs: Literal["listed", "drawn", "best"] = option(
         "listed", "which pair an IPC index takes: the next of all pairs in the pool's order, starting again "
         "after the last (CV-DD at IPC 10), a random one (IPC 50), or the two best priors", source="CV-DD")
 
     def check(self, pool: Pool) -> None:
-        require(len(self.vote_priors) == len(pool.names) > 1,
+        require(len(pool.names) > 1 and len(self.vote_priors) in (0, len(pool.names)),
                 f"--teachers votes needs two networks or more and a prior for each: got {len(pool.names)} "
                 f"({' '.join(pool.names)}) and --vote-priors {' '.join(map(str, self.vote_priors))}")
+        require(not self.vote_priors or pool.listed in ((), pool.names),
+                f"--vote-priors are in the order of --pool {' '.join(pool.listed)}, but --arch-name "
+                f"{pool.names[0]} is not its first; put it first, and its prior")
 
-    def pair_of(self, ipc_id: int, seed: int) -> tuple[int, int]:
+    def pair_of(self, pool: Pool, ipc_id: int, seed: int) -> tuple[int, int]:
         """The places in the pool of an index's two networks."""
-        places = range(len(self.vote_priors))
+        places = range(len(pool.names))
         if self.pairs == "best":
-            best = sorted(places, key=lambda i: -self.vote_priors[i])[:2]
+            best = sorted(places, key=lambda i: -self._priors(pool)[i])[:2]
             return min(best), max(best)
         pairs = list(itertools.combinations(places, 2))
         if self.pairs == "listed":
             return pairs[ipc_id % len(pairs)]
         return random.Random(derive_seed(seed, "teachers", ipc_id)).choice(pairs)
 
+    def _priors(self, pool: Pool) -> tuple[float, ...]:
+        return self.vote_priors or (0.0,) * len(pool.names)
+
     def plan(self, pool: Pool, ipc_id: int, chunk: int, iterations: int, *, seed: int) -> list[Draw]:
         """As `Selection.plan`; all class chunks of an index share the pair."""
-        a, b = self.pair_of(ipc_id, seed)
-        share = 1 / (1 + math.exp((self.vote_priors[b] - self.vote_priors[a]) / self.vote_temperature))
+        a, b = self.pair_of(pool, ipc_id, seed)
+        priors = self._priors(pool)
+        share = 1 / (1 + math.exp((priors[b] - priors[a]) / self.vote_temperature))
         weights = {pool.names[a]: share, pool.names[b]: 1 - share}
         return [Draw(weights, weights)] * iterations
 

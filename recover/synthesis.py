@@ -157,12 +157,16 @@ class Synthesis:
         """The objective of one group: the run's, or one over perturbed networks."""
         if self.objective is None or not group[0].members:
             return None
-        block, targets = plans[0].blocks[0], torch.tensor(group[0].classes, device=self.inputs.device)
-        opening = block.before(starts[0], starts[0]) if block.before else starts[0]
-        joined = plans[0].joined(0, 0)
-        drawn = tuple(dict.fromkeys(name for draw in plans[0].draws for name in draw.names))
-        networks = self.perturbation.apply(self.inputs.networks, drawn, shared_view(
-            opening[joined], block.views, 0), targets[joined])
+        plan, start = plans[0], starts[0]
+        block, joined = plan.blocks[0], plan.joined(0, 0)
+        targets = torch.tensor(group[0].classes, device=self.inputs.device)
+
+        def first_view() -> torch.Tensor:
+            opening = block.before(start, start) if block.before else start
+            return shared_view(opening[joined], block.views, 0)
+        networks = self.perturbation.apply(
+            self.inputs.networks, tuple(dict.fromkeys(name for draw in plan.draws for name in draw.names)),
+            first_view, targets[joined])
         if networks is self.inputs.networks:
             return self.objective
         with hushed():  # what is said of a run's networks was said

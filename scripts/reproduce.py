@@ -95,7 +95,9 @@ def print_commands(config: ReproduceConfig, plan: Plan, draw: int) -> None:
     if words := config.teacher_words(draw):
         print(f"  teachers  {shown_command(['-m', train_teachers.__name__, *words])}")
     for stage in MAINS:
-        print(*stage_lines(stage, config.shares(plan, stage)), sep="\n")
+        print("".join(f"{line}\n" for line in stage_lines(stage, config.shares(plan, stage))), end="")
+        if not getattr(plan, stage):
+            print(f"  {stage:<9} none: hard labels")
 
 
 def print_plans(config: ReproduceConfig, rows: list[Row]) -> None:

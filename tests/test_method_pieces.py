@@ -1,4 +1,5 @@
 """Batchings, blocks, perturbed networks, committees, crop curricula: against hand computations."""
+import dataclasses
 import itertools
 import math
 
@@ -14,7 +15,7 @@ from recover.batchings import CrossClass, IntraClass, Rounds
 from recover.blocks import OneBlock, Residual, resize
 from recover.perturbation import Directed
 from recover.plans import UnitLaws
-from recover.selection import InTurn, Pool, Single, Votes
+from recover.selection import InTurn, Multi, Pool, Single, Votes
 from recover.units import Unit
 from utils.augment import Padded, plan_shared_views, shared_view
 from utils.formats import assemble_manifest
@@ -80,10 +81,11 @@ def test_a_plan_says_who_has_joined_at_every_step():
 
 
 @pytest.mark.parametrize("flags", [("--batching", "intra-class"), ("--batching", "rounds", "--rounds", 2)])
-def test_other_batchings_through_the_stages(flags, tiny, tmp_path, refused):
+def test_other_batchings_through_the_stages(flags, tiny, tmp_path, refused, capfd):
     flags = (*flags, "--batch-size", 5, "--iteration", 4, "--ipc-end", 3)
     run = tiny.recover(tmp_path, *flags)
-    assert assemble_manifest(run).ipc == 3 and len(pixels_of(run)) == 12
+    manifest = assemble_manifest(run)
+    assert manifest.ipc == 3 and len(pixels_of(run)) == 12
     unit = read_json(run / "units" / "ipc0000_chunk00.json")
     assert unit["indices"] == [0, 1, 2] and len(unit["files"]) == 5
     assert read_json(run / "config.json")["whole_set"] == 3
@@ -94,6 +96,21 @@ def test_other_batchings_through_the_stages(flags, tiny, tmp_path, refused):
     assert "--batching takes no --ipc-start, --slices-per-batch" in text
     tiny.relabel(run)
     assert tiny.validate(run, "--fkd-path", run / "fkd" / "3")["n"] == 2
+    assert manifest.saved["whole_set"] == 3 and len(manifest.select(2)) == 8
+    assert "made for IPC 3" in capfd.readouterr().err  # its first two are no set of IPC 2
+
+
+def test_a_unit_of_one_image_is_finished(tiny, tmp_path):
+    run = tiny.recover(tmp_path, "--batching", "intra-class", "--batch-size", 11, "--iteration", 2,
+                       "--iteration-step", 7, "--ipc-end", 3)  # a step that has no effect
+    assert assemble_manifest(run).ipc == 3
+    assert read_json(run / "units" / "ipc0000_chunk01.json")["indices"] == [2]
+
+
+def test_chunks_of_several_indices_draw_teachers_each():
+    law = laws(batching=IntraClass(), selection=Multi(), pool=Pool(POOL, "small"), ipc=3)
+    drawn = {tuple(law.plan(unit).draws[0].align) for unit in groups_of(IntraClass(), 40, 3, 3)}
+    assert len(drawn) > 3
 
 
 def test_images_stay_as_they_start_until_they_join(tiny, tmp_path, monkeypatch):
@@ -106,7 +123,7 @@ def test_images_stay_as_they_start_until_they_join(tiny, tmp_path, monkeypatch):
         return view(images, views, step)
     monkeypatch.setattr(synthesis, "shared_view", watched)
     plain = tiny.recover(tmp_path, *flags)
-    assert seen[1:] == [8, 8, 12, 12]  # after the one that a perturbation would see
+    assert seen == [8, 8, 12, 12]
     late = [i for i in range(12) if i % 3 == 2]  # of every class's three the last joins in the second round
     moved = abs(pixels_of(plain) - start).reshape(12, -1).max(1)
     assert (moved > 0).all() and moved[late].mean() < moved[[i for i in range(12) if i not in late]].mean()
@@ -149,6 +166,8 @@ def test_blocks_through_recover_and_their_refusal(tiny, tmp_path, refused):
     kept = tiny.recover(tmp_path, *flags, "--keep", 0, "--lr", 1e-8, "--exp-name", "kept")
     start = tiny.recover(tmp_path, "--iteration", 0, "--exp-name", "start")
     assert abs(pixels_of(kept) - pixels_of(start)).max() <= 1  # nothing is kept of the optimised image
+    text = refused(lambda argv: tiny.recover(tmp_path, *flags, *argv), ("--iteration", 2))
+    assert "--num-blocks 3 needs as many iterations or more, got 2" in text
     text = refused(lambda argv: tiny.recover(tmp_path, *flags, *argv), ("--num-blocks", 2))
     assert "the last of --num-blocks 2 has 12 pixels, the images have --size 16" in text
 
@@ -160,7 +179,7 @@ def test_directed_adjustment_is_an_ascent_of_given_length():
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 5)).double().eval().requires_grad_(False)
     views, targets = torch.randn(4, 3, 2, 2).double(), torch.tensor([0, 1, 2, 0])
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    moved = Directed(rho=0.3, ascents=3).apply({"a": network, "b": network}, ("a",), views, targets)
+    moved = Directed(rho=0.3, ascents=3).apply({"a": network, "b": network}, ("a",), lambda: views, targets)
     weight, bias = (value.numpy().copy() for value in before.values())
     x, onehot = views.flatten(1).numpy(), numpy.eye(5)[targets]
     for _ in range(3):
@@ -199,23 +218,27 @@ def test_in_turn_asks_one_network_after_another():
 
 
 def test_cv_dds_pairs_and_weights():
-    pool, names = Pool(("r18", "r50", "sh", "mb", "de")), ("r18", "r50", "sh", "mb", "de")
+    names, law = ("r18", "r50", "sh", "mb", "de"), Votes(vote_priors=(56.4, 42.3, 52.5, 44.2, 40.6))
+    pool = Pool(names)
     expected = [.944, .686, .920, .959, .115, .406, .584, .840, .915, .673]  # facts-2026.md 2.2, ImageNet-1K
     for i, (a, b) in enumerate(itertools.combinations(names, 2)):
-        first, *others = Votes().plan(pool, i, 3, 5, seed=i)
+        first, *others = law.plan(pool, i, 3, 5, seed=i)
         assert list(first.ce) == [a, b] and all(draw == first for draw in others)
         assert first.ce == first.align and sum(first.ce.values()) == pytest.approx(1)
         assert first.ce[a] == pytest.approx(expected[i], abs=5e-4)
-    assert Votes().plan(pool, 10, 0, 1, seed=0) == Votes().plan(pool, 0, 0, 1, seed=0)
-    best, = Votes(pairs="best").plan(pool, 7, 0, 1, seed=0)
+    assert law.plan(pool, 10, 0, 1, seed=0) == law.plan(pool, 0, 0, 1, seed=0)
+    best, = dataclasses.replace(law, pairs="best").plan(pool, 7, 0, 1, seed=0)
     assert list(best.ce) == ["r18", "sh"]
+    assert Votes().plan(pool, 1, 0, 1, seed=0)[0].ce == {"r18": 0.5, "sh": 0.5}
+    with pytest.raises(ValueError, match="order of --pool r50 r18, but --arch-name r18 is not its first"):
+        Votes(vote_priors=(1.0, 2.0)).check(Pool(("r18", "r50"), listed=("r50", "r18")))
 
 
 def test_drawn_pairs_are_uniform_and_shared_by_the_chunks_of_an_index():
     votes = Votes(pairs="drawn", vote_priors=(1.0, 2.0, 3.0))
-    pairs = [votes.pair_of(i, 0) for i in range(3000)]
-    assert all(abs(pairs.count(pair) - 1000) < 120 for pair in itertools.combinations(range(3), 2))
     pool = Pool(("a", "b", "c"))
+    pairs = [votes.pair_of(pool, i, 0) for i in range(3000)]
+    assert all(abs(pairs.count(pair) - 1000) < 120 for pair in itertools.combinations(range(3), 2))
     assert votes.plan(pool, 5, 0, 1, seed=2) == votes.plan(pool, 5, 8, 1, seed=2)
     with pytest.raises(ValueError, match=r"a prior for each: got 2 \(a b\) and --vote-priors 1.0 2.0 3.0"):
         votes.check(Pool(("a", "b")))

@@ -131,5 +131,5 @@ def test_the_crop_curriculum_falls_from_the_whole_image():
 
 def test_without_a_curriculum_every_crop_has_the_same_bound():
     assert CROP_LAWS["none"]()(5, 0.08).tolist() == [0.08] * 5
-    assert [len(piece()(0, 0.08)) for piece in CROP_LAWS.values()] == [0, 0]
-    assert CROP_LAWS["cosine"] is CosineCrops and set(CROP_LAWS) == {"none", "cosine"}
+    assert [len(piece()(0, 0.08)) for piece in CROP_LAWS.values()] == [0] * 4
+    assert CROP_LAWS["cosine"] is CosineCrops and set(CROP_LAWS) == {"none", "cosine", "linear", "step"}

@@ -38,7 +38,7 @@ from utils.label_files import has_labels, label_path, load_labels
 from utils.label_formats import FP16, LABEL_FORMATS, Tensors
 from utils.pieces import Values, build, build_piece, require, spell_out
 from utils.records import Labels, Manifest, Recipe, Run, Unit, read_record, way_out
-from utils.runtime import versions
+from utils.runtime import versions, warn_once
 from utils.unit_files import check_paths, index_of, read_unit
 from utils.views import EpochViews, Views
 
@@ -81,6 +81,10 @@ class ImageManifest:
         """The first `ipc` images of every class, 0 for all.   Raises: ValueError when the run has fewer."""
         require(ipc <= self.ipc, f"--ipc {ipc}: the run has {self.ipc} complete IPC indices; "
                 f"run recover with --ipc-end {ipc} first")
+        whole = self.saved.get("whole_set", 0)
+        if ipc and ipc < whole:
+            warn_once(f"{self.run}: made for IPC {whole} together, so that its first {ipc} are not what the "
+                      f"method makes at IPC {ipc}; recover them with --ipc-end {ipc} for that")
         return [entry for entry in self.entries if index_of(entry.path) < (ipc or self.ipc)]
 
 
@@ -139,6 +143,8 @@ def assemble_manifest(run: Path, *, write: bool = True) -> ImageManifest:
         "units": units}
     if "protocol" in saved:
         manifest["protocol"] = saved["protocol"]
+    if "whole_set" in saved:
+        manifest["whole_set"] = saved["whole_set"]
     if write and not (path.is_file() and path.read_bytes() == json_bytes(manifest)):
         write_json(path, manifest)
         return assemble_manifest(run, write=_complete_units(run, names)[0] > ipc)  # others finished meanwhile

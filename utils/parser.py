@@ -31,6 +31,9 @@ class _Parser(argparse.ArgumentParser):
         raise ValueError(f"{message} (see --help)")
 
 
+WIDEST = 60  # characters of a list of choices beside its flag
+
+
 class _Help(argparse.HelpFormatter):
     """Paragraphs as wide as the options below them; indented lines, which are commands, as they are."""
 
@@ -48,9 +51,11 @@ def _add_field(parser: Any, field: "dataclasses.Field[Any]", kind: Any, values: 
     text = f"{field.metadata['help']} ({known}; {field.metadata['source']})"
     common = {"dest": field.name, "default": argparse.SUPPRESS, "help": text.replace("%", "%%")}
     if registry := field.metadata.get("registry"):
-        several = not isinstance(field.metadata["chosen"], str)
-        parser.add_argument(*names, type=_name_in(registry), metavar="{" + ",".join(registry) + "}",
-                            nargs="*" if several else None, **common)
+        several, listed = not isinstance(field.metadata["chosen"], str), "{" + ",".join(registry) + "}"
+        if len(listed) > WIDEST:  # argparse does not wrap it
+            listed, common["help"] = "NAME", f"{', '.join(registry)}: {common['help']}"
+        parser.add_argument(*names, type=_name_in(registry), metavar=listed, nargs="*" if several else None,
+                            **common)
         return
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
         kind = next(a for a in typing.get_args(kind) if a is not type(None))

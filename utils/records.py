@@ -46,6 +46,7 @@ class Recipe(TypedDict):
 
 class _Protocol(TypedDict, total=False):
     protocol: Recipe  # of recover, since it is recorded
+    whole_set: Count  # IPC that the images were made for together
 
 
 class Run(_Protocol):

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from utils import interrupts
 from utils.distributed import leads
@@ -48,17 +49,22 @@ class StopSignals:
 
     def __exit__(self, kind, error, trace):
         interrupts.restore(self._before)
-        if self.asked and not leads() and isinstance(error, RuntimeError):
+        if self.asked and not decides() and isinstance(error, RuntimeError):
             raise interrupts.Interrupted from error  # rank 0 saved and left; what it was asked for never came
 
 
+def decides() -> bool:
+    """Whether this process saves: the first of those that train together, and each that works by itself."""
+    return leads() or not dist.is_initialized()
+
+
 class Unfinished:
-    """The saved state of one unit.  Under torchrun rank 0 decides and saves, every rank loads."""
+    """The saved state of one unit.  Where ranks share it, rank 0 decides and saves, every rank loads."""
 
     def __init__(self, path: Path, *, minutes: float, stop: StopSignals):
         """Args: path: of the file;  minutes: between saves;  stop: the signals that this unit obeys."""
         self._path, self._seconds, self._stop = path, 60 * minutes, stop
-        self._leads, self._saved = leads(), monotonic()
+        self._decides, self._saved = decides(), monotonic()
 
     def load(self) -> Values | None:
         """What the last save was given, on the CPU, the random generators set as they were; None without.
@@ -83,7 +89,7 @@ class Unfinished:
 
     def due(self) -> bool:
         """Whether to save now: the interval is over, or a signal came.  Asks no device anything."""
-        return self._leads and (self._stop.asked or monotonic() - self._saved >= self._seconds)
+        return self._decides and (self._stop.asked or monotonic() - self._saved >= self._seconds)
 
     def save(self, state: Values) -> None:
         """Saves tensors and numbers, atomically; the check of the tensors is a host sync.

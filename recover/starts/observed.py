@@ -52,8 +52,9 @@ class Features:
     def __init__(self, inputs: Inputs, name: str):
         network, = copies(inputs, [name])
         self._inputs = inputs
-        self._head = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
+        heads = [module for module in network.modules() if isinstance(module, nn.Linear)]
         self._body = penultimate(network)
+        self._head = heads[-1]
 
     @torch.no_grad()
     def __call__(self, k: int) -> tuple[torch.Tensor, torch.Tensor]:

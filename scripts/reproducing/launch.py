@@ -60,8 +60,7 @@ def shown_command(words: Sequence[str]) -> str:
 
 def stage_lines(stage: str, configs: Sequence) -> list[str]:
     """A stage's shares as lines for people, its commands behind its name."""
-    commands = [shown_command(command_of(stage, config)) for config in configs] or ["none: hard labels"]
-    return [f"  {stage:<9} {command}" for command in commands]
+    return [f"  {stage:<9} {shown_command(command_of(stage, config))}" for config in configs]
 
 
 def run_stage(stage: str, configs: Sequence) -> None:

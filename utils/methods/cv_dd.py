@@ -52,6 +52,8 @@ def vary_alone(stage: str, case: Case) -> Settings:
     """What goes with data set, IPC and student, whatever the networks."""
     if stage == "validate":
         return student_rate(STUDENTS, case)
+    if stage == "recover":  # four photographs an image: more than 300 above IPC 75
+        return {"candidates": max(300, 4 * case.ipc)}
     ten = case.dataset == "imagenette" or (case.dataset, case.ipc) == ("cifar10", 1)
     return {"batch_size": 10 if ten else 16} if stage == "relabel" else {}
 
@@ -68,7 +70,7 @@ def vary(stage: str, case: Case) -> Settings:
         pair = PAIRS_AT_1[case.dataset]
         return {"arch_name": pool[pair[0]], "pool": tuple(pool[i] for i in pair),
                 "vote_priors": tuple(votes[i] for i in pair), "pairs": "best"}
-    return {"pool": pool, "vote_priors": votes,
+    return {"pool": pool, "vote_priors": votes, **vary_alone(stage, case),
             "pairs": "best" if case.ipc == 1 else "listed" if case.ipc <= 10 else "drawn"}
 
 

@@ -18,8 +18,8 @@ RD3 = Method(
     code="not public to us (ndhg1213/RD3)",
     reading="AdamW (notes of it say Adam too), decay 0.01, of weight matrices; KL at T = 20 without T "
             "squared; crops from 0.5 at 224 px, none up to 64 px, no shuffled tiles; one teacher in eval "
-            "mode, online (on ImageNet-1K IMAGENET1K_V1); batch 50 whole, at every IPC, for every student; no "
-            "average of weights; our seeds and test view; the last epoch, the best beside it",
+            "mode, online (on ImageNet-1K IMAGENET1K_V1); batch 50 whole, at every IPC, for every student; "
+            "no average of weights; our seeds and test view; the last epoch, the best beside it",
     recover=None,
     absent="it is a way to train students; recover the images with another method",
     relabel={"label_format": "online", "epochs": 400, "batch_size": 50, "min_scale_crops": 0.5,
