@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers import POOL, contents
 from torch import nn
+from torchvision.models.convnext import LayerNorm2d
 
 from benchmarks import memory as benchmark
 from models.preflight import check_teachers
@@ -367,3 +368,21 @@ def test_the_benchmark_counts_both_ways(capsys):
         del a
         b = b + 1
     assert live.peak == 8000
+
+
+def test_a_larger_turn_is_measured_again_and_a_smaller_one_is_not():
+    meter, own, measured = Meter(), aligned("fused", NAMES[:1])[NAMES[0]], []
+    for num in (1, 4, 2):
+        leaf = torch.rand(num, 3, SIZE, SIZE, requires_grad=True)
+        with meter.turn("a", own, [leaf]):
+            own(leaf, torch.zeros(num, dtype=torch.long), slices=1, aligned=1)[0].sum().backward()
+        measured.append([row["kept_mb"] for row in meter.take()])
+    assert [len(rows) for rows in measured] == [1, 1, 0] and measured[1] > measured[0]
+
+
+def test_layers_that_are_hooked_stay_whole_in_a_trace():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), LayerNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3))
+    seen = []
+    model[1].register_forward_pre_hook(lambda layer, inputs: seen.append(layer))
+    trace(model)(torch.rand(1, 3, 8, 8))
+    assert seen == [model[1]]

@@ -7,12 +7,13 @@ import pytest
 import torch
 from helpers import POOL
 
+from models.registry import build_skeleton
 from recover import data_synthesis
 from recover.data_synthesis import RecoverConfig
 from relabel import generate_soft_label
 from relabel.generate_soft_label import RelabelConfig
 from scripts.methods.settings import main as show_method
-from utils.data import dataset_preset, implied_fields
+from utils.data import DATASETS, dataset_preset, implied_fields
 from utils.flags import build_config, flags_of, parse_config
 from utils.formats import open_labels
 from utils.loading import planned_images
@@ -348,3 +349,28 @@ def test_randaugmented_labels_can_be_stored(made, tiny, tmp_path):
     labels = tiny.relabel(made, "--fkd-path", tmp_path, "--augment", "randaugment", "--label-format", "int8")
     summary = tiny.validate(made, "--fkd-path", labels, "--output-dir", tmp_path / "out")
     assert summary["n"] == 2
+
+
+# ---------------------------------------------------------------- what a method names can be built
+
+def test_every_network_of_every_method_has_a_stem_on_its_data_sets():
+    for method in METHODS.values():
+        for dataset in ("imagenet-1k", *method.datasets, "cifar10", "tiny-imagenet"):
+            for ipc in (1, 10):
+                case = Case(dataset, ipc)
+                names = {name for stage in ("recover", "relabel") if getattr(method, stage) is not None
+                         for name in method.settings(stage, case).get("pool", ())}
+                for name in names:
+                    build_skeleton(name, num_classes=2, stem=DATASETS[dataset].stem)
+
+
+def test_densenets_small_stem_is_one_convolution_of_stride_one():
+    features = build_skeleton("densenet121", num_classes=10, stem="small").features
+    assert (features.conv0.kernel_size, features.conv0.stride) == ((3, 3), (1, 1))
+    assert isinstance(features.pool0, torch.nn.Identity)
+
+
+@pytest.mark.parametrize("name", ["rded", "cv-dd", "sre2l++"])
+def test_mosaics_of_many_images_look_at_enough_photographs(name):
+    wanted = {ipc: METHODS[name].settings("recover", Case(ipc=ipc))["candidates"] for ipc in (10, 75, 100)}
+    assert wanted == {10: 300, 75: 300, 100: 400}
