@@ -75,8 +75,8 @@ def vary(stage: str, case: Case) -> Settings:
 
 
 RECOVER: Settings = {
-    "init": "medium", "candidates": 300, "crops": 5, "factor": 2, "lr": 0.25, "iteration_step": 0,
-    "image_format": "jpg"}
+    "init": "medium", "candidates": 300, "crops": 5, "least_area": 0.08, "factor": 2, "lr": 0.25,
+    "iteration_step": 0, "image_format": "jpg"}
 RELABEL: Settings = {"teacher_statistics": "batch", "label_splits": 2, "min_scale_crops": 0.08}
 VALIDATE: Settings = {"loss_type": "kl", "temperature": 20.0, "schedule": "smoothed-cosine",
                       "gradient_accumulation_steps": 2}

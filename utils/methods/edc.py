@@ -45,7 +45,8 @@ def vary(stage: str, case: Case) -> Settings:
     if case.dataset == "tiny-imagenet" and stage == "relabel":
         return {"epochs": 1000 if case.ipc == 1 else 300}
     if case.dataset not in SMALL and stage == "recover":
-        return {"init": "mosaic", "candidates": 300, "crops": 4, "factor": 2, "observers": 4}
+        return {"init": "mosaic", "candidates": max(300, 4 * case.ipc), "crops": 4, "least_area": 0.08,
+                "factor": 2, "observers": 4}
     return {}
 
 
