@@ -339,7 +339,8 @@ def test_every_method_is_held_against_the_facts_on_every_data_set_with_settings_
     held = {(method, dataset) for method, dataset, _, _ in FACTS}
     others = {"prism", "recovery-only"}  # test_methods.py holds them against the defaults, and one by one
     assert {method for method, _ in held} == METHODS.keys() - others
-    missing = {(name, dataset) for name, method in METHODS.items() for dataset in method.datasets} - held
+    sections = {(name, dataset) for name, method in METHODS.items() for dataset in method.datasets}
+    missing = {section for section in sections if section[1] != "digits"} - held  # nobody published on digits
     assert missing == {("rd3", C100), ("rd3", TINY)}
     assert all((method, stage) in {(m, s) for (m, *_), stages in FACTS.items() for s in stages}
                for method in METHODS.keys() - others for stage in STAGES

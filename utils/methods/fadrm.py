@@ -75,7 +75,8 @@ def vary_committee(stage: str, case: Case) -> Settings:
 
 RECOVER: Settings = {
     "init": "medium", "candidates": 300, "crops": 5, "least_area": 0.08, "factor": 1,
-    "blocks": "residual", "num_blocks": 4, "keep": 0.5, "lr": 0.25, "iteration": 2000, "iteration_step": 0, "image_format": "png"}
+    "blocks": "residual", "num_blocks": 4, "keep": 0.5, "lr": 0.25, "iteration": 2000, "iteration_step": 0,
+    "image_format": "png"}
 VALIDATE: Settings = {"loss_type": "kl", "temperature": 20.0, "schedule": "smoothed-cosine",
                       "gradient_accumulation_steps": 2}
 FADRM = Method(
