@@ -34,7 +34,7 @@ def check(rows: list[dict[str, str]], name: str) -> None:
     """Under the common protocol and its own the method has a student that was measured."""
     own = {row["protocol"]: row for row in rows if row["method"] == name}
     assert own.keys() >= {"rd3", name} and has_own(name)
-    assert all(row["n"] == "1" and float(row["top-1"]) >= 0 for row in own.values()), own
+    assert all(row["n"] == "1" and float(row["top1"]) >= 0 for row in own.values()), own
 
 
 @pytest.mark.slow
