@@ -88,7 +88,8 @@ def test_a_methods_settings_build_a_config_that_has_them(protocol, stage):
     assert {name: values[name] for name in settings} == settings
     assert config == build_config(cls, {**METHODS[protocol].settings(stage), "protocol": protocol,
                                         **(SOFT if stage == "validate" and config.loss_type.soft else {})})
-    assert protocol_record(stage, config) == {"name": protocol, "changed": []}
+    reading = {"reading": METHODS[protocol].reading} if METHODS[protocol].reading else {}
+    assert protocol_record(stage, config) == {"name": protocol, "changed": [], **reading}
 
 
 @pytest.mark.parametrize("protocol", METHODS)

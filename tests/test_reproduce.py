@@ -129,7 +129,7 @@ def test_places_reach_the_commands():
     ("1/prism-delt-r18-10 1/prism-delt-r50-10", (1, 1, 2)),
     ("1/sre2l-r18-10 1/sre2l-r50-10 1/prism-r18-10", (2, 2, 3)),
     ("1/g-vbsm-r18-10 1/g-vbsm-r50-10 1/edc-r18-10 1/edc-r50-10", (2, 2, 4)),
-    ("1/rded-r18-10 1/rded-r18-50 1/edc-r18-10 1/edc-r18-50", (4, 4, 4)),  # a mosaic's tiles follow the IPC
+    ("1/edc-r18-10 1/edc-r18-50", (2, 2, 2)),  # of the whole set: a batch holds every index
     ("1/delt-r18-10 1/prism-delt-r18-10", (2, 2, 2)),
     ("1/prism-r18-10 cross-arch/mobilenet_v2 cross-arch/efficientnet_b0 cross-arch/resnet50", (1, 1, 4)),
     ("2/real 2/sre2l 2/single-pre 2/single-intra 2/dual-pre 2/multi-2 2/multi-4", (7, 0, 7)),
@@ -141,6 +141,11 @@ def test_places_reach_the_commands():
 ])
 def test_rows_share_the_folders_of_equal_work(keys, expected, dataset):
     assert num_different(keys, dataset=dataset) == expected
+
+
+@pytest.mark.parametrize("dataset, runs", [("imagenet-1k", 2), ("digits", 1)])
+def test_a_mosaics_tiles_follow_the_ipc_where_it_has_several(dataset, runs):
+    assert num_different("1/rded-r18-10 1/rded-r18-50", dataset=dataset) == (runs, 2, 2)
 
 
 @pytest.mark.parametrize("dataset", RECIPES)
