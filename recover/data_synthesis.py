@@ -81,9 +81,9 @@ def check_readable(real: data.RealSet, start: starts.Start, groups: units.Groups
     real.check_readable(i for group in groups for unit in group for i in start.positions(real, unit, seed))
 
 
-def print_plan(config: RecoverConfig) -> None:
+def print_plan(config: RecoverConfig, num_classes: int) -> None:
     """The text of --dry-run, as far as flags alone tell."""
-    folder, num_classes = config.run, data.count_classes(config.dataset)
+    folder = config.run
     planned = config.groups(num_classes)
     print(describe_plan(
         planned, distributed.my_units(planned, distributed.parse_shard(config.shard)), run=folder,
@@ -94,9 +94,9 @@ def print_plan(config: RecoverConfig) -> None:
 
 def run(config: RecoverConfig) -> Path:
     """Makes every unit of this shard that is not finished; returns the run's folder."""
-    folder = config.run
+    folder, num_classes = config.run, data.count_classes(config.dataset)
     if config.dry_run:
-        print_plan(config)
+        print_plan(config, num_classes)
     session = open_session(config)
     real = data.RealSet(config.dataset, config.train_data_path, "train", size=config.size)
     if not config.allow_short_classes:

@@ -333,7 +333,7 @@ def test_a_comparison_runs_once_goes_on_after_a_kill_and_leaves_out_what_cannot_
     assert "Left out: too-large: needs resnet101, which has no counterpart on this data set." in said.out
     calls.clear()
     compare.main(argv)
-    assert calls.count("recover") == 2 + 2  # unseen's again in draw 0, and draw 1's two other image sets
+    assert calls.count("recover") == 2 + 2 + 2  # unseen's in both draws, and draw 1's two other image sets
     rows = {(row["method"], row["protocol"]): row for row in csv.DictReader(
         (tables / f"{name}.csv").read_text().splitlines())}
     assert {row["n"] for pair, row in rows.items() if pair[0] in ("random", "drawn")} == {"2"}

@@ -36,6 +36,12 @@ def test_a_whole_run_is_whole(made, tiny, capsys):
     assert capsys.readouterr().out.endswith("files are whole, 0 are not\n")
 
 
+def test_measured_statistics_beside_teachers_are_ours(tiny, tmp_path):
+    shutil.copytree(tiny.teachers, tmp_path / "teachers")
+    (tmp_path / "teachers" / f"statistics_{'0' * 16}_{'a' * 16}.pt").write_bytes(b"tensors")
+    assert found(tmp_path / "teachers") == {}
+
+
 def test_what_is_missing_changed_damaged_or_foreign_is_named(copied, capsys):
     students = "validate/narrow_resnet"
     (copied / "syn/ant/ant_ipc0000.png").unlink()

@@ -84,7 +84,8 @@ LABELS = Kind("prism-labels", ("*",), r"manifest\.json|epoch_\d{3,}\.json",
               r"log(_\d+of\d+)?\.jsonl|epoch_\d{3,}\.pt")
 STUDENTS = Kind("prism-students", ("*", "seed*/*"), r"results\.jsonl?|seed-?\d+/result\.json",
                 r"seed-?\d+/(log\.jsonl|(student_last|student_best|unfinished)\.pt)")
-TEACHERS = TeacherKind("prism-teachers", ("*",), r"({own})\.json", r"({own})(\.unfinished)?\.pt|log\.jsonl")
+TEACHERS = TeacherKind("prism-teachers", ("*",), r"({own})\.json",
+                       r"({own})(\.unfinished)?\.pt|log\.jsonl|statistics_[0-9a-f]+_[0-9a-f]+\.pt")
 KINDS = {kind.format: kind for kind in (IMAGES, LABELS, STUDENTS, TEACHERS)}
 
 
