@@ -8,8 +8,8 @@ from pathlib import Path
 
 from utils.files import write_json
 from utils.flags import WeightFlags
-from utils.formats import assemble_manifest, run_path
-from utils.methods import Case
+from utils.formats import assemble_manifest, label_folders, run_path
+from utils.methods import Case, MethodFlags, method_named
 from utils.pieces import Values
 from utils.records import Labels, Places, Run, find_record, read_record
 
@@ -51,15 +51,15 @@ def inherited_case(run_or_syn: str, given: Values) -> Case:
 
     What flags do not say the run does, and the labels of --fkd-path; without either ImageNet-1K, IPC 10.
     """
-    run, labels = run_path(run_or_syn), Path(given.get("fkd_path", ""))
-    dataset, ipc = given.get("dataset", ""), given.get("ipc", 0)
+    run, dataset, ipc = run_path(run_or_syn), given.get("dataset", ""), given.get("ipc", 0)
+    wanted = method_named(given.get("protocol", MethodFlags.protocol)).depends_on_ipc
     if not dataset and (saved := find_record(run / "config.json", Run)):
         dataset = saved["config"]["dataset"]
-    if not ipc and given.get("fkd_path"):
-        found_labels = [record for path in (labels, *sorted(labels.glob("*")))
-                        if (record := find_record(path / "config.json", Labels))]
-        ipc = found_labels[0]["ipc"] if len(found_labels) == 1 else 0  # of several --ipc says which
-    if not ipc or not dataset:
+    if wanted and not ipc and given.get("fkd_path"):
+        made = label_folders(given["fkd_path"])
+        labels = find_record(made[0] / "config.json", Labels) if len(made) == 1 else None  # else --ipc says
+        ipc = labels["ipc"] if labels else 0
+    if wanted and not ipc or not dataset:  # reads every unit's record
         try:
             found = assemble_manifest(run, write=False)
             dataset, ipc = dataset or found.dataset, ipc or found.ipc

@@ -48,6 +48,7 @@ class Residual(OneBlock):
                          source="FADRM", range="in [0, 1]")
 
     def check(self, size: int, iterations: int) -> None:
+        """As `OneBlock.check`."""
         require(not iterations or iterations >= self.num_blocks,
                 f"--num-blocks {self.num_blocks} needs as many iterations or more, got {iterations}")
         last = self.size_of(self.num_blocks - 1, size)

@@ -88,8 +88,7 @@ class SynthesisFlags(PrecisionFlags, memory.MemoryOptions, DataFlags):
                 f"--slices-per-batch {slices}")
         require(slices == 1 or not self.allow_short_classes,
                 "--allow-short-classes needs --slices-per-batch 1: slices must have the same classes")
-        require(slices == 1 or piece_name(PERTURBATIONS, self.perturbation) == "none",
-                "--perturbation needs --slices-per-batch 1: slices share their networks")
+        self.perturbation.check(slices)
         self.batching.check(iteration=self.iteration, ipc_start=self.ipc_start, slices=slices,
                             short=self.allow_short_classes)
         self.blocks.check(self.size, worst)

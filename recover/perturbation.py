@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from utils.pieces import Options, option
+from utils.pieces import Options, option, require
 
 Networks = dict[str, nn.Module]
 
@@ -15,6 +15,9 @@ Networks = dict[str, nn.Module]
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NoPerturbation(Options):
     """The networks as they were trained."""
+
+    def check(self, slices: int) -> None:
+        """Raises: ValueError where it cannot serve so many slices."""
 
     def apply(self, networks: Networks, names: tuple[str, ...], first_view: Callable[[], torch.Tensor],
               targets: torch.Tensor) -> Networks:
@@ -38,6 +41,10 @@ class Directed(NoPerturbation):
 
     rho: float = option(0.015, "length of the ascent in the space of all weights", source="DWA", range="> 0")
     ascents: int = option(15, "steps of the ascent, K", source="DWA", range="in [1, 10000]")
+
+    def check(self, slices: int) -> None:
+        """As `NoPerturbation.check`."""
+        require(slices == 1, "--perturbation needs --slices-per-batch 1: slices share their networks")
 
     def apply(self, networks: Networks, names: tuple[str, ...], first_view: Callable[[], torch.Tensor],
               targets: torch.Tensor) -> Networks:

@@ -162,6 +162,7 @@ class Votes(Selection):
         "after the last (CV-DD at IPC 10), a random one (IPC 50), or the two best priors", source="CV-DD")
 
     def check(self, pool: Pool) -> None:
+        """As `Selection.check`."""
         require(len(pool.names) > 1 and len(self.vote_priors) in (0, len(pool.names)),
                 f"--teachers votes needs two networks or more and a prior for each: got {len(pool.names)} "
                 f"({' '.join(pool.names)}) and --vote-priors {' '.join(map(str, self.vote_priors))}")

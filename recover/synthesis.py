@@ -79,7 +79,7 @@ def synthesize_batch(starts: list[torch.Tensor], targets: torch.Tensor, objectiv
 def peak_memory(device: torch.device) -> dict[str, float]:
     """The most that tensors took on a CUDA device since the unit began, networks included [GB].
 
-    In a process's first unit: since each network's first turn, whose peak is taken by itself.
+    After a network's turn that was measured: since then, as that turn's peak is taken by itself.
     """
     return {"peak_memory_gb": torch.cuda.max_memory_allocated(device) / 1e9} if device.type == "cuda" else {}
 

@@ -25,7 +25,6 @@ from utils.methods import METHODS
 from utils.pieces import option, require
 from utils.runtime import choose_device, command_line, hushed, say
 
-COMMON = ("rd3", "prism")  # the first that there is
 STRANGER, STRANGERS_SEED = "narrow_efficientnet", 1000  # of no draw's teachers
 
 
@@ -40,7 +39,7 @@ class CompareConfig(PlaceFlags):
     only_draws: tuple[int, ...] = option((), "run these of the draws, others elsewhere; none: all",
                                          range="in [0, 999]")
     students: int = option(1, "of one image set", range="in [1, 100]")
-    common: str = option(next(name for name in COMMON if name in METHODS), "protocol for all methods")
+    common: str = option("rd3", "protocol for all methods")
     slices: int = option(10, "IPC indices that recover optimises side by side, where a method allows it",
                          range="in [1, 100]")
     tflops: float = option(0.0, "sustained rate of a device [TFLOP/s], to print hours", range=">= 0")
@@ -99,7 +98,7 @@ def run_cells(comparison: Comparison, name: str) -> None:
         with hushed():
             make_teachers(config, draw, alone=True)
         for cell in comparison.runnable(draw):
-            if (cell, draw) in comparison.found:
+            if comparison.is_whole(cell, draw):
                 continue
             try:
                 seen = comparison.make(cell, draw)

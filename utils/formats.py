@@ -261,14 +261,22 @@ def assemble_label_manifest(folder: Path, *, write: bool = True) -> LabelManifes
     return manifest
 
 
+def label_folders(path: str) -> list[Path]:
+    """The folders of labels that --fkd-path names: itself, or those below it."""
+    folder = Path(path)
+    if (folder / "config.json").is_file():
+        return [folder]
+    return sorted(config.parent for config in folder.glob("*/config.json"))
+
+
 def open_labels(path: str, ipc: int, *, write: bool = True) -> LabelManifest:
     """The manifest of finished labels, given their folder or its parent (`ipc` 0: its only one).
 
     Raises: FileNotFoundError naming the stage and command that make them; ValueError for another format.
     """
     folder = Path(path)
-    if not (folder / "config.json").is_file():
-        made = sorted(config.parent for config in folder.glob("*/config.json"))
+    made = label_folders(path)
+    if made != [folder]:
         require(ipc or len(made) < 2, f"--fkd-path {path} holds labels of IPC "
                 f"{', '.join(f.name for f in made)}; say which with --ipc")
         folder = folder / str(ipc) if ipc or not made else made[0]

@@ -123,7 +123,7 @@ class Convolution(Alignment):
                         range="in [1, 8192]")
     class_share: float = option(0.0, "share of the distance from the classes' own statistics",
                                 source="G-VBSM; EDC: 0.5", range="in [0, 1]")
-    real_area: float = option(0.08, "least area fraction of their crops, where --crop is resized",
+    real_area: float = option(0.08, "least area fraction of the real images' crops, where --crop is resized",
                               source="G-VBSM, EDC", range="in (0, 1]")
     real_batch: int = option(256, "real images in each batch whose statistics are averaged",
                              source="G-VBSM; 64 on small images", range="in [1, 100000]")

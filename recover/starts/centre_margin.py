@@ -70,6 +70,7 @@ class CentreMargin(Coreset):
     clusters: int = option(4, "patterns of a class", range="in [1, 10000]")
 
     def choose(self, features: torch.Tensor, logits: torch.Tensor, num: int, *, seed: object) -> list[int]:
+        """As `Coreset.choose`."""
         if num >= len(features):
             return list(range(len(features)))
         nearest = find_patterns(features, self.clusters, generator("patterns", seed))

@@ -63,6 +63,7 @@ class Herding(Coreset):
     """
 
     def choose(self, features: torch.Tensor, logits: torch.Tensor, num: int, *, seed: object) -> list[int]:
+        """As `Coreset.choose`."""
         mean, total, chosen = features.mean(0), torch.zeros_like(features[0]), list[int]()
         for step in range(1, num + 1):
             distance = (mean - (total + features) / step).norm(dim=1)
@@ -81,6 +82,7 @@ class KCentre(Coreset):
     """
 
     def choose(self, features: torch.Tensor, logits: torch.Tensor, num: int, *, seed: object) -> list[int]:
+        """As `Coreset.choose`."""
         chosen = [int((features - features.mean(0)).norm(dim=1).argmin())]
         nearest = torch.full_like(features[:, 0], float("inf"))
         while len(chosen) < num:

@@ -47,7 +47,7 @@ def has_own(name: str) -> bool:
 
 
 def compared_methods(named: Sequence[str] = ()) -> list[str]:
-    """The controls that there are, then the methods: those named, or all.   Raises: ValueError on others."""
+    """The controls, then the methods: those named, or all.   Raises: ValueError on others."""
     for name in named:
         found = method_named(name)
         require(found.recover is not None,
@@ -55,7 +55,7 @@ def compared_methods(named: Sequence[str] = ()) -> list[str]:
         require(has_own(name) or name in CONTROLS, f"{name} has no soft labels: {found.absent}; the tables "
                 f"of scripts/reproduce.sh show it")
     able = [name for name, method in METHODS.items() if method.recover is not None and has_own(name)]
-    return list(dict.fromkeys([*(name for name in CONTROLS if name in METHODS), *(named or able)]))
+    return list(dict.fromkeys([*CONTROLS, *(named or able)]))
 
 
 def cells_of(methods: Sequence[str], *, common: str, ipcs: Sequence[int]) -> list[Cell]:

@@ -91,6 +91,11 @@ class Comparison:
         plan = self.plans.get((dataclasses.replace(cell, protocol=self.config.common), draw))
         return plan and with_hard_labels(plan)
 
+    def is_whole(self, cell: Cell, draw: int) -> bool:
+        """Whether all figures of a cell in a draw are there."""
+        self.look(cell, draw)
+        return (cell, draw) in self.found
+
     def look(self, cell: Cell, draw: int) -> figures.Figures | None:
         """A cell's figures in a draw by what lies on disk, remembered once they are whole."""
         plan = self.plans.get((cell, draw))

@@ -58,6 +58,11 @@ class Method:
     student_batch: Callable[[int, int, str], int] | None = None
     reading: str = ""
 
+    @property
+    def depends_on_ipc(self) -> bool:
+        """Whether some settings may go with the IPC."""
+        return self.vary is not same_everywhere
+
     def label_epochs(self, case: Case) -> int:
         """Epochs of students with soft labels.   Source: supplement table 1a, where the method is silent."""
         return int(300 if self.relabel is None else self.settings("relabel", case).get("epochs", 300))
