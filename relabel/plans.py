@@ -70,7 +70,7 @@ def plan_labels(flags: LabelFlags, images: ImageManifest, label_format: FP16) ->
         min_scale=flags.min_scale_crops, num_batches=flags.steps_per_epoch, mix_type=flags.mix_type,
         crop=flags.crop, augment=flags.augment,
         flip=dataset_spec(images.dataset).flip if flags.flip is None else flags.flip)
-    folder = Path(flags.fkd_path) if flags.fkd_path else images.run / "fkd"
+    folder = Path(flags.fkd_path) if flags.fkd_path else images.home / "fkd"
     return LabelPlan(images, ipc, entries, views, folder / str(ipc),
                      views.num_views(len(entries)) * (label_format.row_bytes(images.num_classes) + 15) + 4096)
 

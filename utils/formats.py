@@ -77,6 +77,11 @@ class ImageManifest:
         """K."""
         return len(self.class_names)
 
+    @property
+    def home(self) -> Path:
+        """Where goes what is made and measured of the images, unless flags say otherwise."""
+        return self.run
+
     def select(self, ipc: int) -> list[Entry]:
         """The first `ipc` images of every class, 0 for all.   Raises: ValueError when the run has fewer."""
         require(ipc <= self.ipc, f"--ipc {ipc}: the run has {self.ipc} complete IPC indices; "

@@ -46,7 +46,7 @@ def check_folder(folder: Path) -> Iterator[Row]:
     own, promised = kind.own(folder), dict[Path, str]()
     for record in own.records:
         try:
-            if record.name not in SUMMARIES:
+            if record.name not in SUMMARIES and record.parent.name != "measured":
                 promised |= promises(record, kind.format)
             elif record.suffix == ".json":
                 read_json(record)

@@ -15,11 +15,10 @@ from utils.formats import (
     Entry,
     ImageManifest,
     LabelManifest,
-    assemble_manifest,
     image_set_digest,
     open_labels,
-    run_folder,
 )
+from utils.image_sets import open_images
 from utils.loading import planned_images
 from utils.methods import Case, MethodFlags, method_preset
 from utils.pieces import Values, build_piece, flatten, identity, option, piece_name, require
@@ -150,12 +149,12 @@ def plan_students(flags: StudyFlags, images: ImageManifest, labels: LabelManifes
     return StudentPlan(
         images=images, labels=labels, entries=entries, ipc=ipc, stem=flags.stem or images.stem, views=views,
         epochs=flags.epochs or (labels.epochs if labels else epochs),
-        out=Path(flags.output_dir) if flags.output_dir else images.run / "validate" / flags.model)
+        out=Path(flags.output_dir) if flags.output_dir else images.home / "validate" / flags.model)
 
 
 def plan_found(flags: StudyFlags, *, write: bool) -> StudentPlan:
     """The plan over the images and labels that are there.   Raises: FileNotFoundError where they are not."""
-    images = assemble_manifest(run_folder(flags.train_dir, flag="--train-dir"), write=write)
+    images = open_images(flags.train_dir, flag="--train-dir", dataset=flags.dataset, write=write)
     labels = open_labels(flags.fkd_path, flags.ipc, write=write) if flags.fkd_path else None
     return plan_students(flags, images, labels)
 
@@ -163,7 +162,7 @@ def plan_found(flags: StudyFlags, *, write: bool) -> StudentPlan:
 def plan_early(flags: StudyFlags) -> StudentPlan:
     """The plan before there are images or labels, from what there is, the flags and the protocol."""
     try:
-        images = assemble_manifest(run_folder(flags.train_dir, flag="--train-dir"), write=False)
+        images = open_images(flags.train_dir, flag="--train-dir", dataset=flags.dataset, write=False)
     except FileNotFoundError:
         images = planned_images(flags.dataset, flags.ipc, run_or_syn=flags.train_dir)
     epochs = flags.method.label_epochs(Case(images.dataset, flags.ipc or images.ipc))
