@@ -7,7 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from utils.flags import to_words
+from models.places import inherited_places
+from utils.flags import WeightFlags, to_words
 from utils.formats import ImageManifest, assemble_manifest
 from utils.pieces import Values
 from utils.runtime import EXIT_BAD_INPUT, say
@@ -37,20 +38,26 @@ def find_starts(images: ImageManifest, ipc: int) -> ImageManifest | None:
         and weights == {name: images.saved["weights"].get(name, weights[name]) for name in weights} else None
 
 
-def remake_starts(images: ImageManifest, ipc: int, *, words: list[str]) -> ImageManifest | None:
+def remake_starts(images: ImageManifest, ipc: int, *, flags: WeightFlags,
+                  train_data_path: str = "") -> ImageManifest | None:
     """The starts of the first `ipc` indices of a set, made unless they are there; None of a foreign set.
 
-    Args:   words: flags of recover that say where the real images and the networks are.
+    Args:   flags: where networks are that starts ask, where the run does not say;  train_data_path: of the
+            real images.
     Raises: ValueError or RuntimeError where recover refused or failed; it has said why.
     """
     found = find_starts(images, ipc)
     if found or not images.saved.get("config"):
         return found
     say(f"{images.home}: what its images started from is made again, by recover without iterations")
+    places = inherited_places(str(images.run), {}) or {
+        "weights": flags.weights, "weights_dir": flags.weights_dir}
+    given = {**places, "train_data_path": train_data_path}
     status = subprocess.run(
         [sys.executable, "-m", "recover.data_synthesis", "--config", str(images.run / "manifest.json"),
          *to_words(UNTOUCHED), "--syn-data-path", str(images.home), "--exp-name", "starts", "--overwrite",
-         "--ipc-end", str(images.saved.get("whole_set", ipc)), *words],  # whole: some choose for all at once
+         "--ipc-end", str(images.saved.get("whole_set", ipc)),  # some starts are chosen for all at once
+         *to_words({name: value for name, value in given.items() if value})],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
     ).returncode
     if status:

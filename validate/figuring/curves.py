@@ -1,13 +1,17 @@
 """Students' training curves, by their logs: loss and accuracy per epoch."""
+import dataclasses
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from utils.files import read_lines
 from utils.formats import ImageManifest
 from utils.metrics import mean_and_std
-from utils.pieces import Values
+from utils.pieces import Values, require
 from utils.records import Result
+from validate.figuring import style
+from validate.figuring.figure import Figure
 from validate.figuring.runs import NamedRun, rounded
 from validate.results import read_results
 
@@ -71,3 +75,42 @@ def _spread(curves: list[Curve]) -> Values:
     found = [mean_and_std(curve[epoch] for curve in curves) for epoch in epochs]
     return {"epochs": epochs, "mean": [rounded(mean) for mean, _ in found],
             "std": [rounded(std) if len(curves) > 1 else None for _, std in found]}
+
+
+def draw(values: Values) -> Any:
+    """A row a kind of students: their loss, and their accuracy on real test images.
+
+    Raises: ValueError where no run has finished students.
+    """
+    runs = values["runs"]
+    folders = list(dict.fromkeys(own["folder"] for run in runs for own in run["students"]))
+    require(folders, "no finished students below these runs (seed0/result.json): run validate first")
+    figure = style.new_figure(style.PAGE, 0.4 + 1.9 * len(folders))
+    axes = figure.subplots(len(folders), 2, squeeze=False, sharex="row")
+    shown: dict[int, tuple[int, str, str]] = {}
+    for folder, (loss, top1) in zip(folders, axes, strict=True):
+        own = [(i, student) for i, run in enumerate(runs) for student in run["students"]
+               if student["folder"] == folder]
+        for i, student in own:
+            for ax, curve in ((loss, student["loss"]), (top1, student["top1"])):
+                style.band(ax, curve["epochs"], curve["mean"], curve["std"], run=i, label=runs[i]["name"])
+            shown.setdefault(i, (i, runs[i]["name"], f"n = {student['n']} {student['over']}"))
+        kinds = dict.fromkeys(f"{student['model']}, {student['loss_type']}" for _, student in own)
+        style.tidy(loss).set_title(f"{style.plain(folder)} ({style.plain('; '.join(kinds), 40)})", loc="left")
+        loss.set_ylabel("training loss")
+        style.tidy(top1).set_ylabel("top-1, real test images [%]")
+    for ax in axes[-1]:
+        ax.set_xlabel("epoch")
+    style.legend(figure, list(shown.values()))
+    return figure
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Curves(Figure):
+    """Students' loss and accuracy per epoch, over student seeds or draws."""
+
+    def numbers(self, runs: list[NamedRun]) -> Values:
+        return numbers(runs)
+
+    def draw(self, values: Values) -> Any:
+        return draw(values)

@@ -1,16 +1,22 @@
 """Each term of recover's loss over the iterations, by the run's log."""
+import dataclasses
 from collections.abc import Iterable
+from typing import Any
 
 import numpy
 
 from utils.files import read_lines
 from utils.formats import ImageManifest
-from utils.pieces import Values
+from utils.pieces import Values, require
+from validate.figuring import style
+from validate.figuring.figure import Figure
 from validate.figuring.runs import NamedRun, rounded
 
 PERCENT = tuple(range(0, 101, 2))  # where units of unequal lengths are compared
 NO_TERMS = ("ipc_id", "chunk", "step", "done", "elapsed_s", "seconds_per_iteration", "skipped",
             "verifier_top1")
+PANELS = 3  # a row
+TITLES = {"loss": "loss, as minimised", "ce": "cross-entropy"}
 Series = dict[int, Values]  # step -> term -> value
 
 
@@ -74,3 +80,53 @@ def read_terms(images: ImageManifest) -> list[Series]:
             found.setdefault(unit, {})[row["step"]] = terms
             done |= {unit} if row.get("done") else set()
     return [found[unit] for unit in sorted(done)]
+
+
+def draw(values: Values) -> Any:
+    """A panel a term, a line a run: mean over its units, one standard deviation to either side.
+
+    Raises: ValueError where no run has logged terms.
+    """
+    runs = values["runs"]
+    terms = list(dict.fromkeys(term for run in runs for term in run["terms"]))
+    require(terms, "no run has logged terms of its loss: real images, and sets of others, have none")
+    rows = -(-len(terms) // PANELS)
+    columns = min(len(terms), PANELS)
+    figure = style.new_figure(max(style.COLUMN, style.PAGE * columns / PANELS), 0.5 + 1.6 * rows)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for ax in axes.flat[len(terms):]:
+        ax.set_visible(False)
+    for ax, term in zip(axes.flat, terms, strict=False):
+        _draw_term(style.tidy(ax), term, runs)
+    for ax in axes.flat[max(0, len(terms) - columns):len(terms)]:  # nothing stands below
+        ax.set_xlabel(" or ".join(dict.fromkeys(run["unit"] for run in runs if run["terms"])))
+    style.legend(figure, [(i, run["name"], f"n = {run['n']} units")
+                          for i, run in enumerate(runs) if run["n"]])
+    zero = dict.fromkeys(term for run in runs for term in run["zero"])
+    shown = "".join(f"; {style.plain(term)}: 0, nothing to align" for term in zero)
+    figure.supxlabel(f"mean and std over units; alignments and priors unweighted{shown}", fontsize=7,
+                     color=style.MUTED, x=0.01, ha="left")
+    return figure
+
+
+def _draw_term(ax: Any, term: str, runs: list[Values]) -> None:
+    own = [(i, run, run["terms"][term]) for i, run in enumerate(runs) if term in run["terms"]]
+    for i, run, curve in own:
+        style.band(ax, run["at"], curve["mean"], curve["std"], run=i, label=run["name"])
+    means = [value for _, _, curve in own for value in curve["mean"] if value is not None]
+    if min(means) > 0 and max(means) > 5 * min(means):  # less is read better on a straight axis
+        ax.set_yscale("log")
+        lowest = min(means) / 2
+        ax.set_ylim(bottom=max(ax.get_ylim()[0], lowest))
+    ax.set_title(TITLES.get(term, style.plain(term.replace("/", ": "))), loc="left")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Terms(Figure):
+    """Each term of recover's loss over the iterations, over units."""
+
+    def numbers(self, runs: list[NamedRun]) -> Values:
+        return numbers(runs)
+
+    def draw(self, values: Values) -> Any:
+        return draw(values)
