@@ -10,6 +10,7 @@ Beside the picture lies a .json of the same name, with its numbers and its comma
 """
 import dataclasses
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,9 +18,8 @@ from typing import Literal
 
 from models.places import inherited_places
 from utils.files import write_bytes, write_json
-from utils.flags import parse_config
+from utils.flags import flags_of, parse_config
 from utils.formats import image_set_digest
-from utils.measures import command_of
 from utils.pieces import Values, choice, flatten, option, require
 from utils.precision import set_precision
 from utils.runtime import choose_device, command_line, say, set_threads, versions
@@ -65,6 +65,15 @@ def to_flags(argv: Sequence[str]) -> list[str]:
     return ["--figure", words[0], *["--runs"][:num - 1], *words[1:num], *words[num:]]
 
 
+def shown_command(config: FiguresConfig) -> str:
+    """The command of a config: its words first, as people write them."""
+    flags, figure = flags_of(config, presets=presets), flatten(config)["figure"]
+    for flag, words in (("--figure", [figure]), ("--runs", [*config.runs])):
+        if flag in flags:
+            del flags[flags.index(flag):flags.index(flag) + 1 + len(words)]
+    return shlex.join(["python", "-m", "validate.figures", figure, *config.runs, *flags])
+
+
 def file_name(figure: str, runs: Sequence[NamedRun]) -> str:
     """What a figure's files are called, without their ending."""
     text = "_".join([figure, *(run.name for run in runs)])
@@ -90,7 +99,7 @@ def main(argv: list[str] | None = None) -> Path:
     style.check_matplotlib()
     import matplotlib
     runs = open_runs(config.runs)
-    name, command = flatten(config)["figure"], command_of("validate.figures", config, presets)
+    name, command = flatten(config)["figure"], shown_command(config)
     device = choose_device(config.device)
     set_threads(config.threads)
     set_precision("fp32", device)

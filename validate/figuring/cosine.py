@@ -61,7 +61,7 @@ def draw(values: Values) -> Any:
     """
     runs = values["runs"]
     require(runs, "the diversity of these runs was not measured by one network: python -m validate.diversity")
-    figure = style.new_figure(style.COLUMN, 0.75 + 0.5 * len(runs))
+    figure = style.new_figure(style.COLUMN, 0.85 + 0.4 * len(runs))
     ax = style.tidy(figure.subplots(), grid="x")
     for i, run in enumerate(runs):
         own = sorted(run["classes"].values())
@@ -78,11 +78,14 @@ def draw(values: Values) -> Any:
     ax.set_yticks(range(len(runs)), [style.plain(run["name"], 20) for run in runs])
     for i, tick in enumerate(ax.get_yticklabels()):
         tick.set_color(style.colour(i))
-    ax.set(ylim=(len(runs) - 0.4, -0.6),
-           xlabel=f"intra-class cosine similarity ({style.plain(values['arch'])})")
-    numbers_of = dict.fromkeys("std over classes, one draw" if run["std"] is None else
-                               f"95 % interval over {len(run['draws'])} draws" for run in runs)
-    ax.set_title(f"dots: classes; bar: {' or '.join(numbers_of)}", fontsize=7, color=style.MUTED, loc="left")
+    low, high = ax.get_xlim()
+    taught = ", which taught some" * any(run["taught"] for run in runs)
+    ax.set(xlim=(max(low, -1), min(high, 1)), ylim=(len(runs) - 0.4, -0.6),  # where cosines are
+           xlabel=f"intra-class cosine similarity (lower: more diverse)\n"
+                  f"of {style.plain(values['arch'])}'s features{taught}")
+    bars = dict.fromkeys("std over classes, one draw" if run["std"] is None else
+                         f"95 % interval over {len(run['draws'])} draws" for run in runs)
+    style.note(figure, f"dots: classes; bar: {' or '.join(bars)}")
     return figure
 
 

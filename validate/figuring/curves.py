@@ -94,14 +94,16 @@ def draw(values: Values) -> Any:
         for i, student in own:
             for ax, curve in ((loss, student["loss"]), (top1, student["top1"])):
                 style.band(ax, curve["epochs"], curve["mean"], curve["std"], run=i, label=runs[i]["name"])
-            shown.setdefault(i, (i, runs[i]["name"], f"n = {student['n']} {student['over']}"))
+            shown.setdefault(i, (i, runs[i]["name"], style.counted(student["n"], student["over"])))
         kinds = dict.fromkeys(f"{student['model']}, {student['loss_type']}" for _, student in own)
         style.tidy(loss).set_title(f"{style.plain(folder)} ({style.plain('; '.join(kinds), 40)})", loc="left")
         loss.set_ylabel("training loss")
-        style.tidy(top1).set_ylabel("top-1, real test images [%]")
+        style.tidy(top1).set_ylabel("top-1 on real images [%]")
     for ax in axes[-1]:
         ax.set_xlabel("epoch")
     style.legend(figure, list(shown.values()))
+    if any(student["n"] > 1 for run in runs for student in run["students"]):
+        style.note(figure, "mean, and one standard deviation to either side")
     return figure
 
 

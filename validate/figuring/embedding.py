@@ -130,8 +130,9 @@ def draw(values: Values) -> Any:
     for (i, run), ax in zip(enumerate(runs), axes.flat, strict=False):
         _draw_points(ax, run["points"])
         ax.set_title(style.plain(run["name"]), color=style.colour(i), loc="left")
-    figure.supxlabel(f"pale: real, outlined: distilled images; {values['method']} of {values['arch']}'s "
-                     f"features", fontsize=7, color=style.MUTED, x=0.01, ha="left")
+    taught = ", which taught some" * any(run["taught"] for run in runs)
+    style.note(figure, f"pale: real, outlined: distilled images; {values['method']} of "
+               f"{style.plain(values['arch'])}'s features{taught}")
     return figure
 
 

@@ -7,6 +7,7 @@ import numpy
 import torch
 from PIL import Image
 
+from utils.files import sha256_file
 from utils.formats import ImageManifest
 from utils.pieces import Values, option, require
 from utils.unit_files import index_of
@@ -31,9 +32,9 @@ def numbers(runs: list[NamedRun], cells: int = CELLS) -> Values:
 
     Starts are known once `validate.starts.remake_starts` has made them.
     Args:    cells: at most so many images, spread over the classes.
-    Returns: {"size" [pixels], "same": whether all runs started from equal files, None where a run's are not
-    known, "images": [{"class", "index", "made": [{"run", "start": path | None, "path", "moved": root mean
-    square difference of the two's pixels, in [0, 1] | None}]}]}.
+    Returns: {"size" [pixels], "starts": [for each run the number of the first that started from equal files,
+    None where its starts are not known], "images": [{"class", "index", "made": [{"run", "start": path | None,
+    "path", "moved": root mean square difference of the two's pixels, in [0, 1] | None}]}]}.
     Raises:  ValueError where runs have other classes.
     """
     sets = [run.draws[0] for run in runs]
@@ -44,7 +45,7 @@ def numbers(runs: list[NamedRun], cells: int = CELLS) -> Values:
     made = [_paths(images) for images in sets]
     starts = [_paths(find_starts(images, 1 + max(i for _, i in shown))) for images in sets]
     shown = [cell for cell in shown if all(cell in own for own in made)]  # short classes
-    return {"size": sets[0].size, "same": _same(starts, shown) if all(starts) else None, "images": [
+    return {"size": sets[0].size, "starts": _groups(starts, shown), "images": [
         {"class": sets[0].class_names[k], "index": i, "made": [
             {"run": run.name, "start": str(start[k, i]) if start else None, "path": str(own[k, i]),
              "moved": _moved(start.get((k, i)), own[k, i])}
@@ -56,8 +57,10 @@ def _paths(images: ImageManifest | None) -> dict[Cell, Path]:
         if images else {}
 
 
-def _same(starts: list[dict[Cell, Path]], shown: list[Cell]) -> bool:
-    return all(own[cell].read_bytes() == starts[0][cell].read_bytes() for own in starts for cell in shown)
+def _groups(starts: list[dict[Cell, Path]], shown: list[Cell]) -> list[int | None]:
+    """For each run the first whose starts are the same, byte by byte; None where they are not known."""
+    digests = [[sha256_file(own[cell]) for cell in shown] if own else None for own in starts]
+    return [None if own is None else digests.index(own) for own in digests]
 
 
 def _moved(start: Path | None, path: Path) -> float | None:
@@ -69,14 +72,15 @@ def _moved(start: Path | None, path: Path) -> float | None:
 
 
 def draw(values: Values) -> Any:
-    """Rows of images: the start, then each run's image of it; a start a run where they are not the same.
+    """Rows of images: a start, then what each run made of it; other starts, where runs have others.
 
     Raises: ValueError where there is no image.
     """
     shown = values["images"]
     require(shown, "no class has an image in every run")
-    rows = _rows(shown, values["same"])
-    figure = style.new_figure(style.PAGE, 0.25 + 0.66 * len(rows))
+    rows = _rows(values)
+    figure = style.new_figure(style.PAGE, 0.4 + 0.62 * len(rows))
+    figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
     axes = figure.subplots(len(rows), len(shown), squeeze=False)
     smooth = "nearest" if values["size"] < 64 else None
     for (name, run, paths), line in zip(rows, axes, strict=True):
@@ -84,21 +88,24 @@ def draw(values: Values) -> Any:
             ax.imshow(Image.open(path).convert("RGB"), interpolation=smooth)
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
-        line[0].set_ylabel(style.plain(name, 16), rotation=0, ha="right", va="center", fontsize=7,
+        line[0].set_ylabel(style.plain(name, 18), rotation=0, ha="right", va="center", fontsize=7,
                            color=style.MUTED if run is None else style.colour(run))
     for cell, ax in zip(shown, axes[0], strict=True):
-        ax.set_title(f"{style.plain(cell['class'], 10)}\n{cell['index']}", fontsize=7)
+        ax.set_title(f"{style.plain(cell['class'], 11)}\n{cell['index']}", fontsize=7)
+    axes[0][0].annotate("class\nIPC index", (0, 1), (-4, 4), xycoords="axes fraction", ha="right",
+                        va="bottom", textcoords="offset points", fontsize=7, color=style.MUTED)
     return figure
 
 
-def _rows(shown: list[Values], same: bool | None) -> list[tuple[str, int | None, list[str]]]:
-    """(name, number of the run or None of a start, paths) of every row."""
+def _rows(values: Values) -> list[tuple[str, int | None, list[str]]]:
+    """(name, number of the run or None, paths) of every row: each start once, its runs below it."""
+    starts, shown, runs = values["starts"], values["images"], values["images"][0]["made"]
     rows: list[tuple[str, int | None, list[str]]] = []
-    for i, run in enumerate(made["run"] for made in shown[0]["made"]):
-        own = [cell["made"][i] for cell in shown]
-        if own[0]["start"] and not (same and i):
-            rows.append(("start" if same else f"start of {run}", None, [made["start"] for made in own]))
-        rows.append((run, i, [made["path"] for made in own]))
+    for first in dict.fromkeys(starts):
+        group = [i for i, own in enumerate(starts) if own == first]
+        if first is not None and any(cell["made"][i]["moved"] for cell in shown for i in group):
+            rows.append(("start", None, [cell["made"][first]["start"] for cell in shown]))
+        rows += [(runs[i]["run"], i, [cell["made"][i]["path"] for cell in shown]) for i in group]
     return rows
 
 

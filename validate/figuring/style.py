@@ -82,6 +82,25 @@ def band(ax: Any, at: Sequence[float], mean: Sequence[float | None], std: Sequen
         ax.fill_between(*zip(*around, strict=True), color=colour(run), alpha=0.18, linewidth=0)
 
 
+def log_axis(ax: Any) -> None:
+    """A logarithmic y axis with plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_minor_locator(NullLocator())
+
+
+def counted(num: int, of: str) -> str:
+    """How many: n = 3 seeds, n = 1 seed."""
+    return f"n = {num} {of if num != 1 else of.removesuffix('s')}"
+
+
+def note(figure: Any, text: str) -> None:
+    """A line below a figure that says how it is read."""
+    figure.supxlabel(text, fontsize=7, color=MUTED, x=0.01, ha="left")
+
+
 def legend(figure: Any, runs: Sequence[tuple[int, str, str]]) -> None:
     """The runs of a figure above it.   Args: runs: (number, name, what is said of it)."""
     from matplotlib.lines import Line2D

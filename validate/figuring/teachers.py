@@ -56,48 +56,49 @@ def draw(values: Values) -> Any:
 
     Raises: ValueError where no run has networks.
     """
-    from matplotlib.colors import LinearSegmentedColormap
     runs = [(i, run) for i, run in enumerate(values["runs"]) if run["networks"]]
     require(runs, "no run has units that drew networks: real images, and sets of others, have none")
-    heights = [1.1 + 0.17 * len(run["networks"]) for _, run in runs]
-    figure = style.new_figure(style.PAGE, sum(heights))
-    rows = figure.subplots(len(runs), 2, squeeze=False, height_ratios=heights, width_ratios=(4, 1))
+    names = list(dict.fromkeys(name for _, run in runs for name in run["networks"]))
+    figure = style.new_figure(style.PAGE, 0.2 + len(runs) * (0.6 + 0.18 * len(names)))
+    rows = figure.subplots(len(runs), 2, squeeze=False, width_ratios=(4, 1))
     for (i, run), (ax, bars) in zip(runs, rows, strict=True):
-        names, units, colour = run["networks"], run["units"], style.colour(i)
-        shares = [[unit["aligned"].get(name, 0) for unit in units] for name in names]
-        fading = LinearSegmentedColormap.from_list("share", ["#f4f4f4", colour])
-        ax.imshow(shares, cmap=fading, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
-        dots = [(x, names.index(name)) for x, unit in enumerate(units) for name in unit["primary"]]
-        if len(units) <= DOTS:
-            ax.plot(*zip(*dots, strict=True), "o", color="white", markeredgecolor=style.INK, markersize=3.5)
-        ax.set_yticks(range(len(names)), [style.plain(name) for name in names])
-        ax.set_xticks(*_ticks(units))
-        ax.set_xlabel("IPC index of the unit" if len({unit["draw"] for unit in units}) == 1 else
-                      "draw: IPC index of the unit")
-        ax.set_title(f"{style.plain(run['name'])}: {run['n']} units", color=colour, loc="left")
-        _count(bars, run, colour)
-    dotted = ", dot: gave the logits" if any(len(run["units"]) <= DOTS for _, run in runs) else ""
-    figure.supxlabel(f"filled: aligned the unit's images{dotted}; right: units that drew the network",
-                     fontsize=7, color=style.MUTED, x=0.01, ha="left")
+        _draw_map(ax, run["units"], names, style.colour(i))
+        ax.set_title(f"{style.plain(run['name'])}: {style.counted(run['n'], 'units')}",
+                     color=style.colour(i), loc="left")
+        _count(bars, [run["aligned"].get(name, 0) for name in names], style.colour(i))
+    rows[-1][0].set_xlabel("units, by IPC index")
+    dotted = ", dot: gave the logits" * any(len(run["units"]) <= DOTS for _, run in runs)
+    style.note(figure, f"filled: aligned the unit's images{dotted}; right: of how many units")
     return figure
 
 
-def _ticks(units: list[Values]) -> tuple[list[int], list[str]]:
-    """At most twelve columns that are named, and their names."""
-    at = list(range(0, len(units), -(-len(units) // 12)))
-    several = len({unit["draw"] for unit in units}) > 1
-    return at, [f"{units[i]['draw']}: {units[i]['index']}" if several else str(units[i]["index"]) for i in at]
+def _draw_map(ax: Any, units: list[Values], names: list[str], colour: str) -> None:
+    from matplotlib.colors import LinearSegmentedColormap
+    shares = [[unit["aligned"].get(name, 0) for unit in units] for name in names]
+    fading = LinearSegmentedColormap.from_list("share", ["#eeeeee", colour])
+    ax.imshow(shares, cmap=fading, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    ax.hlines([y - 0.5 for y in range(1, len(names))], -0.5, len(units) - 0.5, color="white", linewidth=1.5)
+    if len(units) <= DOTS:
+        ax.vlines([x - 0.5 for x in range(1, len(units))], -0.5, len(names) - 0.5, color="white",
+                  linewidth=1.5)
+        ax.plot(*zip(*((x, names.index(name)) for x, unit in enumerate(units) for name in unit["primary"]),
+                     strict=True), "o", color="white", markeredgecolor=style.INK, markersize=3.5)
+    ax.set_yticks(range(len(names)), [style.plain(name) for name in names])
+    begin = [x for x, unit in enumerate(units) if not x or unit["draw"] != units[x - 1]["draw"]]
+    every = -(-len(units) // 12)
+    ax.set_xticks(*((range(0, len(units), every), [unit["index"] for unit in units[::every]])
+                    if len(begin) == 1 else (begin, [f"draw {units[x]['draw']}" for x in begin])))
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
 
 
-def _count(ax: Any, run: Values, colour: str) -> None:
-    """Bars beside a map: of how many units each network aligned the images."""
-    counts = [run["aligned"][name] for name in run["networks"]]
-    style.tidy(ax, grid="").barh(range(len(counts)), counts, color=colour, height=0.6)
+def _count(ax: Any, counts: list[int], colour: str) -> None:
+    """Bars beside a map."""
+    ax.barh(range(len(counts)), counts, color=colour, height=0.6)
     for y, count in enumerate(counts):
         ax.text(count, y, f" {count}", va="center", fontsize=7)
     ax.set(ylim=(len(counts) - 0.5, -0.5), xlim=(0, 1.3 * max(1, *counts)), yticks=[], xticks=[])
-    ax.spines["bottom"].set_visible(False)
-    ax.set_title("units", loc="left")
+    ax.spines[:].set_visible(False)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

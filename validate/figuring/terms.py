@@ -100,12 +100,11 @@ def draw(values: Values) -> Any:
         _draw_term(style.tidy(ax), term, runs)
     for ax in axes.flat[max(0, len(terms) - columns):len(terms)]:  # nothing stands below
         ax.set_xlabel(" or ".join(dict.fromkeys(run["unit"] for run in runs if run["terms"])))
-    style.legend(figure, [(i, run["name"], f"n = {run['n']} units")
+    style.legend(figure, [(i, run["name"], style.counted(run["n"], "units"))
                           for i, run in enumerate(runs) if run["n"]])
     zero = dict.fromkeys(term for run in runs for term in run["zero"])
     shown = "".join(f"; {style.plain(term)}: 0, nothing to align" for term in zero)
-    figure.supxlabel(f"mean and std over units; alignments and priors unweighted{shown}", fontsize=7,
-                     color=style.MUTED, x=0.01, ha="left")
+    style.note(figure, f"mean and std over units; alignments and priors unweighted{shown}")
     return figure
 
 
@@ -115,9 +114,8 @@ def _draw_term(ax: Any, term: str, runs: list[Values]) -> None:
         style.band(ax, run["at"], curve["mean"], curve["std"], run=i, label=run["name"])
     means = [value for _, _, curve in own for value in curve["mean"] if value is not None]
     if min(means) > 0 and max(means) > 5 * min(means):  # less is read better on a straight axis
-        ax.set_yscale("log")
-        lowest = min(means) / 2
-        ax.set_ylim(bottom=max(ax.get_ylim()[0], lowest))
+        style.log_axis(ax)
+        ax.set_ylim(bottom=max(ax.get_ylim()[0], min(means) / 2))  # a band may reach below 0
     ax.set_title(TITLES.get(term, style.plain(term.replace("/", ": "))), loc="left")
 
 
