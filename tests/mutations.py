@@ -301,9 +301,10 @@ put("validate/train_FKD.py", "hot_loop::test_a_student hot_loop::test_hard_label
     ('"images": formats.image_set_digest(plan.entries)', '"images": ""'))
 put("validate/students.py", "hot_loop::test_a_student hot_loop::test_hard_labels",
     ('seed_everything(seed, "student", name)', 'seed_everything("student", name)'))
-put("validate/diversity.py", "hot_loop::test_diversity pipeline::test_diversity_of_equal_images_is_one",
-    ("features_of(penultimate(teacher.model), run", "features_of(teacher.model, run"),
-    ("normalize(pixels, mean, std)", "pixels.float()"))
+put("validate/features.py", "hot_loop::test_diversity pipeline::test_diversity_of_equal features",
+    ("Network(name, penultimate(teacher.model), taught)", "Network(name, teacher.model, taught)"),
+    ("normalize(pixels.to(device), images.mean, images.std)", "pixels.to(device).float()"),
+    ("strangers or", "found or"))
 put("validate/results.py", "results",
     ('100 * r["last"]["top1"] for r in results}', '100 * r["best"]["top1"] for r in results}'),
     ("theirs[seed] - mine[seed]", "mine[seed] - theirs[seed]"),

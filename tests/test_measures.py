@@ -21,6 +21,6 @@ def test_a_measure_is_of_its_images_alone(tiny, tmp_path):
 
 
 def test_a_command_says_what_was_given():
-    config = DiversityConfig(data="a run", ipc=3)
+    config = DiversityConfig(data=("a run",), ipc=3)
     words = command_of("validate.diversity", config, lambda given: {})
     assert words == "python -m validate.diversity --data 'a run' --ipc 3"

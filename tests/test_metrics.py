@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from recover.synthesis import peak_memory
-from utils.formats import Entry
+from utils.formats import Entry, ImageManifest
 from utils.metrics import evaluate, intra_class_cosine, logits_of, mean_and_std, topk_hits
-from validate import diversity
+from validate import features
 
 CPU = torch.device("cpu")
 
@@ -45,11 +45,13 @@ def test_the_images_whose_diversity_is_measured_are_decoded_a_hundred_at_a_time(
         decoded.append(len(entries))
         return (torch.zeros(len(entries), 3, size, size, dtype=torch.uint8),
                 torch.tensor([entry.label for entry in entries]))
-    monkeypatch.setattr(diversity, "load_distilled", load)
+    monkeypatch.setattr(features, "load_distilled", load)
     entries = [Entry(f"{i}.png", "", i % 7) for i in range(230)]
-    seen = list(diversity.features_of(nn.Flatten(), Path("run"), entries, size=2, mean=(0.5,) * 3,
-                                      std=(0.5,) * 3, device=CPU))
-    assert decoded == [100, 100, 30] and [tuple(features.shape) for features, _ in seen] == [
+    images = ImageManifest(run=Path("run"), dataset="digits", class_names=[], ipc=1, size=2,
+                           mean=(0.5,) * 3, std=(0.5,) * 3, stem="small")
+    network = features.Network("flat", nn.Flatten(), False)
+    seen = list(features.distilled_features(network, images, entries, CPU))
+    assert decoded == [100, 100, 30] and [tuple(own.shape) for own, _ in seen] == [
         (100, 12), (100, 12), (30, 12)]
     assert torch.cat([labels for _, labels in seen]).tolist() == [entry.label for entry in entries]
 

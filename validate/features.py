@@ -99,7 +99,7 @@ def open_network(arch: str, images: ImageManifest, flags: WeightFlags, *, stem: 
     teacher, = load_teachers([name], weights=flags.weights, weights_dir=flags.weights_dir, stem=stem,
                              dataset=images.dataset, num_classes=images.num_classes, device=device).values()
     taught = any(name in teachers_of(own) for own in sets)
-    known = all(own.saved["config"] for own in sets)  # of a foreign set nobody has recorded it
+    known = all("arch_name" in own.saved["config"] for own in sets)  # of others' sets nobody recorded it
     say(f"{name} measures, " + (
         "which taught these images or their labels" + ", as all did whose weights are at hand" * (not arch)
         if taught else "which taught nobody here" if known else "these images' teachers are not recorded"))

@@ -143,13 +143,19 @@ def describe_students(result: Result) -> str:
 Students = list[Result]
 
 
+def listed_folders(word: str) -> list[str]:
+    """The folders of A0,A1,A2, or the one that a word names.   Raises: ValueError where one stands twice."""
+    folders = word.split(",") if not Path(word).exists() else [word]
+    require(len(set(folders)) == len(folders), f"{word}: a folder is listed twice")
+    return folders
+
+
 def _read(word: str) -> tuple[list[str], list[Students]]:
     """The folders that a word lists, and the students of each."""
-    folders = word.split(",") if not Path(word).exists() else [word]
+    folders = listed_folders(word)
     runs = [read_results(Path(folder)) for folder in folders]
     for folder, students in zip(folders, runs, strict=True):
         require(students, f"{folder}: no finished students there (seed*/result.json); run validate first")
-    require(len(set(folders)) == len(folders), f"{word}: a folder is listed twice")
     return folders, runs
 
 
@@ -157,11 +163,12 @@ def _mean_and_std(students: Students) -> tuple[float, float]:
     return mean_and_std(100 * result["last"]["top1"] for result in students)
 
 
-def _verdict(found: Paired, over: str, of: str) -> str:
+def verdict(found: Paired, over: str, of: str, *, unit: str = " points", digits: int = 2) -> str:
+    """A paired difference in words.   Args: over: of what `n` counts;  of: what a decision holds for."""
     low, high = found.interval
     decided = f"decided {of}" if low > 0 or high < 0 else "not decided: the interval holds 0"
-    return (f"B - A  {found.mean:+.2f} points, standard error {found.standard_error:.2f}, 95 % interval "
-            f"{low:+.2f} to {high:+.2f} over {found.n} {over}: {decided}")
+    return (f"B - A  {found.mean:+.{digits}f}{unit}, standard error {found.standard_error:.{digits}f}, 95 % "
+            f"interval {low:+.{digits}f} to {high:+.{digits}f} over {found.n} {over}: {decided}")
 
 
 def compare_students(a: Students, b: Students) -> tuple[Paired | None, list[str]]:
@@ -169,7 +176,7 @@ def compare_students(a: Students, b: Students) -> tuple[Paired | None, list[str]
     more = "draws measure it: python -m validate.results A0,A1,A2 B0,B1,B2"
     if a[0].get("images") == b[0].get("images"):
         found = paired_difference(a, b)
-        return found, [_verdict(found, "common seeds", "for these images: students' seeds alone"),
+        return found, [verdict(found, "common seeds", "for these images: students' seeds alone"),
                        f"The spread over image sets is not in this interval ({more})."]
     (mine, spread), (theirs, others) = map(_mean_and_std, (a, b))
     alone = f", standard error {math.hypot(spread / len(a) ** 0.5, others / len(b) ** 0.5):.2f} by the " \
@@ -213,7 +220,7 @@ def compare_draws(a: list[Students], b: list[Students]) -> tuple[Paired, list[st
                   if not any(text in row for text in drawn)}
         says += [f"{name}'s draws differ in more than the draw: {'; '.join(sorted(within))}"] * bool(within)
     each = ", ".join(f"{difference:+.2f}" for difference in found.each)
-    return found, [_verdict(found, f"draws ({each})", "over draws of the images"), *says]
+    return found, [verdict(found, f"draws ({each})", "over draws of the images"), *says]
 
 
 def main(argv: list[str] | None = None) -> Paired | None:

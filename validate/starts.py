@@ -1,67 +1,78 @@
-"""What distilled images started from, made again: recover without iterations, as a process of its own.
+"""What a run's images started from, made once more: recover is deterministic.
 
-They are a run below the images', <home>/starts, made once.
+The run's own settings with --iteration 0 keep the starts, in a run of their own, by a process of its own.
 """
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from models.places import inherited_places
-from utils.flags import WeightFlags, to_words
-from utils.formats import ImageManifest, assemble_manifest
-from utils.pieces import Values
-from utils.runtime import EXIT_BAD_INPUT, say
+from utils.files import write_json
+from utils.flags import to_words
+from utils.formats import Entry, ImageManifest
+from utils.image_sets import open_images
+from utils.pieces import Values, require
+from utils.runtime import say
 
 ROOT = Path(__file__).resolve().parents[1]
-# Recover's settings that leave images as they start.
-UNTOUCHED: Values = {"iteration": 0, "iteration_step": 0, "slices_per_batch": 1, "blocks": "one",
-                     "perturbation": "none"}
+REAL = ("real", "random", "herding", "k-centre", "centre-margin")  # --init of one real image each
+# Without iterations nothing of these does anything; they may be checked against them.
+BARE: Values = {"iteration": 0, "iteration_step": 0, "slices_per_batch": 1, "batching": "cross-class",
+                "blocks": "one", "perturbation": "none", "min_teacher_accuracy": 0}
 
 
-def find_starts(images: ImageManifest, ipc: int) -> ImageManifest | None:
-    """The starts of a set's first indices, where they are known: itself, where nothing changed its images.
+def starts_unknown(images: ImageManifest) -> str:
+    """Why there is no real image that each image started from; empty where there is."""
+    config = images.saved["config"]
+    if "init" not in config:
+        return "how these images were made is not recorded"
+    whole = config["init"] == "medium" and config.get("factor", 0) == 0
+    return "" if config["init"] in REAL or whole else \
+        f"images started from --init {config['init']}, no real image each"
 
-    Returns: None where they were not remade (of this run, for so many indices), or the set is foreign.
+
+def remake_starts(images: ImageManifest, ipc: int, folder: Path, *, train_data_path: str,
+                  device: str) -> ImageManifest:
+    """The run of the starts of the first `ipc` images a class, below `folder`; finished work there is kept.
+
+    Networks that choose starts are looked for where the run's recover found them.
+    Raises: ValueError with the line of a recover that fails, or where the starts are not the run's.
     """
-    config = images.saved.get("config")
-    if not config or config.get("iteration") == config.get("iteration_step") == 0:
-        return images if config else None
-    try:
-        found = assemble_manifest(images.home / "starts", write=False)
-    except (FileNotFoundError, ValueError):
-        return None
-    settings = {name: value for name, value in found.saved["config"].items() if name not in UNTOUCHED}
-    weights = found.saved["weights"]  # of the networks that choose or make starts
-    return found if found.ipc >= ipc and found.class_names == images.class_names \
-        and settings == {name: config.get(name) for name in settings} \
-        and weights == {name: images.saved["weights"].get(name, weights[name]) for name in weights} else None
+    config = images.saved["config"]
+    write_json(folder / "of.json", {"config": config})
+    flags = BARE | {"syn_data_path": folder, "exp_name": "starts", "device": device,
+                    "ipc_end": images.saved.get("whole_set", ipc), **inherited_places(str(images.run), {})}
+    if train_data_path:
+        flags["train_data_path"] = train_data_path
+    say(f"{images.run}: its starts are made once more (recover --init {config['init']} --iteration 0)")
+    done = subprocess.run(
+        [sys.executable, "-m", "recover.data_synthesis", "--config", str(folder / "of.json"),
+         *to_words({name: value for name, value in flags.items() if value not in ((), "")})],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get(
+            "PYTHONPATH")])])}, capture_output=True, text=True)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise ValueError(lines[-1].removeprefix("error: "))
+    starts = open_images(str(folder / "starts"), flag="--starts")
+    check_starts(images, starts)
+    return starts
 
 
-def remake_starts(images: ImageManifest, ipc: int, *, flags: WeightFlags,
-                  train_data_path: str = "") -> ImageManifest | None:
-    """The starts of the first `ipc` indices of a set, made unless they are there; None of a foreign set.
+def check_starts(images: ImageManifest, starts: ImageManifest) -> None:
+    """Raises ValueError unless the settings that both have, but for BARE, and networks are the run's."""
+    own, theirs = images.saved["config"], starts.saved["config"]
+    other = sorted(name for name in own.keys() & theirs.keys() - BARE.keys() if own[name] != theirs[name])
+    other += sorted(name for name, digest in starts.saved["weights"].items()
+                    if images.saved["weights"].get(name) != digest)
+    other += ["class names"] * (images.class_names != starts.class_names)
+    require(not other, f"the starts made now are not the run's: others are {', '.join(other)}")
 
-    Args:   flags: where networks are that starts ask, where the run does not say;  train_data_path: of the
-            real images.
-    Raises: ValueError or RuntimeError where recover refused or failed; it has said why.
-    """
-    found = find_starts(images, ipc)
-    if found or not images.saved.get("config"):
-        return found
-    say(f"{images.home}: what its images started from is made again, by recover without iterations")
-    places = inherited_places(str(images.run), {}) or {
-        "weights": flags.weights, "weights_dir": flags.weights_dir}
-    given = {**places, "train_data_path": train_data_path}
-    status = subprocess.run(
-        [sys.executable, "-m", "recover.data_synthesis", "--config", str(images.run / "manifest.json"),
-         *to_words(UNTOUCHED), "--syn-data-path", str(images.home), "--exp-name", "starts", "--overwrite",
-         "--ipc-end", str(images.saved.get("whole_set", ipc)),  # some starts are chosen for all at once
-         *to_words({name: value for name, value in given.items() if value})],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
-    ).returncode
-    if status:
-        kind = ValueError if status == EXIT_BAD_INPUT else RuntimeError
-        raise kind(f"{images.home}: its starts were not made again: recover ended with status {status}, and "
-                   f"has said why above")
-    return assemble_manifest(images.home / "starts")
+
+def starts_of(entries: Sequence[Entry], starts: ImageManifest) -> list[Entry]:
+    """The start of each image, by its path.   Raises: ValueError naming an image that has none."""
+    by_path = {entry.path: entry for entry in starts.entries}
+    missing = [entry.path for entry in entries if entry.path not in by_path]
+    require(not missing, f"{starts.run}: no start of {''.join(missing[:1])}")
+    return [by_path[entry.path] for entry in entries]

@@ -9,15 +9,32 @@ from PIL import Image
 
 from utils.files import sha256_file
 from utils.formats import ImageManifest
+from utils.image_sets import open_images
 from utils.pieces import Values, option, require
 from utils.unit_files import index_of
 from validate.figuring import style
 from validate.figuring.figure import Figure, SourceFlags
 from validate.figuring.runs import NamedRun, rounded
-from validate.starts import find_starts, remake_starts
+from validate.starts import check_starts, remake_starts
 
 CELLS = 10  # columns of the figure
 Cell = tuple[int, int]  # class, IPC index
+
+
+def find_starts(images: ImageManifest, ipc: int) -> ImageManifest | None:
+    """The starts of a set's first indices: itself where nothing changed its images, else <home>/starts.
+
+    Returns: None where they were not remade (of this run, for so many indices), or nobody recorded them.
+    """
+    config = images.saved["config"]
+    if "init" not in config or config["iteration"] == config["iteration_step"] == 0:
+        return images if "init" in config else None
+    try:
+        found = open_images(str(images.home / "starts" / "starts"), flag="", write=False)
+        check_starts(images, found)
+    except (FileNotFoundError, ValueError):
+        return None
+    return found if found.ipc >= ipc else None
 
 
 def chosen_cells(num_classes: int, ipc: int, num: int = CELLS) -> list[Cell]:
@@ -30,7 +47,7 @@ def chosen_cells(num_classes: int, ipc: int, num: int = CELLS) -> list[Cell]:
 def numbers(runs: list[NamedRun], cells: int = CELLS) -> Values:
     """The starts and what each run's first draw made of them, as paths, with how far it went.
 
-    Starts are known once `validate.starts.remake_starts` has made them.
+    Starts are known once `python -m validate.figures starts` has made them again.
     Args:    cells: at most so many images, spread over the classes.
     Returns: {"size" [pixels], "starts": [for each run the number of the first that started from equal files,
     None where its starts are not known], "images": [{"class", "index", "made": [{"run", "start": path | None,
@@ -119,9 +136,12 @@ class Starts(Figure):
                 command: str) -> None:
         sets = [run.draws[0] for run in runs]
         cells = chosen_cells(sets[0].num_classes, min(images.ipc for images in sets), self.images)
+        ipc = 1 + max(i for _, i in cells)
         for images in sets:
-            remake_starts(images, 1 + max(i for _, i in cells), flags=flags,
-                          train_data_path=flags.train_data_path)
+            if "init" in images.saved["config"] and not find_starts(images, ipc):
+                remake_starts(images, ipc, images.home / "starts", device=str(device),
+                              train_data_path=flags.train_data_path)
+                (images.home / "starts" / "of.json").unlink()  # which that process alone reads
 
     def numbers(self, runs: list[NamedRun]) -> Values:
         return numbers(runs, self.images)

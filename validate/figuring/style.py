@@ -82,11 +82,13 @@ def band(ax: Any, at: Sequence[float], mean: Sequence[float | None], std: Sequen
         ax.fill_between(*zip(*around, strict=True), color=colour(run), alpha=0.18, linewidth=0)
 
 
-def log_axis(ax: Any) -> None:
-    """A logarithmic y axis with plain numbers."""
+def log_axis(ax: Any, *, least: float) -> None:
+    """A logarithmic y axis from `least` or more on, with plain numbers, more of them where it is short."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
     ax.set_yscale("log")
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    low, high = max(ax.get_ylim()[0], least), ax.get_ylim()[1]
+    ax.set_ylim(low, high)
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 20 * low else (1, 1.5, 2, 3, 5, 7)))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.yaxis.set_minor_locator(NullLocator())
 

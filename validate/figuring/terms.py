@@ -114,8 +114,7 @@ def _draw_term(ax: Any, term: str, runs: list[Values]) -> None:
         style.band(ax, run["at"], curve["mean"], curve["std"], run=i, label=run["name"])
     means = [value for _, _, curve in own for value in curve["mean"] if value is not None]
     if min(means) > 0 and max(means) > 5 * min(means):  # less is read better on a straight axis
-        style.log_axis(ax)
-        ax.set_ylim(bottom=max(ax.get_ylim()[0], min(means) / 2))  # a band may reach below 0
+        style.log_axis(ax, least=min(means) / 2)  # a band may reach below 0
     ax.set_title(TITLES.get(term, style.plain(term.replace("/", ": "))), loc="left")
 
 
