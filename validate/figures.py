@@ -3,10 +3,16 @@
     python -m validate.figures cosine RUN OTHER                    two runs
     python -m validate.figures cosine A0,A1,A2 SRe2L=B0,B1,B2      over draws; under a name of one's own
 
-The first word is the figure: embedding, cosine, starts (paper figures 1, 4, 5), curves, terms, teachers.
-The other words are runs of recover, or folders of images; flags follow.  --figure NAME --help shows its own.
+The first word is the figure, the others are runs of recover or folders of images; flags follow, and
+`FIGURE --help` shows a figure's own.
+    embedding   real and distilled images in one plane (paper figure 1): UMAP where installed, else t-SNE
+    cosine      intra-class cosine similarity by class (paper figure 4), over draws with its 95 % interval
+    starts      the same starts, run against run (paper figure 5), made again by recover once
+    curves      students' loss and accuracy per epoch, over student seeds or draws
+    terms       each term of recover's loss over the iterations, over units
+    teachers    which networks each unit drew
 
-Beside the picture lies a .json of the same name, with its numbers and its command.
+Beside <out>/FIGURE_RUN.png lies FIGURE_RUN.json: its numbers and its command.
 """
 import dataclasses
 import re
@@ -45,6 +51,9 @@ class FiguresConfig(SourceFlags):
     figure: Figure = choice(FIGURES, "cosine", "which figure; or the first word")
     runs: tuple[str, ...] = option((), "RUN, A0,A1,A2 (draws), NAME=RUN; or the words behind it",
                                    identity=False)
+    dataset: str = option("", "of images without a manifest: data set, or folder:PATH", identity=False)
+    val_dir: str = option("", "of images without a manifest: real test data, which name the classes",
+                          identity=False)
     out: str = option("out/figures", "folder of the pictures", identity=False)
     format: Literal["png", "pdf", "svg"] = option("png", "of the pictures", identity=False)
 
@@ -98,7 +107,7 @@ def main(argv: list[str] | None = None) -> Path:
                           description=__doc__, presets=presets)
     style.check_matplotlib()
     import matplotlib
-    runs = open_runs(config.runs)
+    runs = open_runs(config.runs, dataset=config.dataset, val_dir=config.val_dir)
     name, command = flatten(config)["figure"], shown_command(config)
     device = choose_device(config.device)
     set_threads(config.threads)

@@ -144,10 +144,10 @@ def _draw_points(ax: Any, points: list[Values]) -> None:
         colours = [CLASS_COLOURS[classes.index(point["class"]) % len(CLASS_COLOURS)] for point in own]
         ax.scatter([point["x"] for point in own], [point["y"] for point in own], color=colours, **look)
     for name in classes if len(classes) <= len(CLASS_COLOURS) else ():
-        own = [(point["x"], point["y"]) for point in points
-               if (point["class"], point["kind"]) == (name, "real")]
-        if own:  # where most of a class's real images are
-            ax.text(*numpy.median(own, axis=0), style.plain(name, 12), fontsize=7, ha="center", va="center",
+        real = [(point["x"], point["y"]) for point in points
+                if (point["class"], point["kind"]) == (name, "real")]
+        if real:  # where most of a class's real images are
+            ax.text(*numpy.median(real, axis=0), style.plain(name, 12), fontsize=7, ha="center", va="center",
                     zorder=9, bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.6})
     ax.set(xticks=[], yticks=[], aspect="auto")
     for side in ax.spines.values():

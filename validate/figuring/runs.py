@@ -48,14 +48,19 @@ def names_of(words: Sequence[tuple[str, list[str]]]) -> list[str]:
     return [name if len(name) <= NAME else "..." + name[3 - NAME:] for name in names]
 
 
-def open_runs(words: Sequence[str]) -> list[NamedRun]:
-    """The runs that words name.   Raises: ValueError or FileNotFoundError as `open_images`, naming one."""
+def open_runs(words: Sequence[str], *, dataset: str = "", val_dir: str = "") -> list[NamedRun]:
+    """The runs that words name.
+
+    Args:   dataset, val_dir: as `open_images`, of sets without a manifest.
+    Raises: ValueError or FileNotFoundError naming the run.
+    """
     require(words, "expected a run: python -m validate.figures FIGURE RUN ..., a run RUN, NAME=RUN or, over "
             "draws, A0,A1,A2")
     split = [split_word(word) for word in words]
     for _, folders in split:
         require(len(set(folders)) == len(folders), f"{','.join(folders)}: a draw is listed twice")
-    return [NamedRun(name, tuple(open_images(folder, flag="RUN") for folder in folders))
+    return [NamedRun(name, tuple(open_images(folder, flag="RUN", dataset=dataset, val_dir=val_dir)
+                                 for folder in folders))
             for name, (_, folders) in zip(names_of(split), split, strict=True)]
 
 

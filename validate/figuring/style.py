@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from utils.pieces import Values, require
+from utils.pieces import require
 
 INK, MUTED, GRID = "#222222", "#767676", "#e6e6e6"
 COLUMN, PAGE = 3.4, 7.0  # widths [inches]
@@ -15,13 +15,14 @@ COLUMN, PAGE = 3.4, 7.0  # widths [inches]
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 DASHES = ("-", "--", ":", "-.")
 FONT = 8  # points; ticks 7
-SETTINGS: Values = {
+# Names are other people's: no formulas in them.
+SETTINGS: Any = {
     "font.size": FONT, "font.family": "DejaVu Sans", "svg.fonttype": "none", "pdf.fonttype": 42,
     "svg.hashsalt": "prism", "axes.titlesize": FONT, "axes.labelsize": FONT, "xtick.labelsize": 7,
     "ytick.labelsize": 7, "legend.fontsize": 7, "legend.frameon": False, "axes.edgecolor": MUTED,
     "text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK,
-    "lines.linewidth": 1.3, "axes.linewidth": 0.7}
-UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
+    "lines.linewidth": 1.3, "axes.linewidth": 0.7, "text.parse_math": False}
+UNDATED: dict[str, dict[str, None]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
 
 
 def check_matplotlib() -> None:
@@ -35,16 +36,16 @@ def colour(i: int) -> str:
     return COLOURS[i % len(COLOURS)]
 
 
-def dashes(i: int) -> str:
+def dashes(i: int) -> Any:
     """The line of the i-th run: another where colours begin again."""
     return DASHES[i // len(COLOURS) % len(DASHES)]
 
 
 def plain(name: str, longest: int = 28) -> str:
-    """A name of other people's as matplotlib shows it: no formula, no line break, not too long."""
+    """A name of other people's on one line, not too long, and none that a legend would hide."""
     text = " ".join("".join(letter if letter.isprintable() else " " for letter in name).split())
     text = text if len(text) <= longest else text[:longest - 3] + "..."
-    return (" " if text.startswith("_") else "") + text.replace("$", r"\$")  # which legends would hide
+    return " " * text.startswith("_") + text
 
 
 def new_figure(width: float, height: float) -> Any:
