@@ -76,16 +76,15 @@ def draw(values: Values) -> Any:
         ax.errorbar(run["mean"], i, xerr=[[run["mean"] - low], [high - run["mean"]]], fmt="D", markersize=4.5,
                     color=style.INK, markerfacecolor=style.colour(i), capsize=3, elinewidth=1.1, zorder=4)
     ax.set_yticks(range(len(runs)), [style.plain(run["name"], 20) for run in runs])
-    for i, tick in enumerate(ax.get_yticklabels()):
-        tick.set_color(style.colour(i))
     low, high = ax.get_xlim()
-    taught = ", which taught some" * any(run["taught"] for run in runs)
     ax.set(xlim=(max(low, -1), min(high, 1)), ylim=(len(runs) - 0.4, -0.6),  # where cosines are
-           xlabel=f"intra-class cosine similarity (lower: more diverse)\n"
-                  f"of {style.plain(values['arch'])}'s features{taught}")
+           xlabel="intra-class cosine similarity")
     bars = dict.fromkeys("std over classes, one draw" if run["std"] is None else
                          f"95 % interval over {len(run['draws'])} draws" for run in runs)
-    style.note(figure, f"dots: classes; bar: {' or '.join(bars)}")
+    taught = ", which taught some" * any(run["taught"] for run in runs)
+    own = "dots" if any(len(run["classes"]) <= DOTTED for run in runs) else "shapes"
+    style.note(figure, f"{own}: classes; bar: {' or '.join(bars)}; lower: more diverse; features of "
+               f"{style.plain(values['arch'])}{taught}")
     return figure
 
 

@@ -4,6 +4,7 @@ matplotlib draws them, an extra (requirements-figures.txt): `check_matplotlib` s
 """
 import importlib.util
 import io
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -100,14 +101,15 @@ def counted(num: int, of: str) -> str:
 
 
 def note(figure: Any, text: str) -> None:
-    """A line below a figure that says how it is read."""
-    figure.supxlabel(text, fontsize=7, color=MUTED, x=0.01, ha="left")
+    """What says below a figure how it is read, in lines of its width."""
+    lines = textwrap.wrap(text, int(20 * figure.get_figwidth()))
+    figure.supxlabel("\n".join(lines), fontsize=7, color=MUTED, x=0.01, ha="left")
 
 
 def legend(figure: Any, runs: Sequence[tuple[int, str, str]]) -> None:
     """The runs of a figure above it.   Args: runs: (number, name, what is said of it)."""
     from matplotlib.lines import Line2D
-    lines = [Line2D([], [], color=colour(i), linestyle=dashes(i), label=f"{plain(name)} ({text})")
+    lines = [Line2D([], [], color=colour(i), linestyle=dashes(i), label=f"{plain(name, 24)} ({text})")
              for i, name, text in runs]
     figure.legend(handles=lines, loc="outside upper left", ncols=min(len(lines), 3))
 

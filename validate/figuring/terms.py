@@ -103,7 +103,7 @@ def draw(values: Values) -> Any:
     style.legend(figure, [(i, run["name"], style.counted(run["n"], "units"))
                           for i, run in enumerate(runs) if run["n"]])
     zero = dict.fromkeys(term for run in runs for term in run["zero"])
-    shown = "".join(f"; {style.plain(term)}: 0, nothing to align" for term in zero)
+    shown = f"; 0, nothing to align: {', '.join(map(style.plain, zero))}" * bool(zero)
     style.note(figure, f"mean and std over units; alignments and priors unweighted{shown}")
     return figure
 
