@@ -305,6 +305,17 @@ put("validate/features.py", "hot_loop::test_diversity pipeline::test_diversity_o
     ("Network(name, penultimate(teacher.model), taught)", "Network(name, teacher.model, taught)"),
     ("normalize(pixels.to(device), images.mean, images.std)", "pixels.to(device).float()"),
     ("strangers or", "found or"))
+put("validate/neighbours.py", "neighbours memorisation",
+    ("rows.diagonal(first)", "rows.diagonal(0)"),
+    ("far.append(smallest[:, -1])", "far.append(smallest[:, 0])"),
+    ("around[first:first + BLOCK, None]", "around[:len(rows), None]"),
+    ("rows <= reach + ROUNDING", "rows < reach - ROUNDING"),
+    ("inside.double().mean()) / own", "inside.double().mean()) / k"),
+    ("found.indices[nearer] + first", "found.indices[nearer]"),
+    ("math.comb(n - 1, k) /", "math.comb(n, k) /"))
+put("validate/memorisation.py", "memorisation",
+    ("if kept and label != now", "if kept and label == now"),
+    ("moved <= nearest + neighbours.ROUNDING", "moved >= nearest + neighbours.ROUNDING"))
 put("validate/results.py", "results",
     ('100 * r["last"]["top1"] for r in results}', '100 * r["best"]["top1"] for r in results}'),
     ("theirs[seed] - mine[seed]", "mine[seed] - theirs[seed]"),

@@ -59,8 +59,9 @@ def test_draws_are_paired_in_order(tmp_path):
     b = [drawn(tmp_path, f"b{i}", i, 0.5 + i / 8) for i in range(3)]
     found, says = diversity.compare([a, b])
     assert found.each == pytest.approx([-0.1, -0.075, -0.05]) and found.n == 3
-    assert found.interval[1] > 0 > found.mean  # t of 2 degrees of freedom: 4.303 standard errors
-    assert len(says) == 1 and "over 3 draws (-0.1000, -0.0750, -0.0500): not decided" in says[0]
+    half = 4.303 * 0.025 / 3 ** 0.5  # Student's t of 2 degrees of freedom
+    assert found.interval == pytest.approx((-0.075 - half, -0.075 + half))
+    assert len(says) == 1 and "over 3 draws (-0.1000, -0.0750, -0.0500): decided over draws" in says[0]
     same = [drawn(tmp_path, "r", i, 0.9) for i in range(3)]
     assert diversity.compare([a, same])[1][1].startswith("B's sets hold the same images: over its images")
     for others, error in ((b[:2], "A lists 3 sets and B 2"), (b[::-1], "recover --seed 0 and 2"),

@@ -1,8 +1,8 @@
 """Intra-class cosine similarity of distilled sets (paper figure 4): lower is more diverse.
 
-    python -m validate.diversity --data RUN --arch-name resnet18            the paper's network
-    python -m validate.diversity --data A B                                 B - A, paired by class
-    python -m validate.diversity --data A0,A1,A2 B0,B1,B2                   B - A, paired by draw, in order
+    python -m validate.diversity --data RUN --arch-name resnet18
+    python -m validate.diversity --data A B                  paired by class
+    python -m validate.diversity --data A0,A1,A2 B0,B1,B2    paired by draw
 
 The features are the penultimate ones of a trained network, by default one that taught nobody.  What is
 measured of a set lies beside it, <run>/measured/diversity_<network>.json.  Over classes an interval holds for

@@ -73,8 +73,8 @@ def by_class(batches: Features) -> Iterator[tuple[int, torch.Tensor]]:
         whose = labels[[0, *changes.tolist()]].tolist()
         for part, label in zip(features.tensor_split(changes.tolist()), whose, strict=True):
             if kept and label != now:
-                yield now, torch.cat(kept)
-                kept = []
+                whole, kept = torch.cat(kept), []
+                yield now, whole
             kept.append(part)
             now = label
     if kept:
@@ -127,7 +127,7 @@ def summarize(classes: dict[str, Values], found: Sequence[tuple[torch.Tensor, ..
 
 def compare_classes(real: Features, distilled: Features, starts: Features | None,
                     class_names: Sequence[str], *, k: int) -> Values:
-    """All classes, whose features come in one order: of each is kept a number or two an image.
+    """All classes, whose features come in one order.   Memory: `neighbours.bytes_bound` of the largest class.
 
     Args: starts: of the distilled images, where they are known.
     """
