@@ -226,7 +226,7 @@ def test_each_figure_is_drawn_with_its_numbers_beside_it(figure, flags, form, ru
     ([], "expected a run: python -m validate.figures FIGURE RUN"),
     (["cosine"], "expected a run"),
     (["cosin", "x"], "cosin is no figure; expected one of embedding, cosine,"),
-    (["terms", "nowhere"], "RUN nowhere: "), (["terms", "x,x"], "x,x: a draw is listed twice"),
+    (["terms", "nowhere"], "RUN nowhere: "), (["terms", "x,x"], "x,x: a folder is listed twice"),
     (["terms", "x", "--classes", "3"], "--classes is of --figure embedding"),
     (["starts", "x", "--images", "0"], "--images must be in [1, 100], got 0")])
 def test_bad_words_are_refused(argv, error, refused, monkeypatch, tmp_path):

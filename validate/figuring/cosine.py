@@ -82,8 +82,8 @@ def draw(values: Values) -> Any:
     bars = dict.fromkeys("std over classes, one draw" if run["std"] is None else
                          f"95 % interval over {len(run['draws'])} draws" for run in runs)
     taught = ", which taught some" * any(run["taught"] for run in runs)
-    own = "dots" if any(len(run["classes"]) <= DOTTED for run in runs) else "shapes"
-    style.note(figure, f"{own}: classes; bar: {' or '.join(bars)}; lower: more diverse; features of "
+    shown = "dots" if any(len(run["classes"]) <= DOTTED for run in runs) else "shapes"
+    style.note(figure, f"{shown}: classes; bar: {' or '.join(bars)}; lower: more diverse; features of "
                f"{style.plain(values['arch'])}{taught}")
     return figure
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from utils.formats import ImageManifest
 from utils.image_sets import open_images
 from utils.pieces import require
+from validate.results import listed_folders
 
 NAME = 40  # characters of a run's name in a figure
 
@@ -25,7 +26,7 @@ def split_word(word: str) -> tuple[str, list[str]]:
     name, equals, folders = word.partition("=")
     if not equals or "/" in name:
         name, folders = "", word
-    return name, [folders] if Path(folders).exists() else folders.split(",")
+    return name, listed_folders(folders)
 
 
 def _tail(folder: str, parts: int) -> str:
@@ -57,8 +58,6 @@ def open_runs(words: Sequence[str], *, dataset: str = "", val_dir: str = "") -> 
     require(words, "expected a run: python -m validate.figures FIGURE RUN ..., a run RUN, NAME=RUN or, over "
             "draws, A0,A1,A2")
     split = [split_word(word) for word in words]
-    for _, folders in split:
-        require(len(set(folders)) == len(folders), f"{','.join(folders)}: a draw is listed twice")
     return [NamedRun(name, tuple(open_images(folder, flag="RUN", dataset=dataset, val_dir=val_dir)
                                  for folder in folders))
             for name, (_, folders) in zip(names_of(split), split, strict=True)]
