@@ -20,6 +20,7 @@ from utils.methods import METHODS, STAGES
 from utils.parser import flag_table
 from utils.runtime import command_line
 from validate.diversity import DiversityConfig
+from validate.figures import FiguresConfig
 from validate.memorisation import MemorisationConfig
 from validate.train_FKD import ValidateConfig
 
@@ -134,7 +135,7 @@ TABLES = {
     "recover/README.md": {"datasets": datasets, **dict([_flags(RecoverConfig)])},
     "relabel/README.md": dict([_flags(RelabelConfig)]),
     "validate/README.md": {"methods": methods, **dict([_flags(ValidateConfig), _flags(DiversityConfig),
-                                                       _flags(MemorisationConfig)])},
+                                                       _flags(MemorisationConfig), _flags(FiguresConfig)])},
     "models/README.md": dict([_flags(TeacherConfig)]),
 }
 

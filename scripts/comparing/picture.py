@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from scripts.comparing.cells import CONTROLS
 from scripts.comparing.summary import Line, Tables
+from validate.figuring.style import COLOURS, INK, MUTED, new_figure, tidy
 
-INK, MUTED, METHOD, CONTROL = "#222222", "#8a8a8a", "#2f5d9b", "#c2641c"
+METHOD, CONTROL, *_ = COLOURS
 GAP = 0.045  # between names, of a panel's height
 
 
@@ -33,11 +34,8 @@ def name_heights(values: Sequence[float], *, low: float, high: float, gap: float
 
 def draw_picture(tables: Tables) -> bytes:
     """The picture as PNG.   Raises: ImportError without matplotlib."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     panels = tables.titled()
-    figure = Figure(figsize=(11, 0.4 + 2.35 * len(panels)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(11, 0.4 + 2.35 * len(panels))
     axes = list(figure.subplots(len(panels) // 2, 2, squeeze=False, sharey="row").flat)
     points = [_draw_points(ax, lines) for ax, (*_, lines) in zip(axes, panels, strict=True)]
     for ax, (title, _, own, _), there in zip(axes, panels, points, strict=True):
@@ -55,11 +53,8 @@ def draw_picture(tables: Tables) -> bytes:
 
 def _draw_points(ax, lines: Sequence[Line]) -> list[tuple[float, float, str]]:
     """Points with error bars; returns what there is to name: (TFLOPs, top-1, method)."""
-    ax.set_xscale("log")
-    ax.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    tidy(ax).set_xscale("log")
     ax.tick_params(which="both", colors=INK, labelsize=8)
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
     points = []
     for line in lines:
         top1, control = line.over_draws("top1"), line.cell.method in CONTROLS
