@@ -47,10 +47,10 @@ def about(contents: Contents) -> list[str]:
     """What it is."""
     images, counts = contents.images, contents.counts
     each = str(counts[0]) if len({*counts}) == 1 else f"{min(counts)} to {max(counts)}"
-    num = len(contents.entries)
-    return [f"A distilled data set: {num} images of {images.num_classes} classes, "
-            f"{each} a class, {images.size} x {images.size} pixels, made from {code(images.dataset)} to train "
-            f"networks in its place. Pixel mean {list(images.mean)}, standard deviation {list(images.std)}."]
+    held = f"{len(contents.entries)} images of {images.num_classes} classes, {each} a class"
+    return [f"A distilled data set: {held}, {images.size} x {images.size} pixels, made from "
+            f"{code(images.dataset)} to train networks in its place. Pixel mean {list(images.mean)}, standard "
+            f"deviation {list(images.std)}."]
 
 
 def made(contents: Contents) -> list[str]:
@@ -95,37 +95,6 @@ def measured(contents: Contents, controls: list[Values]) -> list[str]:
         lines += ["", f"Beside real images, {where} ({code(own['command'])}):", "",
                   "| set | network | labels | top-1 | n |", "|---|---|---|---|---|",
                   *map(_control, own["accuracies"]), "", *map(_difference, own["differences"])]
-    return lines
-
-
-def _recipe(protocol: Values | None) -> str:
-    if not protocol:
-        return "a protocol that is not recorded"
-    source = f" ({METHODS[protocol['name']].source})" if protocol["name"] in METHODS else ""
-    changed = f", changed: {', '.join(map(code, protocol['changed']))}" if protocol["changed"] else ""
-    return f"protocol {code(protocol['name'])}{source}{changed}"
-
-
-def measured(contents: Contents, controls: list[Values]) -> list[str]:
-    """Accuracies with n, spread and interval; what real images reach, or that nobody measured it."""
-    rows = [students.row() for students in contents.students]
-    lines = ["Top-1 on held-out real images at the last epoch, in percent; n students on these images:", "",
-             "| students | network | labels | top-1 | n | one more student, 95 % |",
-             "|---|---|---|---|---|---|", *(_row(row) for row in rows), "",
-             "The interval is Student's t over student seeds. It says nothing of other draws of images or "
-             "teachers."]
-    if not rows:
-        lines = ["No student was trained on exactly these images: no accuracy is known."]
-    if not controls:
-        return [*lines, "", "Controls were not measured: whether as many random real images do better is not "
-                "known (`python -m validate.evaluate` measures it)."]
-    for own in controls:
-        lines += ["", f"Beside real images, under the protocol {code(own['protocol'])}, {own['ipc']} images a "
-                  f"class ({code(own['command'])}):", "", "| set | network | labels | top-1 | n |",
-                  "|---|---|---|---|---|", *(f"| {code(row.get('set'))} | {code(row.get('model'))} | {code(row.get('labels'))} "
-                    f"| {_figure(row.get('mean'), row.get('std'))} | {len(row.get('each') or [])} |"
-                    for row in own["accuracies"]), "",
-                  *(_difference(row) for row in own["differences"])]
     return lines
 
 

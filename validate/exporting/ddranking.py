@@ -45,7 +45,7 @@ class DDRanking(ImageFolder):
         require(not uneven, f"--to ddranking wants {contents.ipc} images of every class, one here has "
                 f"{uneven and uneven[0]}; choose a smaller --ipc")
         if contents.images.dataset not in DATASETS:
-            say(f"DD-Ranking 0.2.0 knows no data set {contents.images.dataset}: its loader takes the tensors, "
+            say(f"DD-Ranking 0.2.0 knows no data set {contents.images.dataset}: its loader takes tensors, "
                 f"its metrics cannot run, so that neither settings nor teachers are written")
 
     def holds(self, contents: Contents) -> str:
