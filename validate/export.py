@@ -15,7 +15,7 @@ from pathlib import Path
 
 from models.places import inherited_places
 from utils.files import check_free_disk, readable, sha256_file
-from utils.flags import ComputeFlags, WeightFlags, parse_config
+from utils.flags import parse_config
 from utils.formats import ImageManifest, LabelManifest, image_set_digest, open_labels
 from utils.image_sets import open_images
 from utils.pieces import choice, option, piece_name, require
@@ -26,13 +26,13 @@ from validate.exporting.contents import Contents, File, check_folder, json_file,
 from validate.exporting.ddranking import DDRanking
 from validate.exporting.hub import Hub, title
 from validate.exporting.measured import find_students
-from validate.exporting.targets import ImageFolder, Safetensors
+from validate.exporting.targets import ImageFolder, NetworkFlags, Safetensors
 
 TARGETS = {"imagefolder": ImageFolder, "hub": Hub, "ddranking": DDRanking, "safetensors": Safetensors}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ExportConfig(WeightFlags, ComputeFlags):
+class ExportConfig(NetworkFlags):
     """What `python -m validate.export RUN` takes."""
 
     to: ImageFolder = choice(TARGETS, "imagefolder", "layout")

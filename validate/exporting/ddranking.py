@@ -14,13 +14,12 @@ import torch
 from models.registry import find_weights, parse_weights, read_state_dict
 from utils.augment import normalize
 from utils.files import load_tensors, sha256_file
-from utils.flags import WeightFlags
 from utils.formats import LabelManifest
 from utils.metrics import logits_of
 from utils.pieces import Values, option, require
-from utils.runtime import say
+from utils.runtime import choose_device, say
 from validate.exporting.contents import Contents, File, copy_of, json_file
-from validate.exporting.targets import ImageFolder
+from validate.exporting.targets import ImageFolder, NetworkFlags
 from validate.soft_labels import open_label_teachers
 
 # Its name of a data set -> (ours, a student of whose full-data accuracy or training it knows).
@@ -56,7 +55,7 @@ class DDRanking(ImageFolder):
         """As `ImageFolder.paths`."""
         return []
 
-    def files(self, contents: Contents, flags: WeightFlags) -> Iterator[File]:
+    def files(self, contents: Contents, flags: NetworkFlags) -> Iterator[File]:
         """As `ImageFolder.files`."""
         images, labels = contents.images, contents.labels
         yield json_file("classes.json", images.class_names)
@@ -133,19 +132,19 @@ def teachers_of(contents: Contents) -> dict[str, str]:
 
 
 @torch.no_grad()
-def mean_logits(contents: Contents, labels: LabelManifest, flags: WeightFlags) -> torch.Tensor:
+def mean_logits(contents: Contents, labels: LabelManifest, flags: NetworkFlags) -> torch.Tensor:
     """(N, K) float32: the mean over the labels' teachers, of the images without any augmentation.
 
     Source: DD-Ranking 0.2.0, metrics/soft_label.py: its online labels are the mean logits of its teachers.
     """
-    images, pixels = contents.images, contents.pixels()
-    teachers = open_label_teachers(labels, flags, torch.device("cpu"))
-    parts = [normalize(part, images.mean, images.std) for part in pixels.split(100)]
-    return torch.cat([torch.stack([logits_of(teacher, part).float() for teacher in teachers]).mean(0)
+    images, pixels, device = contents.images, contents.pixels(), choose_device(flags.device)
+    teachers = open_label_teachers(labels, flags, device)
+    parts = (normalize(part.to(device), images.mean, images.std) for part in pixels.split(100))
+    return torch.cat([torch.stack([logits_of(teacher, part).float() for teacher in teachers]).mean(0).cpu()
                       for part in parts])
 
 
-def _teacher(path: str, name: str, contents: Contents, flags: WeightFlags) -> File:
+def _teacher(path: str, name: str, contents: Contents, flags: NetworkFlags) -> File:
     """A teacher's weights as a bare state dict: the file itself where it is one."""
     labels = contents.labels
     assert labels

@@ -9,13 +9,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from utils.flags import WeightFlags
 from utils.pieces import Values, option, require
 from utils.runtime import say
 from utils.unit_files import index_of
 from validate.exporting.contents import Contents, File, copy_of, json_file, made_of
 from validate.exporting.measured import layout_of
-from validate.exporting.targets import ImageFolder, extra, label_epochs
+from validate.exporting.targets import ImageFolder, NetworkFlags, extra, label_epochs
 
 SIZES = ((1000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 # What a YAML reader takes for a line's end, for no character at all, or for half of one.
@@ -61,7 +60,7 @@ class Hub(ImageFolder):
             return [f"images/{path}" for path in contents.numbered()]
         return [entry.path for entry in contents.entries]
 
-    def files(self, contents: Contents, flags: WeightFlags) -> Iterator[File]:
+    def files(self, contents: Contents, flags: NetworkFlags) -> Iterator[File]:
         """As `ImageFolder.files`."""
         paths = self.paths(contents)
         yield json_file("classes.json", contents.images.class_names)

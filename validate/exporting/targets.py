@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from utils.files import load_tensors
-from utils.flags import WeightFlags
+from utils.flags import ComputeFlags, WeightFlags
 from utils.formats import LabelManifest
 from utils.label_files import label_path
 from utils.pieces import Options, Values, option, require
@@ -29,6 +29,11 @@ def extra(name: str, target: str) -> Any:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class NetworkFlags(WeightFlags, ComputeFlags):
+    """What a layout may take of the command line: where teachers are, and where they compute."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageFolder(Options):
     """Numbered class folders, which sort as the labels do, the images' bytes as they are."""
 
@@ -43,7 +48,7 @@ class ImageFolder(Options):
         """Where every image lies; empty where none does."""
         return contents.numbered()
 
-    def files(self, contents: Contents, flags: WeightFlags) -> Iterator[File]:
+    def files(self, contents: Contents, flags: NetworkFlags) -> Iterator[File]:
         """The files of this layout, the card and what every export holds left aside."""
         yield json_file("classes.json", contents.images.class_names)
         yield from contents.copies(self.paths(contents))
@@ -89,7 +94,7 @@ class Safetensors(ImageFolder):
         """As `ImageFolder.paths`."""
         return []
 
-    def files(self, contents: Contents, flags: WeightFlags) -> Iterator[File]:
+    def files(self, contents: Contents, flags: NetworkFlags) -> Iterator[File]:
         """As `ImageFolder.files`."""
         yield json_file("classes.json", contents.images.class_names)
         for students in contents.students:
