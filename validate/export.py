@@ -1,9 +1,9 @@
 """A distilled set for others' tools, with a check that a stranger can run.
 
-    python -m validate.export RUN                        a numbered ImageFolder
+    python -m validate.export RUN                      a numbered ImageFolder
     python -m validate.export RUN --to hub --license cc-by-4.0 --labels
-    python -m validate.export RUN --to ddranking         tensors, teachers, settings for DD-Ranking 0.2.0
-    python -m validate.export RUN --to safetensors       students and labels
+    python -m validate.export RUN --to ddranking       for DD-Ranking 0.2.0
+    python -m validate.export RUN --to safetensors     students and labels
 
 Each has export.json (digests, class order, teachers' hashes, accuracies with their interval), verify.py,
 which checks them with the standard library alone, a card, and the settings of every stage.

@@ -47,8 +47,9 @@ def about(contents: Contents) -> list[str]:
     """What it is."""
     images, counts = contents.images, contents.counts
     each = str(counts[0]) if len({*counts}) == 1 else f"{min(counts)} to {max(counts)}"
-    held = f"{len(contents.entries)} images of {images.num_classes} classes, {each} a class"
-    return [f"A distilled data set: {held}, {images.size} x {images.size} pixels, made from "
+    num = len(contents.entries)
+    held = f"{num} images of {images.num_classes} classes, {each} a class"
+    return [f"A distilled data set: {held}, {images.size} x {images.size} pixels, made of "
             f"{code(images.dataset)} to train networks in its place. Pixel mean {list(images.mean)}, standard "
             f"deviation {list(images.std)}."]
 
