@@ -1,4 +1,5 @@
 """Exports: what others' readers find in them, and what verify.py says of whole and of other ones."""
+import dataclasses
 import functools
 import json
 import shlex
@@ -18,6 +19,7 @@ from torchvision.datasets import ImageFolder
 from models.registry import load_teachers
 from recover import data_synthesis
 from relabel import generate_soft_label
+from utils.formats import ImageManifest
 from utils.image_sets import open_images
 from utils.loading import load_distilled
 from utils.measures import save_measure
@@ -360,6 +362,37 @@ def test_controls_stand_on_the_card(made, tmp_path):
     card = (tmp_path / "out/README.md").read_text()
     assert "| `random` | `x?y` | `soft` | 60.00 +- 1.00 | 2 |" in card
     assert "`distilled` - `random` is -10.00 points, 95 % [-11.00, -9.00], n = 2: decided" in card
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OthersImages(ImageManifest):
+    """As open_images gives a set that somebody else made."""
+
+    foreign: str = "numbered"
+
+
+def test_a_set_of_others_goes_out_numbered_and_without_a_manifest(made, tmp_path, monkeypatch):
+    own = open_images(str(made), flag="RUN")
+    fields = {field.name: getattr(own, field.name) for field in dataclasses.fields(own)}
+    about = {"units": [], "weights": {}, "config": {}}
+    others = OthersImages(**fields | {"foreign": "numbered", "saved": about})
+    monkeypatch.setattr(export, "open_images", lambda *where, **how: others)
+    export.main([str(made), "--to", "hub", "--out", str(tmp_path / "out")])
+    there = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*")}
+    assert "images/00003/00001.png" in there and not there & {"manifest.json", "recover.json", "syn"}
+    assert "made elsewhere (layout `numbered`)" in (tmp_path / "out/README.md").read_text()
+    relabel = commands(tmp_path / "out")[0]
+    assert relabel[relabel.index("--dataset") + 1] == "folder:DATA" and check(tmp_path / "out")[0] == 0
+
+
+def test_a_record_that_is_none_is_one_line(exported, tmp_path):
+    folder = shutil.copytree(exported("imagefolder"), tmp_path / "out")
+    for text in ("", "[]", "{}", '{"files": 3}'):
+        (folder / "export.json").write_text(text)
+        status, said = check(folder)
+        assert status == 2 and said.startswith("error: ") and said.count("\n") == 1
+    (folder / "export.json").unlink()
+    assert check(folder)[0] == 2
 
 
 def test_nothing_is_sent_without_push(made, tmp_path, refused, monkeypatch):

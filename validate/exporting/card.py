@@ -49,9 +49,9 @@ def about(contents: Contents) -> list[str]:
     each = str(counts[0]) if len({*counts}) == 1 else f"{min(counts)} to {max(counts)}"
     num = len(contents.entries)
     held = f"{num} images of {images.num_classes} classes, {each} a class"
-    return [f"A distilled data set: {held}, {images.size} x {images.size} pixels, made of "
-            f"{code(images.dataset)} to train networks in its place. Pixel mean {list(images.mean)}, standard "
-            f"deviation {list(images.std)}."]
+    return [f"A distilled data set: {held}, {images.size} x {images.size} pixels, made "
+            f"of {code(images.dataset)} to train networks in its place. Pixel mean {list(images.mean)}, "
+            f"standard deviation {list(images.std)}."]
 
 
 def made(contents: Contents) -> list[str]:

@@ -5,7 +5,6 @@ Source: DD-Ranking 0.2.0, config/user_config.py, utils/model.py, utils/data.py, 
 N images, class by class, K classes, T teachers, H W pixels.
 """
 import dataclasses
-import io
 from collections.abc import Iterator
 from typing import Any
 
@@ -159,8 +158,4 @@ def _teacher(path: str, name: str, contents: Contents, flags: NetworkFlags) -> F
 
 
 def _tensor(path: str, num_bytes: int, make: Any) -> File:
-    def write(file: Any) -> None:
-        content = io.BytesIO()  # torch hides a full disk behind errors of its own
-        torch.save(make(), content)
-        file.write(content.getbuffer())
-    return File(path, num_bytes, write)
+    return File(path, num_bytes, lambda file: torch.save(make(), file))  # gigabytes: not in memory twice

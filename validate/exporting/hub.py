@@ -119,7 +119,7 @@ picture, label = images[0]["image"], images[0]["label"]
 
 def title(contents: Contents) -> str:
     """What a set is called where nobody says it."""
-    protocol = (contents.images.saved.get("protocol") or {}).get("name") or layout_of(contents.images)
+    protocol = (contents.images.saved.get("protocol") or {}).get("name")
     dataset = contents.images.dataset
     return f"{Path(dataset).name if dataset.startswith('folder:') else dataset}, distilled" + (
         f" by {protocol}" if protocol else "") + f", {contents.ipc} images a class"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from utils.formats import ImageManifest, LabelManifest
 from utils.measures import read_measures
-from utils.metrics import T_975, mean_and_std
+from utils.metrics import mean_and_std, student_t
 from utils.pieces import Values
 from utils.records import Result, find_record, mismatch
 from validate.results import read_results
@@ -66,11 +66,6 @@ class Students:
     def labels(self) -> str:
         """Which labels taught them."""
         return "soft" if self.results[0].get("labels") else "hard"
-
-
-def student_t(freedom: int) -> float:
-    """The 97.5 % quantile of Student's t; above 30 degrees of freedom the normal's."""
-    return T_975[freedom - 1] if freedom <= len(T_975) else 1.96
 
 
 def find_students(home: Path, folders: Iterable[str], digest: str) -> list[Students]:

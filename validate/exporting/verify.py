@@ -188,11 +188,15 @@ def main():
     parser.add_argument("--teachers", type=Path, metavar="FOLDER", help="where your teachers' weights are")
     given = parser.parse_args()
     try:
-        record = json.loads((given.folder / "export.json").read_text(encoding="utf-8"))
-        record["files"], record["labels"], record["accuracies"], record["teachers"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        print(f"error: {given.folder / 'export.json'}: no record of an export ({error})", file=sys.stderr)
+        return answer(given, json.loads((given.folder / "export.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        print(f"error: {given.folder / 'export.json'}: no record of an export ({shown(repr(error))})",
+              file=sys.stderr)
         return 2
+
+
+def answer(given, record):
+    """What was asked of a record; returns the exit status."""
     if given.accuracy:
         if not all(0 <= value <= 100 for value in given.accuracy):
             print(f"error: --accuracy is in percent, got {given.accuracy}", file=sys.stderr)
