@@ -188,7 +188,12 @@ def main():
     parser.add_argument("--teachers", type=Path, metavar="FOLDER", help="where your teachers' weights are")
     given = parser.parse_args()
     try:
-        return answer(given, json.loads((given.folder / "export.json").read_text(encoding="utf-8")))
+        status = answer(given, json.loads((given.folder / "export.json").read_text(encoding="utf-8")))
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # verify.py | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         print(f"error: {given.folder / 'export.json'}: no record of an export ({shown(repr(error))})",
               file=sys.stderr)
