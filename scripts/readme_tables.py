@@ -22,6 +22,7 @@ from utils.runtime import command_line
 from validate.diversity import DiversityConfig
 from validate.figures import FiguresConfig
 from validate.memorisation import MemorisationConfig
+from validate.export import ExportConfig
 from validate.train_FKD import ValidateConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -136,6 +137,7 @@ TABLES = {
     "relabel/README.md": dict([_flags(RelabelConfig)]),
     "validate/README.md": {"methods": methods, **dict([_flags(ValidateConfig), _flags(DiversityConfig),
                                                        _flags(MemorisationConfig), _flags(FiguresConfig)])},
+                                                       _flags(ExportConfig)])},
     "models/README.md": dict([_flags(TeacherConfig)]),
 }
 

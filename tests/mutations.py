@@ -316,6 +316,18 @@ put("validate/neighbours.py", "neighbours memorisation",
 put("validate/memorisation.py", "memorisation",
     ("if kept and label != now", "if kept and label == now"),
     ("moved <= nearest + neighbours.ROUNDING", "moved >= nearest + neighbours.ROUNDING"))
+put("validate/diversity.py", "hot_loop::test_diversity pipeline::test_diversity_of_equal_images_is_one",
+    ("features_of(penultimate(teacher.model), run", "features_of(teacher.model, run"),
+    ("normalize(pixels, mean, std)", "pixels.float()"))
+put("validate/export.py", "export",
+    ("files if not (out / file.path).is_file()", "files if (out / file.path).is_file()"))
+put("validate/exporting/verify.py", "export",
+    ("math.sqrt(1 / runs + 1 / row[\"n\"])", "math.sqrt(1 / row[\"n\"])"),
+    ("mean < low - ROUNDING", "mean < low - 10"))
+put("validate/exporting/measured.py", "export",
+    ("if result.get(\"images\") == digest", "if result"))
+put("validate/exporting/ddranking.py", "export",
+    ("for teacher in teachers]).mean(0)", "for teacher in teachers]).sum(0)"))
 put("validate/results.py", "results",
     ('100 * r["last"]["top1"] for r in results}', '100 * r["best"]["top1"] for r in results}'),
     ("theirs[seed] - mine[seed]", "mine[seed] - theirs[seed]"),

@@ -46,6 +46,12 @@ from validate.train_FKD import ValidateConfig
 SETTINGS = (RecoverConfig, RelabelConfig, ValidateConfig, TeacherConfig, Views)
 COMMANDS = (*SETTINGS, DiversityConfig, MemorisationConfig, DemoConfig, ReproduceConfig, AugmentConfig,
             DrawFlags, StepConfig, MemoryConfig)
+from validate.export import ExportConfig
+from validate.train_FKD import ValidateConfig
+
+SETTINGS = (RecoverConfig, RelabelConfig, ValidateConfig, TeacherConfig, Views)
+COMMANDS = (*SETTINGS, DiversityConfig, ExportConfig, DemoConfig, ReproduceConfig, AugmentConfig, DrawFlags,
+            StepConfig, MemoryConfig)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

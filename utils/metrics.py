@@ -82,6 +82,11 @@ def mean_and_std(values: Iterable[float]) -> tuple[float, float]:
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
 
 
+def student_t(freedom: int) -> float:
+    """The 97.5 % quantile of Student's t of so many degrees of freedom."""
+    return T_975[freedom - 1] if freedom <= len(T_975) else 1.96
+
+
 class Paired(NamedTuple):
     """Paired differences: mean, standard error, 95 % interval (Student's t), how many, and which."""
 
@@ -97,5 +102,5 @@ def paired(differences: list[float]) -> Paired:
     mean, std = mean_and_std(differences)
     num = len(differences)
     error = std / num ** 0.5
-    half = error * (T_975[num - 2] if num - 2 < len(T_975) else 1.96)
+    half = error * student_t(num - 1)
     return Paired(mean, error, (mean - half, mean + half), num, differences)

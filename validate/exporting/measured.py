@@ -1,0 +1,120 @@
+"""What was measured of an exported set: its students' accuracies, the controls, and how to do it again."""
+import dataclasses
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from utils.formats import ImageManifest, LabelManifest
+from utils.measures import read_measures
+from utils.metrics import mean_and_std, student_t
+from utils.pieces import Values
+from utils.records import Result, find_record, mismatch
+from validate.results import read_results
+
+
+def layout_of(images: ImageManifest) -> str:
+    """The layout of a set that others made; empty for a run of recover."""
+    return str(getattr(images, "foreign", ""))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Students:
+    """The finished students of a folder that were trained on exactly these images, by seed."""
+
+    name: str
+    folder: Path
+    results: list[Result]
+
+    @property
+    def settings(self) -> Values:
+        """As validate's --config takes them."""
+        return self.results[0]["config"]
+
+    @property
+    def name_in_files(self) -> str:
+        """Its name, as part of a file's: of letters that no shell and no folder reads otherwise."""
+        return re.sub(r"[^\w.-]", "_", self.name)
+
+    @property
+    def settings_file(self) -> str:
+        """The file of its settings in an export."""
+        return f"students_{self.name_in_files}.json"
+
+    def row(self) -> Values:
+        """What a re-run must reach.   mean, std (n - 1), each: top-1 of the last epoch, in percent.
+
+        t: Student's, of n - 1 degrees of freedom: with 95 % the mean of m more students is within
+        mean +- t std sqrt(1 / m + 1 / n).  None with one student, of whose spread nothing is known.
+        Source: the prediction interval of a normal sample.
+        """
+        each = [100 * result["last"]["top1"] for result in self.results]
+        (mean, std), n = mean_and_std(each), len(each)
+        half = None if n < 2 else student_t(n - 1) * std * (1 + 1 / n) ** 0.5
+        return {"name": self.name, "model": self.settings.get("model"), "labels": self.labels,
+                "protocol": self.results[0]["protocol"], "n": n, "mean": mean, "std": std if n > 1 else None,
+                "each": each, "seeds": self.seeds,
+                "t": student_t(n - 1) if n > 1 else None,
+                "interval": None if half is None else [max(0.0, mean - half), min(100.0, mean + half)],
+                "settings": self.settings_file}
+
+    @property
+    def seeds(self) -> list[int]:
+        """Of the students."""
+        return [result["seed"] for result in self.results]
+
+    @property
+    def labels(self) -> str:
+        """Which labels taught them."""
+        return "soft" if self.results[0].get("labels") else "hard"
+
+
+def find_students(home: Path, folders: Iterable[str], digest: str) -> list[Students]:
+    """Folders of students of images with this digest.   Args: folders: to look in; none: those below home."""
+    places = [Path(folder) for folder in folders] or sorted(
+        config.parent for depth in ("*", "*/*", "*/*/*") for config in home.glob(f"{depth}/config.json")
+        if (find_record(config, Values) or {}).get("format") == "prism-students")
+    found = []
+    for place in places:
+        results = [result for result in read_results(place) if result.get("images") == digest]
+        if results:
+            name = place.relative_to(home) if place.is_relative_to(home) else Path(place.name)
+            found.append(Students(name=name.as_posix(), folder=place, results=results))
+    return found
+
+
+def controls(images: ImageManifest) -> list[Values]:
+    """What `validate.evaluate` measured of this set and of real images, and by how much they differ."""
+    wanted = {"protocol": str, "accuracies": list[Values], "differences": list[Values]}
+    return [{"name": name, "ipc": measure["ipc"], "command": measure["command"],
+             **{key: measure["values"][key] for key in wanted}}
+            for name, measure in read_measures(images, "evaluation").items()
+            if not any(mismatch(measure["values"].get(key), kind) for key, kind in wanted.items())]
+
+
+def rerun(images: ImageManifest, labels: LabelManifest | None, students: list[Students], *, ipc: int,
+          holds: str) -> list[str]:
+    """The commands that make it again, from PRISM's root.
+
+    DATA is the real data, TEACHERS a folder of the teachers' weights, HERE this export, IMAGES the set.
+    Args: holds: what of it this export is: a "run", a run "with labels", a folder of "images", or "".
+    """
+    ours = not layout_of(images)
+    made = "HERE" if holds else "out/again" if ours else "IMAGES"
+    data = "" if images.dataset == "digits" else " DATA"
+    dataset = "folder:DATA" if images.dataset.startswith("folder:") else images.dataset
+    train = f" --train-data-path{data}" if data else ""
+    commands = [f"python -m recover.data_synthesis --config HERE/recover.json{train} --weights-dir TEACHERS "
+                f"--ipc-end {ipc} --syn-data-path out --exp-name again"] if ours and not holds else []
+    named = f" --dataset {dataset}" if holds == "images" or made == "IMAGES" else ""
+    held_out = f" --val-dir{data}" if data else ""
+    again = f"HERE/fkd/{ipc}" if holds == "with labels" else "out/again_labels"
+    if labels and holds != "with labels":
+        commands.append(f"python -m relabel.generate_soft_label --config HERE/relabel.json --data {made}"
+                        f"{named}{held_out} --weights-dir TEACHERS --fkd-path out/again_labels")
+    for own in students:
+        taught = labels and own.results[0].get("labels") == labels.digest
+        fkd = "" if own.labels == "hard" else f" --fkd-path {again if taught else 'LABELS'}"
+        commands.append(f"python -m validate.train_FKD --config HERE/{own.settings_file} --train-dir {made}"
+                        f"{named}{fkd}{held_out} --weights-dir TEACHERS --output-dir "
+                        f"out/again_{own.name_in_files} --seeds {' '.join(map(str, own.seeds))}")
+    return commands
