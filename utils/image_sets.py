@@ -5,8 +5,9 @@ Layouts that are recognised without a manifest, by the names of class folders an
     prism         the same, with our names of files: a copied or exported syn/
     sre2l         new007/class007_id003.jpg: SRe2L and its lineage, CV-DD; .png: FADRM
     numbered      00007/00003.jpg (DD-Ranking), 00007/class00007_id00003.jpg (RDED), 7/3.png (D4M)
-train/ or syn/ may lie above the class folders.  Numbers are read as numbers: 2 comes before 10.
+syn/, train/ or images/ may lie above the class folders.  Numbers are read as numbers: 2 comes before 10.
 """
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -24,6 +25,7 @@ from utils.records import find_record
 from utils.runtime import progress, say, warn_once
 
 NUMBERED, OWN_FILE = re.compile(r"(new)?(\d+)"), re.compile(r"(?P<name>.+)/(?P=name)_ipc\d{4,}\.\w+")
+ABOVE = ("syn", "train", "images")  # may lie between a set's folder and its class folders
 CLASS_FILE = re.compile(r"class(\d+)_id\d+\.\w+")
 
 
@@ -40,7 +42,7 @@ class ForeignImages(ImageManifest):
     def home(self) -> Path:
         """out/<the folder's name>; with "-made" behind it where that is the folder, or a run of recover."""
         folder = self.run.absolute()
-        named = next(part for part in (folder, *folder.parents) if part.name not in ("syn", "train"))
+        named = next(part for part in (folder, *folder.parents) if part.name not in ABOVE)
         home = Path("out") / named.name
         taken = folder.is_relative_to(home.absolute()) or _is_run(home)
         return home.with_name(f"{home.name}-made") if taken else home
@@ -97,7 +99,7 @@ def _holds_images(folder: Path) -> bool:
 
 def class_folders(path: str) -> Path | None:
     """The folder of class folders with images that a path names; None where there is none."""
-    for folder in (Path(path) / "syn", Path(path) / "train", Path(path)):
+    for folder in (*(Path(path) / name for name in ABOVE), Path(path)):
         if path and folder.is_dir() and any(map(_holds_images, filter(Path.is_dir, folder.iterdir()))):
             return folder
     return None
@@ -117,8 +119,18 @@ def _by_text_and_number(path: Path) -> list[str | int]:
 
 # ---------------------------------------------------------------- sets of others
 
+def _class_names(dataset: str, val_dir: str) -> list[str]:
+    """Of the real data: of its test images, where there are any at hand, else of its training images."""
+    size = dataset_spec(dataset).size
+    if not val_dir:
+        with contextlib.suppress(ValueError):
+            return RealSet(dataset, "", "val", size=size).class_names
+        return RealSet(dataset, "", "train", size=size).class_names
+    return RealSet(dataset, val_dir, "val", size=size).class_names
+
+
 def _open_foreign(folder: Path, dataset: str, val_dir: str, size: int | None) -> ForeignImages:
-    class_names = RealSet(dataset, val_dir, "val", size=size or dataset_spec(dataset).size).class_names
+    class_names = _class_names(dataset, val_dir)
     names, places, opener = folder_split(folder)
     label_of = match_classes(names, class_names, folder)
     by_class: list[list[Path]] = [[] for _ in class_names]
