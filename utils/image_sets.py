@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import itertools
 import re
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -41,10 +42,10 @@ class ForeignImages(ImageManifest):
     @property
     def home(self) -> Path:
         """out/<the folder's name>; with "-made" behind it where that is the folder, or a run of recover."""
-        folder = self.run.absolute()
+        folder = self.run.absolute()  # as it is called, where it is a link
         named = next(part for part in (folder, *folder.parents) if part.name not in ABOVE)
         home = Path("out") / named.name
-        taken = folder.is_relative_to(home.absolute()) or _is_run(home)
+        taken = folder.resolve().is_relative_to(home.resolve()) or _is_run(home)
         return home.with_name(f"{home.name}-made") if taken else home
 
     def select(self, ipc: int) -> list[Entry]:
@@ -109,12 +110,13 @@ def images_per_class(path: str) -> int:
     """Images in the smallest class folder of a set of others, 0 where a path names none."""
     folder = None if _is_run(run_path(path)) else class_folders(path)
     names, labels, _ = folder_split(folder) if folder else ([], [], None)
-    return min(map(labels.count, range(len(names))), default=0)
+    counts = Counter(labels)
+    return min((counts[place] for place in range(len(names))), default=0)
 
 
 def _by_text_and_number(path: Path) -> list[str | int]:
     """What sorts names as people read them: 2 before 10."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", path.name)]
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", path.name))]
 
 
 # ---------------------------------------------------------------- sets of others
@@ -135,20 +137,14 @@ def _open_foreign(folder: Path, dataset: str, val_dir: str, size: int | None) ->
     label_of = match_classes(names, class_names, folder)
     by_class: list[list[Path]] = [[] for _ in class_names]
     for path, place in zip(opener.paths, places, strict=True):
-        label = label_of[names[place]]
-        theirs, number = CLASS_FILE.fullmatch(path.name), NUMBERED.fullmatch(names[place])
-        require(not theirs or not number or int(theirs[1]) == int(number[2]),
-                f"{path}: by its name of another class than the folder; move it where it belongs")
-        by_class[label].append(path)
+        _check_file(path, names[place])
+        by_class[label_of[names[place]]].append(path)
     ipc = _smallest(folder, class_names, by_class)
     chosen = [path for paths in by_class for path in sorted(paths, key=_by_text_and_number)[:ipc]]
     with ThreadPoolExecutor() as pool:
         seen = list(progress(pool.map(_look, chosen), total=len(chosen), text="check images"))
-    sides = {side for _, side in seen}
-    common = next(iter(sides)) if len(sides) == 1 else None
-    if size is None and dataset.startswith("folder:") and common and common[0] == common[1]:
-        size = common[0]
-    preset = dataset_spec(dataset).preset(size)
+    own_size = _common_side({side for _, side in seen}) if dataset.startswith("folder:") else None
+    preset = dataset_spec(dataset).preset(size or own_size)
     shown = [path.relative_to(folder).as_posix() for path in chosen]
     layout = _layout(names, class_names, shown)
     entries = tuple(Entry(path, digest, i // ipc, foreign=True)
@@ -157,6 +153,19 @@ def _open_foreign(folder: Path, dataset: str, val_dir: str, size: int | None) ->
     return ForeignImages(
         run=folder, class_names=class_names, ipc=ipc, foreign=layout, entries=entries,
         saved={"units": [], "weights": {}, "config": {"layout": layout, **about}}, **about)
+
+
+def _check_file(path: Path, folder_name: str) -> None:
+    """Raises ValueError where class007_id003.jpg lies in the folder of another number."""
+    theirs, number = CLASS_FILE.fullmatch(path.name), NUMBERED.fullmatch(folder_name)
+    require(not theirs or not number or int(theirs[1]) == int(number[2]),
+            f"{path}: by its name of another class than the folder; move it where it belongs")
+
+
+def _common_side(sizes: set[tuple[int, int]]) -> int | None:
+    """The side of squares that are all of one size; None of others."""
+    width, height = next(iter(sizes))
+    return width if len(sizes) == 1 and width == height else None
 
 
 def _look(path: Path) -> tuple[str, tuple[int, int]]:
