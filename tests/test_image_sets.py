@@ -15,6 +15,7 @@ from utils.formats import image_set_digest
 from utils.image_sets import open_images
 from utils.loading import load_distilled, open_distilled
 from utils.records import read_json
+from utils.unit_files import index_of
 from validate import results, train_FKD
 
 pytest_plugins = ["stage_fixtures"]
@@ -67,6 +68,7 @@ def test_a_layout_is_recognised_and_its_classes_are_the_data_sets(real, tmp_path
     seen = pixels.float().mean(dim=(1, 2, 3)).round().int()  # 10 after 9, in classes and in images
     assert seen.tolist() == [20 * k + i for k in range(12) for i in range(11)]
     assert labels.tolist() == [entry.label for entry in images.entries]
+    assert [index_of(entry.path) for entry in images.entries] == 12 * list(range(11))
     first = images.entries[0]
     assert first.sha256 == sha256_bytes((images.run / first.path).read_bytes())
     with pytest.raises(ValueError, match="--ipc 12: the smallest class in .* holds 11 images"):
@@ -103,6 +105,11 @@ def test_what_does_not_fit_is_named(real, tmp_path, change, error):
         return
     with pytest.raises((ValueError, FileNotFoundError), match=error):
         opened(folder, real)
+
+
+def test_a_name_without_a_number_has_no_index():
+    with pytest.raises(ValueError, match="a/photo.jpg: its name says no index"):
+        index_of("a/photo.jpg")
 
 
 def test_numbers_that_may_be_names_or_places_are_refused(tmp_path):
