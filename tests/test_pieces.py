@@ -16,6 +16,7 @@ from recover.data_synthesis import RecoverConfig
 from relabel.generate_soft_label import RelabelConfig
 from scripts.demo import DemoConfig
 from scripts.reproduce import ReproduceConfig
+from utils.convert_log import ConvertConfig
 from utils.flags import build_config
 from utils.pieces import (
     Options,
@@ -51,6 +52,7 @@ from validate.train_FKD import ValidateConfig
 
 SETTINGS = (RecoverConfig, RelabelConfig, ValidateConfig, TeacherConfig, Views)
 COMMANDS = (*SETTINGS, DiversityConfig, ExportConfig, DemoConfig, ReproduceConfig, AugmentConfig, DrawFlags,
+COMMANDS = (*SETTINGS, ConvertConfig, DiversityConfig, DemoConfig, ReproduceConfig, AugmentConfig, DrawFlags,
             StepConfig, MemoryConfig)
 
 

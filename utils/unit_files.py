@@ -1,8 +1,11 @@
 """The images of one unit of recover as files, and the record that says that they are finished."""
+import re
 from pathlib import Path
 
 from utils.pieces import require
 from utils.records import Unit, read_record, way_out
+
+OTHERS_INDEX = re.compile(r"(\d+)[^\d/]*\.\w+$")
 
 
 def image_path(class_name: str, ipc_id: int, image_format: str) -> str:
@@ -11,8 +14,17 @@ def image_path(class_name: str, ipc_id: int, image_format: str) -> str:
 
 
 def index_of(path: str) -> int:
-    """The IPC index of a distilled image, by its path."""
-    return int(path.rpartition("_ipc")[2].partition(".")[0])  # hundreds of thousands: no Path of each
+    """The IPC index of a distilled image, by its path; of others' files the last number of their name.
+
+    Raises: ValueError where a name has no number.
+    """
+    index = path.rpartition("_ipc")[2].partition(".")[0]  # hundreds of thousands: no Path of each
+    if index.isdecimal():
+        return int(index)
+    found = OTHERS_INDEX.search(path)
+    if not found:
+        raise ValueError(f"{path}: its name says no index")
+    return int(found[1])
 
 
 def unit_path(run: Path, ipc_id: int, chunk: int) -> Path:
