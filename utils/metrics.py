@@ -58,6 +58,24 @@ def evaluate(model: nn.Module, batches: Batches, *, mean: tuple[float, ...], std
     return {"top1": top1 / num, "top5": top5 / num, "images": num}
 
 
+@torch.no_grad()
+def confusion(model: nn.Module, batches: Batches, *, num_classes: int, mean: tuple[float, ...],
+              std: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    """How often a network in eval mode takes each class for which: (K, K) int64 counts on the CPU.
+
+    Args:    as `evaluate`.
+    Returns: a row a true class, a column a predicted one.
+    """
+    was_training, counts = model.training, torch.zeros(num_classes**2, dtype=torch.int64)
+    model.eval()
+    for pixels, labels in batches:
+        predicted = logits_of(model, normalize(pixels.to(device), mean, std)).argmax(1)
+        pairs = labels.cpu() * num_classes + predicted.cpu()
+        counts += torch.bincount(pairs, minlength=num_classes**2)
+    model.train(was_training)
+    return counts.view(num_classes, num_classes)
+
+
 def intra_class_cosine(batches: Batches, *, num_classes: int) -> list[float]:
     """Mean cosine similarity over all pairs of images of a class; lower is more diverse.
 
