@@ -304,6 +304,27 @@ put("validate/students.py", "hot_loop::test_a_student hot_loop::test_hard_labels
 put("validate/diversity.py", "hot_loop::test_diversity pipeline::test_diversity_of_equal_images_is_one",
     ("features_of(penultimate(teacher.model), run", "features_of(teacher.model, run"),
     ("normalize(pixels, mean, std)", "pixels.float()"))
+put("validate/scores.py", "evaluate::test_label_robustness evaluate::test_augmentation_robustness",
+    ("_fraction(full) - _fraction(distilled)", "_fraction(distilled) - _fraction(full)"),
+    ("_fraction(distilled) - _fraction(random)", "_fraction(random) - _fraction(distilled)"),
+    ("- (1 - weight) * _fraction(hlr)", "+ (1 - weight) * _fraction(hlr)"),
+    ("weight * _fraction(augmented) + (1 - weight)", "(1 - weight) * _fraction(augmented) + weight"),
+    ("(math.exp(value) - LEAST) / (MOST - LEAST)", "(math.exp(value) - LEAST) / MOST"))
+put("validate/evaluation.py", "evaluate::test_scores_are evaluate::test_a_difference evaluate::test_a_class "
+    "evaluate::test_confusion",
+    ("a - b for a, b in zip(own, other", "b - a for a, b in zip(own, other"),
+    ('"decided": low > 0 or high < 0', '"decided": low > 0'),
+    ("value / 100 for value in each]", "value for value in each]"),
+    ("counts.sum(1).tolist(), counts.diagonal()", "counts.sum(0).tolist(), counts.diagonal()"),
+    ("shares.fill_diagonal_(0.0)", "shares"))
+put("validate/controls.py", "evaluate::test_the_command evaluate::test_a_stage",
+    ('f"{name}-{seed}_', 'f"{name}_'),
+    ("if status == EXIT_INTERRUPTED:", "if status == 0:"),
+    ('"ipc_end": self._ipc, "seed": seed', '"ipc_end": self._ipc, "seed": 0'))
+put("validate/inherited.py", "evaluate::test_without_augmentation evaluate::test_a_set_scales",
+    ('"mix_type": "none", "flip": False', '"mix_type": "cutmix", "flip": False'),
+    ("if name not in VIEW_OPTIONS} | PLAIN", "} | PLAIN"),
+    ("taken = found.protocol[\"changed\"] if same else BUDGET", "taken = BUDGET"))
 put("validate/results.py", "results",
     ('100 * r["last"]["top1"] for r in results}', '100 * r["best"]["top1"] for r in results}'),
     ("theirs[seed] - mine[seed]", "mine[seed] - theirs[seed]"),

@@ -162,29 +162,27 @@ def flags(tiny, run, *more):
 
 
 def test_the_command_on_a_tiny_run(tiny, made, tmp_path, in_process, capsys):
-    argv = flags(tiny, made, "--controls", "random,herding", "--robustness", "--full-accuracy", 95, 90,
-                 "--models", POOL[0], POOL[1], "--out", tmp_path / "out")
+    argv = flags(tiny, made, "--controls", "random,herding", "--robustness", "--full-accuracy", 95,
+                 "--out", tmp_path / "out")
     values = evaluate.main(argv)
     assert in_process.count("recover.data_synthesis") == 3  # random twice, herding
     assert in_process.count("relabel.generate_soft_label") == 6  # the run has its own; three without views
-    found = {(row["set"], row["model"], row["labels"]): row for row in values["accuracies"]}
+    found = {(row["set"], row["labels"]): row for row in values["accuracies"]}
     assert {key[0] for key in found} == {"distilled", "random", "herding", "full"}
     assert all(len(row["each"]) == 2 for key, row in found.items() if key[0] != "full")
-    assert {(row["model"], row["labels"], row["against"]) for row in values["differences"]} == {
-        (model, labels, against) for model in POOL[:2] for labels, against in (
-            (SOFT, "random"), (HARD, "random"), (PLAIN_SOFT, "random"), (SOFT, "herding"), (HARD, "herding"))}
-    own = found["distilled", POOL[0], SOFT]
-    hlr = [(95 - value) / 100 for value in found["distilled", POOL[0], HARD]["each"]]
-    assert values["scores"][POOL[0]]["hlr"]["each"] == pytest.approx(hlr)
-    assert all(values["scores"][POOL[1]][name] is not None for name in ("hlr", "ior", "lrs", "ars"))
+    assert {(row["labels"], row["against"]) for row in values["differences"]} == {
+        (SOFT, "random"), (HARD, "random"), (PLAIN_SOFT, "random"), (SOFT, "herding"), (HARD, "herding")}
+    own = values["scores"][POOL[0]]
+    assert own["hlr"]["each"] == pytest.approx([
+        (95 - value) / 100 for value in found["distilled", HARD]["each"]])
+    assert all(own[name] is not None for name in ("ior", "lrs", "ars"))
     assert list(values["classes"][POOL[0]][SOFT]) == list(CLASSES)
     mean = sum(values["classes"][POOL[0]][SOFT].values()) / len(CLASSES)  # as many images of each
-    assert mean == pytest.approx(own["mean"])
+    assert mean == pytest.approx(found["distilled", SOFT]["mean"])
     assert sum(map(sum, values["confusion"][POOL[0]][HARD]["matrix"])) == 2 * 3 * len(CLASSES)
     assert "relabel epochs 3" in values["changed"] and "validate eval_every 1" in values["changed"]
 
     shown = capsys.readouterr().out
-    assert f"| top-1 [%], soft | {POOL[0]} | {POOL[1]} |" in " ".join(shown.split())
     assert "distilled - herding" in shown and "on one set a side" in shown and "HLR" in shown
     assert shown.count(f" --data {made} ") == 4
     measure = read_measures(open_images(str(made), flag="--data"), "evaluation")["evaluation_prism_ipc2"]
@@ -192,35 +190,42 @@ def test_the_command_on_a_tiny_run(tiny, made, tmp_path, in_process, capsys):
 
     random = {path.name.split("_")[0]: path for path in (tmp_path / "out" / "sets").iterdir()}
     assert random.keys() == {"random-0", "random-1", "herding-0"}
-    pictures = [sorted(path.read_bytes() for path in random[name].glob("syn/*/*")) for name in (
-        "random-0", "random-1")]
-    assert pictures[0] != pictures[1] and all(
-        path.suffix == ".jpg" or path.suffix == ".png" for path in random["random-0"].glob("syn/*/*"))
-    views = [labels.load(0)[0] for labels in (open_labels(str(folder), 2)
-                                              for folder in (tmp_path / "out").glob("labels_*"))]
-    assert len(views) == 1  # without augmentation: the others are the run's own
-    assert views[0].crop.tolist() == [[0, 0, 16, 16]] * 8 and not views[0].flip.any()
-    assert views[0].mix_lam.tolist() == [1.0, 1.0]
+    pictures = [[path.read_bytes() for path in sorted(random[name].glob("syn/*/*"))]
+                for name in ("random-0", "random-1")]
+    assert pictures[0] != pictures[1]
+    plain = [open_labels(str(folder), 2).load(0)[0] for folder in (tmp_path / "out").glob("labels_*")]
+    assert len(plain) == 1  # the others are the run's own
+    assert plain[0].crop.tolist() == [[0, 0, 16, 16]] * 8 and not plain[0].flip.any()
+    assert plain[0].mix_lam.tolist() == [1.0, 1.0]
     assert {what for what, _ in verify.verify(tmp_path / "out")} == {"whole"}
 
     in_process.clear()
     before = modification_times(tmp_path / "out")
-    assert evaluate.main(argv)["accuracies"] == values["accuracies"] and not in_process
-    after = modification_times(tmp_path / "out")
-    assert {name.rpartition("/")[2] for name in after if before.get(name) != after[name]} <= {"results.json"}
+    assert evaluate.main(argv)["accuracies"] == values["accuracies"]
+    assert not in_process and modification_times(tmp_path / "out") == before
 
 
-def test_full_data_is_trained_as_the_teachers_were(tiny, made, tmp_path):
+def test_full_data_is_trained_as_the_teachers_were(tiny, made, tmp_path, capsys):
     values = evaluate.main(flags(tiny, made, "--controls", "none", "--full-data", "--out", tmp_path / "out",
-                                 "--seeds", 0))
-    assert values["models"] == [POOL[0]]  # the run's pool has no resnet18
+                                 "--seeds", 0, "--models", POOL[0], POOL[1]))
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"| top-1 [%], soft | {POOL[0]} | {POOL[1]} |" in shown  # a row a set, a column a network
     taught = json.loads(next((tmp_path / "out" / "full").glob(f"seed0_*/{POOL[0]}.json")).read_text())
     record = json.loads((tiny.teachers / f"{POOL[0]}.json").read_text())
-    assert {**taught["recipe"], "threads": 1} == {**record["recipe"], "threads": 1}
+    assert taught["recipe"] == record["recipe"]
+    found = {(row["set"], row["model"], row["labels"]): row["mean"] for row in values["accuracies"]}
+    assert found["full", POOL[0], HARD] == pytest.approx(100 * taught["accuracy"])
     own = values["scores"][POOL[0]]
-    hard = next(row["mean"] for row in values["accuracies"] if row["labels"] == HARD)
     assert own["ior"] is own["lrs"] is own["ars"] is None and own["hlr"]["std"] is None
-    assert own["hlr"]["mean"] == pytest.approx(taught["accuracy"] - hard / 100)
+    assert own["hlr"]["mean"] == pytest.approx(taught["accuracy"] - found["distilled", POOL[0], HARD] / 100)
+
+
+def test_the_default_architecture_is_the_runs_primary_where_its_networks_are_narrow(made):
+    beside = inherited.inherit(open_images(str(made), flag="--data"), 2, "prism")
+    assert evaluate.models_of(evaluate.EvaluateConfig(data=str(made)), beside) == (POOL[0],)
+    large = inherited.Inherited({}, {}, {}, None, ())
+    assert evaluate.models_of(evaluate.EvaluateConfig(), large) == ("resnet18",)
+    assert evaluate.models_of(evaluate.EvaluateConfig(models=("resnet50",)), beside) == ("resnet50",)
 
 
 def test_one_seed_decides_nothing_in_words():
@@ -244,7 +249,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(tiny, made, tmp_pa
     assert "--ipc 9: the run has 2" in line("--ipc", 9)
     assert "no soft labels" in line("--protocol", "recovery-only")
     assert "unrecognized arguments: --nonsense" in line("--validate-flags", "--nonsense 1")
-    assert "expected train/ in it" in line("--train-data-path", tmp_path) or True
+    assert "contradicts --dataset folder:" in line("--train-data-path", tmp_path)
     assert not (tmp_path / "out").exists()
 
 

@@ -248,7 +248,7 @@ def test_the_bar_counts_iterations_or_units(flags, total, tiny, tmp_path, monkey
 
 HELP = {"recover.data_synthesis": ("--dataset", "cifar10"), "relabel.generate_soft_label": (),
         "validate.train_FKD": ("--protocol", "sre2l"), "models.train_teachers": ("--dataset", "folder:x"),
-        "validate.diversity": (), "scripts.reproduce": ()}
+        "validate.diversity": (), "validate.evaluate": (), "scripts.reproduce": ()}
 
 
 @pytest.mark.parametrize("module, flags", HELP.items())

@@ -85,11 +85,11 @@ def cells_of(labelled: Labelled, models: Iterable[str], kinds: Iterable[str], *,
 
 def students_of(cell: Cell) -> list[Result]:
     """Trains the students of a cell that are not finished; returns all, by seed."""
-    config = cell.config
-    with hushed():
-        train_FKD.run(config)
-    return [result for result in results.read_results(Path(config.output_dir))
-            if result["seed"] in config.seeds]
+    config, folder = cell.config, Path(cell.config.output_dir)
+    if config.unfinished(folder, anew=False):
+        with hushed():
+            train_FKD.run(config)
+    return [result for result in results.read_results(folder) if result["seed"] in config.seeds]
 
 
 def confusion_of(cell: Cell, images: ImageManifest, batches: Batches, device: torch.device) -> torch.Tensor:

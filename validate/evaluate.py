@@ -197,10 +197,10 @@ def measured(made: list[cells.Cell]) -> tuple[dict[tuple[str, str, str], list[fl
         for result in cells.students_of(cell):
             by_seed.setdefault(cell[:3], {})[result["seed"]] = 100 * result["last"]["top1"]
             if (cell.images, cell.labels) == (DISTILLED, cells.SOFT) and not changed:
-                labels = result.get("labels_protocol")
-                changed = (inherited.in_words("relabel", labels["changed"], dict(result)["labels_config"])
-                           if labels else []) + inherited.in_words(
-                    "validate", result["protocol"]["changed"], result["config"])
+                made_of: Values = {**result}
+                changed = [*inherited.in_words("relabel", made_of["labels_protocol"]["changed"],
+                                               made_of["labels_config"]),
+                           *inherited.in_words("validate", result["protocol"]["changed"], result["config"])]
     return {key: [each[seed] for seed in sorted(each)] for key, each in by_seed.items()}, changed
 
 
