@@ -81,6 +81,7 @@ def test_a_difference_is_decided_by_its_interval():
     assert (row["mean"], row["n"], row["decided"]) == (2.0, 3, False)
     assert row["interval"] == pytest.approx([2 - half, 2 + half])
     assert evaluation.difference([5.0, 6.1, 7.0], [1.0, 2.0, 3.0])["decided"]
+    assert evaluation.difference([1.0, 2.0, 3.0], [5.0, 6.1, 7.0])["decided"]
     one = evaluation.difference([5.0], [1.0])
     assert (one["mean"], one["interval"], one["standard_error"], one["decided"]) == (4.0, None, None, False)
     rows = evaluation.differences(FOUND)
@@ -130,12 +131,14 @@ def test_a_stage_that_ends_badly_is_told_by_its_last_line(tmp_path, monkeypatch,
 def test_without_augmentation_leaves_no_option_of_a_mix():
     taken = inherited.without_augmentation({"epochs": 3, "mix_type": "mixup", "mix_alpha": 0.4,
                                             "crop": "padded", "crop_padding": 2, "flip": True})
-    assert taken == {"epochs": 3, **inherited.PLAIN}
+    assert taken == {"epochs": 3, "mix_type": "none", "flip": False, "crop": "resized", "augment": "none",
+                     "min_scale_crops": 1.0}
 
 
 def test_a_set_scales_its_controls(made):
     beside = inherited.inherit(open_images(str(made), flag="--data"), 2, "prism")
     assert beside.labels is not None and beside.relabel["epochs"] == 3 and beside.relabel["batch_size"] == 5
+    assert beside.relabel.keys() == {*beside.labels.protocol["changed"], "seed"}
     assert beside.validate == {"gradient_accumulation_steps": 1, "eval_every": 1}
     assert beside.teachers == {"arch_name": POOL[0], "pool": list(POOL)}
     other = inherited.inherit(open_images(str(made), flag="--data"), 2, "rd3")
