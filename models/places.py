@@ -9,6 +9,7 @@ from pathlib import Path
 from utils.files import write_json
 from utils.flags import WeightFlags
 from utils.formats import assemble_manifest, label_folders, run_path
+from utils.image_sets import images_per_class
 from utils.methods import Case, MethodFlags, method_named
 from utils.pieces import Values
 from utils.records import Labels, Places, Run, find_record, read_record
@@ -64,5 +65,5 @@ def inherited_case(run_or_syn: str, given: Values) -> Case:
             found = assemble_manifest(run, write=False)
             dataset, ipc = dataset or found.dataset, ipc or found.ipc
         except (FileNotFoundError, ValueError):  # named by who opens them
-            pass
+            ipc = ipc or images_per_class(run_or_syn)
     return Case(dataset or Case.dataset, ipc or Case.ipc, given.get("model", ""))

@@ -18,6 +18,7 @@ from relabel.labels import label_epoch
 from utils import files, flags, folders, formats, label_files, loading, methods, runtime
 from utils.augment import RESAMPLER
 from utils.distributed import my_units
+from utils.image_sets import open_images
 from utils.label_formats import FP16, LABEL_FORMATS
 from utils.pieces import Values, choice, identity, option, piece_name, require
 from utils.session import open_plan, open_session
@@ -104,8 +105,8 @@ def run(config: RelabelConfig) -> Path:
     """Writes every epoch of this shard that is not there; returns the folder of the labels."""
     form = piece_name(LABEL_FORMATS, config.label_format)
     plan = open_plan(
-        lambda: config.plan(formats.assemble_manifest(
-            formats.run_folder(config.data, flag="--data"), write=not config.dry_run)),
+        lambda: config.plan(open_images(config.data, flag="--data", dataset=config.dataset,
+                                        val_dir=config.val_dir, size=config.size, write=not config.dry_run)),
         lambda: config.plan(loading.planned_images(config.dataset, config.ipc, run_or_syn=config.data)),
         functools.partial(plans.describe, epochs=config.epochs, num_files=config.num_files, form=form,
                           anew=lambda folder: config.overwrite and folders.seems_others(folder, config),
@@ -117,7 +118,7 @@ def run(config: RelabelConfig) -> Path:
     networks, _ = open_teachers(
         config.teacher_names, config, dataset=about.dataset, class_names=about.class_names, size=about.size,
         stem=about.stem, mean=about.mean, std=about.std, device=session.device,
-        known=about.run / "preflight.json")
+        known=about.home / "preflight.json")
     images = loading.open_distilled(about.run, plan.entries, size=about.size, device=session.device,
                                     workers=config.workers, resident_gb=config.resident_gb)
     owner = {

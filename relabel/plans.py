@@ -22,9 +22,12 @@ from utils.views import MIXES, OPERATIONS, ImageOperations, NoMix, Views
 class LabelFlags(MethodFlags):
     """The flags that a plan resolves."""
 
-    data: str = option("out/full_resnet18", "run of recover, or its syn/ folder", identity=False)
+    data: str = option("out/full_resnet18", "run of recover, or its syn/ folder, or a folder of others' "
+                       "images, a folder a class", identity=False)
     dataset: str = option("", "data set of the images; none: as their manifest (a --dry-run before there are "
                           "images: imagenet-1k)", identity=False)
+    size: int | None = option(None, "side of the images [pixels], of a set of others; none: the data set's, "
+                              "of folder:PATH the images' own", range="in [8, 8192]", neutral=None)
     fkd_path: str = option("", "folder of labels, one folder an IPC below it; default: <data>/fkd",
                            identity=False)
     ipc: int = option(0, "images per class to label; 0 = all complete ones", range="in [0, 10000]")

@@ -99,11 +99,10 @@ class ImageFiles:
         return decode_image(self.paths[i])
 
 
-def _folder_split(folder: Path) -> Split:
+def folder_split(folder: Path) -> tuple[list[str], list[int], ImageFiles]:
+    """Class names as they sort, and every image below each."""
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
-    files: list[Path] = []
-    labels: list[int] = []
-    others: Counter[str] = Counter()
+    files, labels, others = list[Path](), list[int](), Counter[str]()
     for label, name in enumerate(names):
         there = list((folder / name).rglob("*"))
         found = sorted(path for path in there if path.suffix.lower() in FORMATS)
@@ -129,7 +128,7 @@ def _imagefolder(root: str, split: str, *, bare: bool = True) -> Split:
     folder = candidates[0] if candidates else base
     if (folder / "val_annotations.txt").is_file():
         return _tiny_imagenet_val(folder)
-    names, labels, opener = _folder_split(folder)
+    names, labels, opener = folder_split(folder)
     if not labels:
         raise ValueError(f"{folder}: no images found; expected a folder a class with image files in it")
     empty = sorted({*range(len(names))} - {*labels})

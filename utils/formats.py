@@ -45,11 +45,12 @@ from utils.views import EpochViews, Views
 # ---------------------------------------------------------------- distilled images
 
 class Entry(NamedTuple):
-    """One distilled image: its path below the run, the digest of its bytes, its class."""
+    """One distilled image: its path below the run, the digest of its bytes, its class.   foreign: others'."""
 
     path: str
     sha256: str
     label: int
+    foreign: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,8 @@ class ImageManifest:
 
     ipc: complete indices from 0;  size: side [pixels];  mean, std: pixel statistics, in 0..1;
     stem: of the networks that made them;  saved: manifest.json, with recover's units, config and weights, and
-    its protocol since that is recorded;  entries: of all complete indices, sorted by class, then index.
+    its protocol since that is recorded;  entries: of all complete indices, sorted by class, then index;
+    foreign: the layout of a set that others made (utils/image_sets.py).
     """
 
     run: Path
@@ -70,6 +72,7 @@ class ImageManifest:
     std: tuple[float, ...]
     stem: str
     entries: tuple[Entry, ...] = ()
+    foreign: str = ""
     saved: Values = dataclasses.field(default_factory=dict)
 
     @property

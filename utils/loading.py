@@ -16,8 +16,8 @@ from utils import interrupts
 from utils.data import RealSet, count_classes, dataset_spec
 from utils.files import sha256_bytes
 from utils.formats import Entry, ImageManifest, run_path
-from utils.pictures import decode_image
-from utils.pieces import Values
+from utils.pictures import decode_image, resize_and_crop
+from utils.pieces import Values, require
 from utils.records import Run, read_record
 from utils.runtime import progress, say
 from utils.unit_files import image_path
@@ -102,8 +102,13 @@ class EvaluationBatches:
 # ---------------------------------------------------------------- distilled images
 
 def _read_checked(run: Path, entry: Entry) -> bytes:
-    """The bytes of one distilled image, if they are those that its unit recorded."""
+    """The bytes of one distilled image, if they are those that were recorded."""
     path = run / entry.path
+    if entry.foreign:
+        content = path.read_bytes()
+        require(sha256_bytes(content) == entry.sha256,
+                f"{path}: changed since this command began; run it again")
+        return content
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing though its unit is finished; delete the unit's "
                                 f"record in {run / 'units'} and rerun recover")
@@ -115,8 +120,11 @@ def _read_checked(run: Path, entry: Entry) -> bytes:
 
 
 def _decode_checked(run: Path, entry: Entry, size: int) -> torch.Tensor:
-    """One distilled image, (3, size, size) uint8."""
-    picture = TF.pil_to_tensor(decode_image(_read_checked(run, entry)))
+    """One distilled image, (3, size, size) uint8; others' of another size become as real images do."""
+    decoded = decode_image(_read_checked(run, entry), name=run / entry.path)
+    if entry.foreign and decoded.size != (size, size):
+        return resize_and_crop(decoded, size)
+    picture = TF.pil_to_tensor(decoded)
     if picture.shape != (3, size, size):
         raise ValueError(f"{run / entry.path}: expected {size} x {size} pixels, got "
                          f"{tuple(picture.shape[1:])}")
@@ -129,7 +137,8 @@ def load_distilled(run: Path, entries: list[Entry], *, size: int,
 
     Args:    entries: of `ImageManifest.select`;  size: side [pixels];  device: where the only copy lies.
     Returns: (N, 3, size, size) uint8 there, (N,) int64 class indices.
-    Raises:  FileNotFoundError or ValueError naming a file missing, changed, damaged or of another size.
+    Raises:  FileNotFoundError or ValueError naming a file missing, changed, damaged or, of ours, of another
+             size.
     """
     pixels = torch.empty(len(entries), 3, size, size, dtype=torch.uint8, device=device)
     with ThreadPoolExecutor() as pool:

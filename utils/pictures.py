@@ -33,13 +33,13 @@ def check_folder_name(name: str, what: str, *, ending: int = 0) -> None:
             f"{LONGEST_NAME - ending}, so that file names hold it; rename it")
 
 
-def open_image(source: str | Path | bytes) -> Image.Image:
-    """Opens one file and reads its header alone.
+def open_image(source: str | Path | bytes, *, name: str | Path = "image") -> Image.Image:
+    """Opens one file and reads its header alone.   Args: name: what bytes are called in an error.
 
     Raises: FileNotFoundError, or ValueError naming the file, its size and the limit when it is none of
             FORMATS or too large.
     """
-    name = "image" if isinstance(source, bytes) else source
+    name = name if isinstance(source, bytes) else source
     if not isinstance(source, bytes) and not Path(source).is_file():
         if Path(source).exists():
             raise ValueError(f"{name}: not a file; replace or delete it")
@@ -65,14 +65,14 @@ def _unreadable(name: str | Path, error: Exception) -> ValueError:
     return ValueError(f"{name}: not a readable image ({error or type(error).__name__}); replace or delete it")
 
 
-def decode_image(source: str | Path | bytes) -> Image.Image:
+def decode_image(source: str | Path | bytes, *, name: str | Path = "image") -> Image.Image:
     """Decodes one file to an RGB picture: grey, palette and CMYK converted, alpha dropped, EXIF ignored.
 
     16-bit grey is scaled to 8 bits; Pillow's own conversion clips it.   Source: torchvision's ImageFolder.
-    Args:   source: a path, or the file's bytes.
+    Args:   source: a path, or the file's bytes;  name: what these are called in an error.
     Raises: as `open_image`, and ValueError naming the file when it is no whole image.
     """
-    with open_image(source) as picture:
+    with open_image(source, name=name) as picture:
         try:
             picture.load()
             if picture.mode.startswith("I"):
@@ -80,7 +80,7 @@ def decode_image(source: str | Path | bytes) -> Image.Image:
                 return Image.fromarray((grey // 257).clip(0, 255).astype(numpy.uint8)).convert("RGB")
             return picture.convert("RGB")
         except Exception as error:
-            raise _unreadable("image" if isinstance(source, bytes) else source, error) from error
+            raise _unreadable(name if isinstance(source, bytes) else source, error) from error
 
 
 def check_readable(paths: Iterable[Path]) -> None:

@@ -144,6 +144,7 @@ class _ResultOrigin(TypedDict, total=False):
     labels: str | None
     images_config: Values
     images_protocol: Recipe | None
+    images_layout: str  # of a set of others
     labels_protocol: Recipe | None
 
 

@@ -31,12 +31,17 @@ FROM_LABELS = "none: as the labels' manifest"
 class StudyFlags(MethodFlags):
     """The flags that a plan resolves."""
 
-    train_dir: str = option("out/full_resnet18", "run of recover, or its syn/ folder", identity=False)
+    train_dir: str = option("out/full_resnet18", "run of recover, or its syn/ folder, or a folder of others' "
+                            "images, a folder a class", identity=False)
+    val_dir: str = option("", "folder of the real test data (holding val/ or test/, or the classes)",
+                          identity=False)
     fkd_path: str = option("", "folder of soft labels, <run>/fkd/<ipc> or its parent; none: hard labels",
                            identity=False)
     output_dir: str = option("", "folder of students and results; default: <train-dir>/validate/<model>",
                              identity=False)
     dataset: str = option("", "data set, or folder:PATH; none: as the images' manifest", identity=False)
+    size: int | None = option(None, "side of the images [pixels], of a set of others; none: the data set's, "
+                              "of folder:PATH the images' own", range="in [8, 8192]", neutral=None)
     ipc: int = option(0, "images per class; 0 = as the labels, or all complete ones",
                       range="in [0, 10000]")
     model: str = option("resnet18", "student", source="paper table 1")
@@ -146,15 +151,23 @@ def plan_students(flags: StudyFlags, images: ImageManifest, labels: LabelManifes
         require(labels.images == image_set_digest(entries),
                 f"{labels.folder}: the labels were made from other images than those in {images.run}; "
                 f"rerun relabel with --overwrite, or point --train-dir at their images")
+        require(views.size == images.size, f"{labels.folder}: labels of images of {views.size} pixels, these "
+                f"are taken at {images.size}; pass --size {views.size}, or relabel")
     return StudentPlan(
         images=images, labels=labels, entries=entries, ipc=ipc, stem=flags.stem or images.stem, views=views,
         epochs=flags.epochs or (labels.epochs if labels else epochs),
         out=Path(flags.output_dir) if flags.output_dir else images.home / "validate" / flags.model)
 
 
+def images_of(flags: StudyFlags, *, write: bool) -> ImageManifest:
+    """The images that the flags name."""
+    return open_images(flags.train_dir, flag="--train-dir", dataset=flags.dataset, val_dir=flags.val_dir,
+                       size=flags.size, write=write)
+
+
 def plan_found(flags: StudyFlags, *, write: bool) -> StudentPlan:
     """The plan over the images and labels that are there.   Raises: FileNotFoundError where they are not."""
-    images = open_images(flags.train_dir, flag="--train-dir", dataset=flags.dataset, write=write)
+    images = images_of(flags, write=write)
     labels = open_labels(flags.fkd_path, flags.ipc, write=write) if flags.fkd_path else None
     return plan_students(flags, images, labels)
 
@@ -162,7 +175,7 @@ def plan_found(flags: StudyFlags, *, write: bool) -> StudentPlan:
 def plan_early(flags: StudyFlags) -> StudentPlan:
     """The plan before there are images or labels, from what there is, the flags and the protocol."""
     try:
-        images = open_images(flags.train_dir, flag="--train-dir", dataset=flags.dataset, write=False)
+        images = images_of(flags, write=False)
     except FileNotFoundError:
         images = planned_images(flags.dataset, flags.ipc, run_or_syn=flags.train_dir)
     epochs = flags.method.label_epochs(Case(images.dataset, flags.ipc or images.ipc))
@@ -196,7 +209,7 @@ def provenance(plan: StudentPlan) -> Values:
     """What a result says of the images and labels under it: protocols, settings, teachers, who drew what.
 
     images_protocol: None where the run's version did not record it;  primary: logit teachers -> iterations,
-    of all units.
+    of all units;  images_layout: of a set of others alone.
     """
     made, labels = plan.images.saved, plan.labels
     primary: Counter[str] = Counter()
@@ -205,4 +218,5 @@ def provenance(plan: StudentPlan) -> Values:
     return {"images_protocol": made.get("protocol"), "images_config": made["config"],
             "images_teachers": made["weights"], "primary": dict(sorted(primary.items())),
             "labels_protocol": labels and labels.protocol, "labels_config": labels and labels.config,
-            "labels_teachers": labels and labels.weights}
+            "labels_teachers": labels and labels.weights,
+            **({"images_layout": plan.images.foreign} if plan.images.foreign else {})}

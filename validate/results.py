@@ -127,7 +127,9 @@ def describe_students(result: Result) -> str:
         return record["name"] + (f" (changed: {', '.join(record['changed'])})" if record["changed"] else "")
     parts = [f"protocol {recipe(result['protocol'])}"]
     made, labels = result.get("images_protocol"), result.get("labels_protocol")
-    if config := result.get("images_config"):
+    if layout := result.get("images_layout"):
+        parts.append(f"images of others (layout {layout})")
+    elif config := result.get("images_config"):
         optimised = config["iteration"] or config["iteration_step"]
         start = "real images" if config["init"] in ("real", "random") else "starting images"
         parts.append(f"{start} (recover --iteration 0 --init {config['init']})" if not optimised else

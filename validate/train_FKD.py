@@ -29,8 +29,6 @@ class ValidateConfig(flags.ProcessFlags, flags.PlanFlags, flags.PrecisionFlags, 
                      flags.MemoryFlags, flags.WeightFlags, plans.StudyFlags):
     """What `python -m validate.train_FKD` takes; the defaults are the ImageNet-1K recipe."""
 
-    val_dir: str = option("", "folder of the real test data (holding val/ or test/, or the classes)",
-                          identity=False)
     gradient_accumulation_steps: int = option(2, "micro-batches a batch: BatchNorm sees one at a time",
                                               source=flags.RECIPE, range="in [1, 32767]")
     loss_type: losses.CE = choice(losses.LOSSES, "mse_gt", "student loss", source="paper table 3a")
