@@ -2,6 +2,8 @@
 import json
 import math
 import os
+import shlex
+import shutil
 
 import pytest
 import torch
@@ -221,6 +223,25 @@ def test_full_data_is_trained_as_the_teachers_were(tiny, made, tmp_path, capsys)
     own = values["scores"][POOL[0]]
     assert own["ior"] is own["lrs"] is own["ars"] is None and own["hlr"]["std"] is None
     assert own["hlr"]["mean"] == pytest.approx(taught["accuracy"] - found["distilled", POOL[0], HARD] / 100)
+
+
+def test_a_folder_of_others_images_is_evaluated(tiny, made, tmp_path, in_process, monkeypatch, capsys):
+    shutil.copytree(made / "syn", tmp_path / "theirs")
+    monkeypatch.chdir(tmp_path)  # what is made goes to out/theirs
+    before = modification_times(tmp_path / "theirs")
+    argv = [tmp_path / "theirs", "--dataset", f"folder:{tiny.data}", "--weights-dir", tiny.teachers,
+            "--arch-name", POOL[0], "--pool", POOL[0], POOL[1], "--controls", "random",
+            "--relabel-flags", "--epochs 2 --batch-size 5", "--seeds", 0, *PROCESS,
+            "--validate-flags", "--gradient-accumulation-steps 1 --eval-every 2"]
+    values = evaluate.main(words(*argv))
+    assert modification_times(tmp_path / "theirs") == before
+    assert {row["set"] for row in values["accuracies"]} == {"distilled", "random"}
+    assert in_process == ["recover.data_synthesis", *["relabel.generate_soft_label"] * 2]
+    assert (tmp_path / "out" / "theirs" / "measured" / "evaluation_prism_ipc2.json").is_file()
+    assert "relabel epochs 2" in values["changed"] and values["models"] == [POOL[0]]
+    line = next(line for line in capsys.readouterr().out.splitlines() if " validate.evaluate " in line)
+    again = evaluate.main(shlex.split(line)[3:])  # the command that it says
+    assert again["accuracies"] == values["accuracies"] and len(in_process) == 3
 
 
 def test_the_default_architecture_is_the_runs_primary_where_its_networks_are_narrow(made):

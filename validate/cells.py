@@ -67,7 +67,8 @@ def cells_of(labelled: Labelled, models: Iterable[str], kinds: Iterable[str], *,
           values, more: as `parse_student`.
     """
     name, path, seeds = labelled.images
-    images = open_images(path, flag="--data", dataset=values.get("dataset", ""))
+    images = open_images(path, flag="--data", dataset=values.get("dataset", ""),
+                         val_dir=values.get("val_dir", ""), size=values.get("size"))
     cells = []
     for model in models:
         soft = parse_student({**values, "train_dir": path, "fkd_path": labelled.labels.folder, "model": model,

@@ -13,16 +13,14 @@ import shlex
 import sys
 from pathlib import Path
 
-from models import registry, train_teachers
+from models import registry
 from models.places import inherited_places
 from utils import flags, loading, measures, methods, runtime
 from utils.data import RealSet
-from utils.files import sha256_json
 from utils.formats import ImageManifest
 from utils.image_sets import open_images
 from utils.pieces import Values, option, require
-from utils.records import Teacher, read_record
-from validate import cells, controls, evaluation, evaluation_text, inherited
+from validate import cells, controls, evaluation, evaluation_text, full_data, inherited
 from validate.controls import DISTILLED, REFERENCE, ImageSet, Labelled
 
 DEFAULT_MODEL = "resnet18"
@@ -36,6 +34,8 @@ class EvaluateConfig(methods.MethodFlags, flags.WeightFlags, flags.ComputeFlags)
     data: str = option("out/full_resnet18", "the set, also as the first word: run of recover, its syn/ "
                        "folder, or a folder of images", identity=False)
     dataset: str = option("", "data set of the real images; none: as the set's manifest")
+    size: int | None = option(None, "side of the images [pixels], of a set of others; none: the data set's, "
+                              "of folder:PATH the images' own", range="in [8, 8192]")
     train_data_path: str = option("", "folder of the real training images, of which the controls are",
                                   identity=False)
     val_dir: str = option("", "folder of the real test images", identity=False)
@@ -81,6 +81,11 @@ class EvaluateConfig(methods.MethodFlags, flags.WeightFlags, flags.ComputeFlags)
         device = self.device if self.device != "auto" else runtime.choose_device("auto").type  # is said once
         return {"device": device, "threads": self.threads,
                 **{name: value for name, value in named.items() if value}}
+
+    @property
+    def set_flags(self) -> Values:
+        """What a set of others does not say itself."""
+        return {name: getattr(self, name) for name in ("dataset", "size") if getattr(self, name)}
 
     @property
     def data_place(self) -> Values:
@@ -139,53 +144,36 @@ def all_cells(config: EvaluateConfig, sets: list[ImageSet], maker: controls.Make
               beside: inherited.Inherited, *, models: tuple[str, ...], out: Path) -> list[cells.Cell]:
     """Students of every set, architecture and kind of labels; labels are made where they are missing."""
     flagged = {**beside.relabel, **config.teachers, "protocol": config.protocol}
-    dataset = {"dataset": config.dataset} if config.dataset else {}
     more = shlex.split(config.relabel_flags)
     serves = beside.labels if not (config.teachers or more) else None
     usual = [Labelled(images, serves if serves and images.name == DISTILLED
-                      else maker.labels(images, flagged | dataset, more)) for images in sets]
+                      else maker.labels(images, flagged | config.set_flags, more)) for images in sets]
     plain = [Labelled(images, maker.labels(
-        images, inherited.without_augmentation(flagged) | dataset, more))
+        images, inherited.without_augmentation(flagged) | config.set_flags, more))
         for images in sets if config.robustness and images.name in (DISTILLED, REFERENCE)]
     controls.check_same_teachers([*usual, *plain])
-    values = {**beside.validate, **dataset, "protocol": config.protocol, **config.places}
+    values = {**beside.validate, **config.set_flags, "protocol": config.protocol, **config.places}
     return [cell for kinds, labelled in (((cells.SOFT, cells.HARD), usual), ((cells.PLAIN_SOFT,), plain))
             for own in labelled for cell in cells.cells_of(
                 own, models, kinds, out=out / "students", values=values,
                 more=shlex.split(config.validate_flags))]
 
 
-def full_words(config: EvaluateConfig, images: ImageManifest, beside: inherited.Inherited, *,
-               models: tuple[str, ...], out: Path, seed: int) -> tuple[Path, list[str]]:
-    """The folder of networks trained on all real images with one seed, and the words that make it.
-
-    Their recipe is that of the set's teachers, by their records, else that of models.train_teachers.
-    """
-    about = {name: getattr(images, name) for name in ("dataset", "size", "mean", "std", "stem")}
-    recipe = inherited.teacher_recipe(config.weights_dir, (*beside.teachers.get("pool", ()), *config.pool))
-    values, more = {**recipe, **about, "seed": seed}, shlex.split(config.full_flags)
-    folder = out / "full" / f"seed{seed}_{sha256_json([values, more, config.threads])[:8]}"
-    where = {name: value for name, value in config.places.items() if not name.startswith("weights")}
-    return folder, flags.to_words({**values, "output_dir": folder, "models": models, **config.data_place,
-                                   **where}) + more
-
-
 def full_accuracies(config: EvaluateConfig, images: ImageManifest, beside: inherited.Inherited, *,
                     models: tuple[str, ...], out: Path) -> tuple[dict[str, list[float]], list[str]]:
-    """Model -> percent with hard labels on all real images, by seed or as known; the commands behind it."""
+    """Model -> percent with hard labels on all real images, by seed or as known; the commands behind it.
+
+    The recipe is that of the set's teachers, by their records, else that of models.train_teachers.
+    """
     if config.full_accuracy:
         return {model: [known] for model, known in zip(models, config.full_accuracy, strict=True)}, []
-    found: dict[str, list[float]] = {model: [] for model in models}
-    commands = []
-    for seed in config.seeds if config.full_data else ():
-        folder, words = full_words(config, images, beside, models=models, out=out, seed=seed)
-        commands.append(controls.command_line_of("models.train_teachers", words))
-        runtime.say(f"all real images, seed {seed}")
-        with runtime.hushed():
-            train_teachers.main(words)
-        for model in models:
-            found[model].append(100 * read_record(folder / f"{model}.json", Teacher)["accuracy"])
-    return {model: each for model, each in found.items() if each}, commands
+    places = {name: value for name, value in config.places.items() if not name.startswith("weights")}
+    recipe = full_data.teacher_recipe(config.weights_dir, (*config.pool, *beside.teachers.get("pool", ())))
+    trained = [full_data.train_on_all(
+        images, models, seed=seed, out=out / "full", recipe=recipe, places=places | config.data_place,
+        more=shlex.split(config.full_flags)) for seed in config.seeds if config.full_data]
+    found = {model: [accuracies[model] for accuracies, _ in trained] for model in models if trained}
+    return found, [command for _, command in trained]
 
 
 def measured(made: list[cells.Cell]) -> tuple[dict[tuple[str, str, str], list[float]], list[str]]:
@@ -206,7 +194,8 @@ def measured(made: list[cells.Cell]) -> tuple[dict[tuple[str, str, str], list[fl
 
 def run(config: EvaluateConfig, command: str) -> Values:
     """Makes what is missing, prints and saves the evaluation; returns its values."""
-    images = open_images(config.data, flag="--data", dataset=config.dataset, val_dir=config.val_dir)
+    images = open_images(config.data, flag="--data", dataset=config.dataset, val_dir=config.val_dir,
+                         size=config.size)
     ipc, test = config.ipc or images.ipc, check_data(config, images)
     beside = inherited.inherit(images, ipc, config.protocol)
     models = models_of(config, beside)

@@ -4,7 +4,6 @@ A small set was labelled and learnt from under a protocol scaled down to it.  It
 when they take what was changed.   Source: ours.
 """
 import dataclasses
-from pathlib import Path
 
 from utils.augment import CROPS, RESAMPLER
 from utils.formats import (
@@ -15,7 +14,7 @@ from utils.formats import (
     label_folders,
 )
 from utils.pieces import Values
-from utils.records import Result, Teacher, find_record
+from utils.records import Result
 from utils.views import MIXES, OPERATIONS
 from validate.results import read_results
 
@@ -24,7 +23,6 @@ BUDGET = ("arch_name", "pool", "epochs", "batch_size", "steps_per_epoch", "min_s
 # What a student's labels say: no change of its own recipe.
 OF_LABELS = ("ipc", "epochs", "batch_size", "steps_per_epoch", "min_scale_crops", "mix_type", "crop",
              "crop_padding", "allow_fewer_epochs")
-NOT_RECIPE = ("dataset", "seed", "threads")
 # Whole images as they are: what "no augmentation" is.
 PLAIN = {"min_scale_crops": 1.0, "mix_type": "none", "flip": False, "augment": "none", "crop": "resized"}
 VIEW_OPTIONS = {field.name for registry in (MIXES, CROPS, OPERATIONS) for piece in registry.values()
@@ -85,13 +83,6 @@ def inherit(images: ImageManifest, ipc: int, protocol: str) -> Inherited:
 def without_augmentation(relabel: Values) -> Values:
     """Settings of labels of the images as they are: crops of the whole, no mix, no flip, no operations."""
     return {name: value for name, value in relabel.items() if name not in VIEW_OPTIONS} | PLAIN
-
-
-def teacher_recipe(weights_dir: str, names: tuple[str, ...]) -> Values:
-    """How the first of these networks was trained, by its record; empty where none has one."""
-    records = (find_record(Path(weights_dir, f"{name}.json"), Teacher) for name in names)
-    recipe = next((record["recipe"] for record in records if record and record.get("recipe")), {})
-    return {name: value for name, value in recipe.items() if name not in NOT_RECIPE and value is not None}
 
 
 def in_words(stage: str, changed: list[str], config: Values) -> list[str]:
