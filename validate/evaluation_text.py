@@ -82,8 +82,9 @@ def describe(values: Values, *, command: str, notes: Sequence[str]) -> str:
         f"{values['dataset']}, IPC {values['ipc']}, protocol {values['protocol']}"
         + (f" (changed: {changed})" if changed else "") + f", n = {num} seeds",
         "", *tables(values),
-        f"+- is the standard deviation (n - 1) over n = {num} students; of {REFERENCE}, each on a draw of "
-        f"its own. Top-1 is of the last epoch.", *notes, repeat, "",
+        "Top-1 is of the last epoch. " + (
+            f"+- is the standard deviation (n - 1) over n = {num} students; of {REFERENCE}, each on a draw of "
+            f"its own." if num > 1 else "One student of each says nothing of the spread."), *notes, repeat, "",
         "Differences, paired by seed; the distilled set is one, its own spread over draws is in no interval "
         "(python -m validate.results measures that):",
         *(f"- {difference_in_words(row)}" for row in values["differences"]), repeat, "",
