@@ -78,13 +78,13 @@ def describe(values: Values, *, command: str, notes: Sequence[str]) -> str:
     changed = "; ".join(values["changed"])
     num = len(values["seeds"])
     repeat = f"    {command}"
+    spread = "One student of each says nothing of the spread." if num < 2 else (
+        f"+- is the standard deviation (n - 1) over n = {num} students; of {REFERENCE}, a draw each.")
     parts = [
         f"{values['dataset']}, IPC {values['ipc']}, protocol {values['protocol']}"
         + (f" (changed: {changed})" if changed else "") + f", n = {num} seeds",
         "", *tables(values),
-        "Top-1 is of the last epoch. " + (
-            f"+- is the standard deviation (n - 1) over n = {num} students; of {REFERENCE}, each on a draw of "
-            f"its own." if num > 1 else "One student of each says nothing of the spread."), *notes, repeat, "",
+        f"Top-1 is of the last epoch. {spread}", *notes, repeat, "",
         "Differences, paired by seed; the distilled set is one, its own spread over draws is in no interval "
         "(python -m validate.results measures that):",
         *(f"- {difference_in_words(row)}" for row in values["differences"]), repeat, "",
