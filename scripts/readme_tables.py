@@ -14,6 +14,7 @@ from scripts.compare import CompareConfig
 from scripts.reproduce import ReproduceConfig
 from scripts.reproducing.costs import count_cost
 from scripts.reproducing.plans import plan_row, select_rows
+from utils.convert_log import ConvertConfig
 from utils.data import DATASETS, dataset_spec
 from utils.files import readable
 from utils.methods import METHODS, STAGES
@@ -134,7 +135,7 @@ TABLES = {
     "recover/README.md": {"datasets": datasets, **dict([_flags(RecoverConfig)])},
     "relabel/README.md": dict([_flags(RelabelConfig)]),
     "validate/README.md": {"methods": methods, **dict([_flags(ValidateConfig), _flags(DiversityConfig),
-                                                       _flags(EvaluateConfig)])},
+                                                       _flags(EvaluateConfig), _flags(ConvertConfig)])},
     "models/README.md": dict([_flags(TeacherConfig)]),
 }
 

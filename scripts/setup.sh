@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Set-up from a bare machine: a .venv (unless a virtual environment is active), then what it lacks of
 # requirements.txt. Quick and silent when nothing is missing.
-#   setup.sh [digits] [figures] [report] [d4m] [export] [dev]    each word adds its requirements-WORD.txt
+#   setup.sh [digits] [figures] [report] [d4m] [export] [curves] [dev]    each word adds its requirements-WORD.txt
 #   setup.sh --locked [WORD ...]    in place of requirements.txt exactly requirements-lock.txt: the versions with
 #                                   which docs/results was measured; digits and dev are in it
 set -eu
@@ -12,10 +12,10 @@ stop() { echo "setup: $1" >&2; exit 2; }
 files=("$root/requirements.txt")
 for word in "$@"; do
     case $word in
-        digits|figures|report|d4m|export|dev) files+=("$root/requirements-$word.txt") ;;
+        digits|figures|report|d4m|export|curves|dev) files+=("$root/requirements-$word.txt") ;;
         --locked) files[0]=$root/requirements-lock.txt ;;
         -h|--help) sed -n '2,/^set/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;;
-        *) stop "unknown word '$word'; it takes digits, figures, report, d4m, export, dev, --locked, --help" ;;
+        *) stop "unknown word '$word'; it takes digits, figures, report, d4m, export, curves, dev, --locked, --help" ;;
     esac
 done
 

@@ -46,6 +46,7 @@ NAMES = {  # class k, image i -> path below the set
     "numbered by RDED": lambda k, i: f"{k:05d}/class{k:05d}_id{i:05d}.jpg",
     "numbered as text sorts": lambda k, i: f"{k}/{i}.png",
     "imagefolder": lambda k, i: f"{TWELVE[k]}/photo {i}.jpg",
+    "numbered in images": lambda k, i: f"images/{k:05d}/{i:05d}.jpg",
     "imagefolder in train": lambda k, i: f"train/{TWELVE[k]}/{i}.jpg",
     "prism": lambda k, i: f"syn/{TWELVE[k]}/{TWELVE[k]}_ipc{i:04d}.png"}
 
@@ -109,6 +110,7 @@ def test_numbers_that_may_be_names_or_places_are_refused(tmp_path):
         grey(tmp_path / "real/val" / str(k) / "0.png", 0)
         grey(tmp_path / "theirs" / str(k) / "0.png", 20 * k)
         grey(tmp_path / "padded" / f"{k:05d}" / "0.png", 20 * k)
+    (tmp_path / "real/val").rename(tmp_path / "real/train")  # where there are no others, these say the names
     images = opened(tmp_path / "theirs", tmp_path / "real")  # these are names
     assert [int(Path(entry.path).parent.name) for entry in images.entries] == [0, 1, 10, 11, *range(2, 10)]
     with pytest.raises(ValueError, match="class 2 is called '10', so a folder's number may be a name or a"):

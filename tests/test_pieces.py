@@ -16,6 +16,7 @@ from recover.data_synthesis import RecoverConfig
 from relabel.generate_soft_label import RelabelConfig
 from scripts.demo import DemoConfig
 from scripts.reproduce import ReproduceConfig
+from utils.convert_log import ConvertConfig
 from utils.flags import build_config
 from utils.pieces import (
     Options,
@@ -44,8 +45,8 @@ from validate.evaluate import EvaluateConfig
 from validate.train_FKD import ValidateConfig
 
 SETTINGS = (RecoverConfig, RelabelConfig, ValidateConfig, TeacherConfig, Views)
-COMMANDS = (*SETTINGS, DiversityConfig, EvaluateConfig, DemoConfig, ReproduceConfig, AugmentConfig, DrawFlags,
-            StepConfig, MemoryConfig)
+COMMANDS = (*SETTINGS, ConvertConfig, DiversityConfig, EvaluateConfig, DemoConfig, ReproduceConfig,
+            AugmentConfig, DrawFlags, StepConfig, MemoryConfig)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-EXTRAS = {"digits", "figures", "report", "d4m", "export", "dev"}
+EXTRAS = {"digits", "figures", "report", "d4m", "export", "curves", "dev"}
 LOCK = (ROOT / "requirements-lock.txt").read_text(encoding="utf-8")
 
 

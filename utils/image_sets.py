@@ -5,12 +5,14 @@ Layouts that are recognised without a manifest, by the names of class folders an
     prism         the same, with our names of files: a copied or exported syn/
     sre2l         new007/class007_id003.jpg: SRe2L and its lineage, CV-DD; .png: FADRM
     numbered      00007/00003.jpg (DD-Ranking), 00007/class00007_id00003.jpg (RDED), 7/3.png (D4M)
-train/ or syn/ may lie above the class folders.  Numbers are read as numbers: 2 comes before 10.
+syn/, train/ or images/ may lie above the class folders.  Numbers are read as numbers: 2 comes before 10.
 """
+import contextlib
 import dataclasses
 import functools
 import itertools
 import re
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from utils.records import find_record
 from utils.runtime import progress, say, warn_once
 
 NUMBERED, OWN_FILE = re.compile(r"(new)?(\d+)"), re.compile(r"(?P<name>.+)/(?P=name)_ipc\d{4,}\.\w+")
+ABOVE = ("syn", "train", "images")  # may lie between a set's folder and its class folders
 CLASS_FILE = re.compile(r"class(\d+)_id\d+\.\w+")
 
 
@@ -39,10 +42,10 @@ class ForeignImages(ImageManifest):
     @property
     def home(self) -> Path:
         """out/<the folder's name>; with "-made" behind it where that is the folder, or a run of recover."""
-        folder = self.run.absolute()
-        named = next(part for part in (folder, *folder.parents) if part.name not in ("syn", "train"))
+        folder = self.run.absolute()  # as it is called, where it is a link
+        named = next(part for part in (folder, *folder.parents) if part.name not in ABOVE)
         home = Path("out") / named.name
-        taken = folder.is_relative_to(home.absolute()) or _is_run(home)
+        taken = folder.resolve().is_relative_to(home.resolve()) or _is_run(home)
         return home.with_name(f"{home.name}-made") if taken else home
 
     def select(self, ipc: int) -> list[Entry]:
@@ -97,7 +100,7 @@ def _holds_images(folder: Path) -> bool:
 
 def class_folders(path: str) -> Path | None:
     """The folder of class folders with images that a path names; None where there is none."""
-    for folder in (Path(path) / "syn", Path(path) / "train", Path(path)):
+    for folder in (*(Path(path) / name for name in ABOVE), Path(path)):
         if path and folder.is_dir() and any(map(_holds_images, filter(Path.is_dir, folder.iterdir()))):
             return folder
     return None
@@ -107,36 +110,41 @@ def images_per_class(path: str) -> int:
     """Images in the smallest class folder of a set of others, 0 where a path names none."""
     folder = None if _is_run(run_path(path)) else class_folders(path)
     names, labels, _ = folder_split(folder) if folder else ([], [], None)
-    return min(map(labels.count, range(len(names))), default=0)
+    counts = Counter(labels)
+    return min((counts[place] for place in range(len(names))), default=0)
 
 
 def _by_text_and_number(path: Path) -> list[str | int]:
     """What sorts names as people read them: 2 before 10."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", path.name)]
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", path.name))]
 
 
 # ---------------------------------------------------------------- sets of others
 
+def _class_names(dataset: str, val_dir: str) -> list[str]:
+    """Of the real data: of its test images, where there are any at hand, else of its training images."""
+    size = dataset_spec(dataset).size
+    if not val_dir:
+        with contextlib.suppress(ValueError):
+            return RealSet(dataset, "", "val", size=size).class_names
+        return RealSet(dataset, "", "train", size=size).class_names
+    return RealSet(dataset, val_dir, "val", size=size).class_names
+
+
 def _open_foreign(folder: Path, dataset: str, val_dir: str, size: int | None) -> ForeignImages:
-    class_names = RealSet(dataset, val_dir, "val", size=size or dataset_spec(dataset).size).class_names
+    class_names = _class_names(dataset, val_dir)
     names, places, opener = folder_split(folder)
     label_of = match_classes(names, class_names, folder)
     by_class: list[list[Path]] = [[] for _ in class_names]
     for path, place in zip(opener.paths, places, strict=True):
-        label = label_of[names[place]]
-        theirs, number = CLASS_FILE.fullmatch(path.name), NUMBERED.fullmatch(names[place])
-        require(not theirs or not number or int(theirs[1]) == int(number[2]),
-                f"{path}: by its name of another class than the folder; move it where it belongs")
-        by_class[label].append(path)
+        _check_file(path, names[place])
+        by_class[label_of[names[place]]].append(path)
     ipc = _smallest(folder, class_names, by_class)
     chosen = [path for paths in by_class for path in sorted(paths, key=_by_text_and_number)[:ipc]]
     with ThreadPoolExecutor() as pool:
         seen = list(progress(pool.map(_look, chosen), total=len(chosen), text="check images"))
-    sides = {side for _, side in seen}
-    common = next(iter(sides)) if len(sides) == 1 else None
-    if size is None and dataset.startswith("folder:") and common and common[0] == common[1]:
-        size = common[0]
-    preset = dataset_spec(dataset).preset(size)
+    own_size = _common_side({side for _, side in seen}) if dataset.startswith("folder:") else None
+    preset = dataset_spec(dataset).preset(size or own_size)
     shown = [path.relative_to(folder).as_posix() for path in chosen]
     layout = _layout(names, class_names, shown)
     entries = tuple(Entry(path, digest, i // ipc, foreign=True)
@@ -145,6 +153,19 @@ def _open_foreign(folder: Path, dataset: str, val_dir: str, size: int | None) ->
     return ForeignImages(
         run=folder, class_names=class_names, ipc=ipc, foreign=layout, entries=entries,
         saved={"units": [], "weights": {}, "config": {"layout": layout, **about}}, **about)
+
+
+def _check_file(path: Path, folder_name: str) -> None:
+    """Raises ValueError where class007_id003.jpg lies in the folder of another number."""
+    theirs, number = CLASS_FILE.fullmatch(path.name), NUMBERED.fullmatch(folder_name)
+    require(not theirs or not number or int(theirs[1]) == int(number[2]),
+            f"{path}: by its name of another class than the folder; move it where it belongs")
+
+
+def _common_side(sizes: set[tuple[int, int]]) -> int | None:
+    """The side of squares that are all of one size; None of others."""
+    width, height = next(iter(sizes))
+    return width if len(sizes) == 1 and width == height else None
 
 
 def _look(path: Path) -> tuple[str, tuple[int, int]]:

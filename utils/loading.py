@@ -105,9 +105,9 @@ def _read_checked(run: Path, entry: Entry) -> bytes:
     """The bytes of one distilled image, if they are those that were recorded."""
     path = run / entry.path
     if entry.foreign:
-        content = path.read_bytes()
+        content = path.read_bytes() if path.is_file() else b""
         require(sha256_bytes(content) == entry.sha256,
-                f"{path}: changed since this command began; run it again")
+                f"{path}: changed or removed since this command began; run it again")
         return content
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing though its unit is finished; delete the unit's "
