@@ -21,7 +21,7 @@ from utils.pieces import Values, build, flatten, identity, merge, piece_name
 from utils.records import Result
 from utils.runtime import hushed
 from validate import plans, results, train_FKD
-from validate.controls import DISTILLED, Labelled, command_line_of
+from validate.controls import REFERENCE, Labelled, command_line_of
 
 SOFT, HARD, PLAIN_SOFT = "soft", "hard", "soft, no augmentation"
 
@@ -77,7 +77,7 @@ def cells_of(labelled: Labelled, models: Iterable[str], kinds: Iterable[str], *,
             config = soft if kind != HARD else with_hard_labels(
                 soft, plans.plan_students(soft, images, labelled.labels))
             made_of = [identity(config), images.home.name, labelled.labels.digest]
-            whose = name if len(seeds) > 1 or name == DISTILLED else f"{name}-{seeds[0]}"
+            whose = f"{name}-{seeds[0]}" if name == REFERENCE else name
             folder = out / f"{whose}_{model}_{kind.replace(', ', '_').replace(' ', '_')}"
             cells.append(Cell(name, model, kind, dataclasses.replace(
                 config, output_dir=f"{folder}_{sha256_json(made_of)[:8]}")))

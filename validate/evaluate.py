@@ -129,13 +129,13 @@ def image_sets(config: EvaluateConfig, maker: controls.Maker) -> list[ImageSet]:
     """The distilled set, then the controls, made where they are missing.
 
     A draw of random images a seed; of the others one set for all seeds (centre-margin's patterns are drawn
-    by the first).   Source: ours.
+    with seed 0).   Source: ours.
     """
-    sets, first = [ImageSet(DISTILLED, config.data, config.seeds)], config.seeds[0]
+    sets = [ImageSet(DISTILLED, config.data, config.seeds)]
     for name in config.wanted:
         drawn = name == REFERENCE
         for seeds in ((seed,) for seed in config.seeds) if drawn else (config.seeds,):
-            seed = seeds[0] if drawn else first
+            seed = seeds[0] if drawn else 0
             sets.append(ImageSet(name, maker.real_images(name, seed=seed), seeds))
     return sets
 
