@@ -304,6 +304,8 @@ put("validate/students.py", "hot_loop::test_a_student hot_loop::test_hard_labels
 put("validate/diversity.py", "hot_loop::test_diversity pipeline::test_diversity_of_equal_images_is_one",
     ("features_of(penultimate(teacher.model), run", "features_of(teacher.model, run"),
     ("normalize(pixels, mean, std)", "pixels.float()"))
+put("utils/metrics.py", "evaluate::test_confusion",
+    ("labels * num_classes + logits.argmax(1)", "labels + num_classes * logits.argmax(1)"))
 put("validate/scores.py", "evaluate::test_label_robustness evaluate::test_augmentation_robustness",
     ("_fraction(full) - _fraction(distilled)", "_fraction(distilled) - _fraction(full)"),
     ("_fraction(distilled) - _fraction(random)", "_fraction(random) - _fraction(distilled)"),
