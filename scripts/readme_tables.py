@@ -24,6 +24,7 @@ from validate.diversity import DiversityConfig
 from validate.figures import FiguresConfig
 from validate.memorisation import MemorisationConfig
 from validate.export import ExportConfig
+from validate.evaluate import EvaluateConfig
 from validate.train_FKD import ValidateConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -140,6 +141,7 @@ TABLES = {
                                                        _flags(MemorisationConfig), _flags(FiguresConfig)])},
                                                        _flags(ExportConfig)])},
                                                        _flags(ConvertConfig)])},
+                                                       _flags(EvaluateConfig), _flags(ConvertConfig)])},
     "models/README.md": dict([_flags(TeacherConfig)]),
 }
 

@@ -328,6 +328,29 @@ put("validate/exporting/measured.py", "export",
     ("if result.get(\"images\") == digest", "if result"))
 put("validate/exporting/ddranking.py", "export",
     ("for teacher in teachers]).mean(0)", "for teacher in teachers]).sum(0)"))
+put("utils/metrics.py", "evaluate::test_confusion",
+    ("labels * num_classes + logits.argmax(1)", "labels + num_classes * logits.argmax(1)"))
+put("validate/scores.py", "evaluate::test_label_robustness evaluate::test_augmentation_robustness",
+    ("_fraction(full) - _fraction(distilled)", "_fraction(distilled) - _fraction(full)"),
+    ("_fraction(distilled) - _fraction(random)", "_fraction(random) - _fraction(distilled)"),
+    ("- (1 - weight) * _fraction(hlr)", "+ (1 - weight) * _fraction(hlr)"),
+    ("weight * _fraction(augmented) + (1 - weight)", "(1 - weight) * _fraction(augmented) + weight"),
+    ("(math.exp(value) - LEAST) / (MOST - LEAST)", "(math.exp(value) - LEAST) / MOST"))
+put("validate/evaluation.py", "evaluate::test_scores_are evaluate::test_a_difference evaluate::test_a_class "
+    "evaluate::test_confusion",
+    ("a - b for a, b in zip(own, other", "b - a for a, b in zip(own, other"),
+    ('"decided": low > 0 or high < 0', '"decided": low > 0'),
+    ("value / 100 for value in each]", "value for value in each]"),
+    ("counts.sum(1).tolist(), counts.diagonal()", "counts.sum(0).tolist(), counts.diagonal()"),
+    ("shares.fill_diagonal_(0.0)", "shares"))
+put("validate/controls.py", "evaluate::test_the_command evaluate::test_a_stage",
+    ('f"{name}-{seed}_', 'f"{name}_'),
+    ("if status == EXIT_INTERRUPTED:", "if status == 0:"),
+    ('"ipc_end": self._ipc, "seed": seed', '"ipc_end": self._ipc, "seed": 0'))
+put("validate/inherited.py", "evaluate::test_without_augmentation evaluate::test_a_set_scales",
+    ('"mix_type": "none", "flip": False', '"mix_type": "cutmix", "flip": False'),
+    ("if name not in VIEW_OPTIONS} | PLAIN", "} | PLAIN"),
+    ("taken = found.protocol[\"changed\"] if same else BUDGET", "taken = BUDGET"))
 put("validate/results.py", "results",
     ('100 * r["last"]["top1"] for r in results}', '100 * r["best"]["top1"] for r in results}'),
     ("theirs[seed] - mine[seed]", "mine[seed] - theirs[seed]"),

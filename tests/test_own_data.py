@@ -250,6 +250,7 @@ HELP = {"recover.data_synthesis": ("--dataset", "cifar10"), "relabel.generate_so
         "validate.train_FKD": ("--protocol", "sre2l"), "models.train_teachers": ("--dataset", "folder:x"),
         "validate.diversity": (), "validate.memorisation": (), "scripts.reproduce": ()}
         "validate.diversity": (), "validate.export": ("--to", "hub"), "scripts.reproduce": ()}
+        "validate.diversity": (), "validate.evaluate": (), "scripts.reproduce": ()}
 
 
 @pytest.mark.parametrize("module, flags", HELP.items())

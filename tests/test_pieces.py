@@ -54,6 +54,12 @@ SETTINGS = (RecoverConfig, RelabelConfig, ValidateConfig, TeacherConfig, Views)
 COMMANDS = (*SETTINGS, DiversityConfig, ExportConfig, DemoConfig, ReproduceConfig, AugmentConfig, DrawFlags,
 COMMANDS = (*SETTINGS, ConvertConfig, DiversityConfig, DemoConfig, ReproduceConfig, AugmentConfig, DrawFlags,
             StepConfig, MemoryConfig)
+from validate.evaluate import EvaluateConfig
+from validate.train_FKD import ValidateConfig
+
+SETTINGS = (RecoverConfig, RelabelConfig, ValidateConfig, TeacherConfig, Views)
+COMMANDS = (*SETTINGS, ConvertConfig, DiversityConfig, EvaluateConfig, DemoConfig, ReproduceConfig,
+            AugmentConfig, DrawFlags, StepConfig, MemoryConfig)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Accuracy and diversity, as plain functions.   N images, K classes, F features."""
 import statistics
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -40,6 +40,16 @@ def logits_of(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
+def _answers(model: nn.Module, batches: Batches, *, mean: tuple[float, ...], std: tuple[float, ...],
+             device: torch.device) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """A network's logits (N, K) in eval mode, and the labels (N,), by the batch, on the device."""
+    was_training = model.training
+    model.eval()
+    for pixels, labels in batches:
+        yield logits_of(model, normalize(pixels.to(device), mean, std)), labels.to(device)
+    model.train(was_training)
+
+
 def evaluate(model: nn.Module, batches: Batches, *, mean: tuple[float, ...], std: tuple[float, ...],
              device: torch.device) -> dict[str, float]:
     """Top-1 and top-5 accuracy of a network in eval mode.
@@ -47,15 +57,25 @@ def evaluate(model: nn.Module, batches: Batches, *, mean: tuple[float, ...], std
     Args:    batches: iterable of ((N, 3, H, W) uint8 pixels, (N,) labels);  mean, std: pixel statistics.
     Returns: {"top1", "top5"} in [0, 1], {"images"} the number seen.
     """
-    was_training, top1, top5, num = model.training, 0, 0, 0
-    model.eval()
-    for pixels, labels in batches:
-        logits = logits_of(model, normalize(pixels.to(device), mean, std))
-        labels = labels.to(device)
+    top1, top5, num = 0, 0, 0
+    for logits, labels in _answers(model, batches, mean=mean, std=std, device=device):
         top1, top5 = top1 + topk_hits(logits, labels, 1), top5 + topk_hits(logits, labels, 5)
         num += len(labels)
-    model.train(was_training)
     return {"top1": top1 / num, "top5": top5 / num, "images": num}
+
+
+def confusion(model: nn.Module, batches: Batches, *, num_classes: int, mean: tuple[float, ...],
+              std: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    """How often a network in eval mode takes each class for which: (K, K) int64 counts on the CPU.
+
+    Args:    as `evaluate`.
+    Returns: a row a true class, a column a predicted one.
+    """
+    counts = torch.zeros(num_classes**2, dtype=torch.int64)
+    for logits, labels in _answers(model, batches, mean=mean, std=std, device=device):
+        pairs = (labels * num_classes + logits.argmax(1)).cpu()
+        counts += torch.bincount(pairs, minlength=num_classes**2)
+    return counts.view(num_classes, num_classes)
 
 
 def intra_class_cosine(batches: Batches, *, num_classes: int) -> list[float]:
