@@ -13,7 +13,7 @@ from validate.reporting.parts import Block, Section, Table
 from validate.reporting.scores import Test, tests_of
 from validate.reporting.sets import Draw, ImageSet
 
-DASH = "\N{EN DASH}"
+DASH, NBSP = "\N{EN DASH}", "\N{NO-BREAK SPACE}"
 
 
 def spread(values: Iterable[float], digits: int = 1, unit: str = "") -> str:
@@ -21,7 +21,7 @@ def spread(values: Iterable[float], digits: int = 1, unit: str = "") -> str:
     values = list(values)
     if not values:
         return DASH
-    std = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    std = f"{NBSP}±{NBSP}{statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
     return f"{statistics.fmean(values):.{digits}f}{std}{unit}"
 
 
@@ -97,9 +97,9 @@ def describe_start(own: ImageSet) -> str:
     """Which real images a control is."""
     init = own.draws[0].config.get("init", "")
     if own.kind == "whole":
-        return f"all {own.size:.0f} real training images"
+        return f"all {own.size:,.0f} real training images"
     how = {"random": "drawn at random", "real": "the first of every class"}.get(init, f"chosen by {init}")
-    return f"{own.size:.0f} real training images, {how}"
+    return f"{own.size:,.0f} real training images, {how}"
 
 
 # ---------------------------------------------------------------- from what

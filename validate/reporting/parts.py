@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows of cells, the first of each names the row.   wide: its caption is said, not shown."""
+    """Rows of cells, the first of each names the row."""
 
     caption: str
     head: Sequence[str]
@@ -135,12 +135,22 @@ class Tile:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+    """A class's images."""
+
+    id: str
+    name: str
+    tiles: Sequence[Tile]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Grid:
-    """A set's images, a row a class.   rows: (class name, its images);  open: shown at once."""
+    """A set's images, a row a class.   native: small enough to show each pixel;  open: shown at once."""
 
     id: str
     caption: str
-    rows: Sequence[tuple[str, Sequence[Tile]]]
+    rows: Sequence[Row]
+    native: bool
     open: bool
 
 

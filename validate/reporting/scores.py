@@ -70,23 +70,19 @@ class Verdict:
 
     @property
     def title(self) -> str:
-        """In a word or two."""
-        if not self.decided:
-            return "Not decided"
-        return f"Decided: {self.a if self.mean > 0 else self.b} ahead"
+        """Whether it is decided, and who is ahead."""
+        ahead = f"{self.a if self.mean > 0 else self.b} ahead by {abs(self.mean):.1f} points"
+        return f"{'Decided' if self.decided else 'Not decided'}: {ahead if abs(self.mean) >= 0.05 else 'level'}"
 
     @property
     def words(self) -> str:
-        """The whole sentence."""
-        if abs(self.mean) < 0.05:
-            says = f"{self.a} and {self.b} are level"
-        else:
-            says = f"{self.a} is {abs(self.mean):.1f} points {'above' if self.mean > 0 else 'below'} {self.b}"
+        """The difference with its interval, and what that decides."""
+        says = f"{self.a} − {self.b}: {signed(self.mean)} points"
         if self.interval is None:
-            return f"{says}, but {self.why}"
+            return f"{says}; {self.why}"
         low, high = self.interval
-        return f"{says} (95 % interval {signed(low)} to {signed(high)}, n = {self.n} {self.over}" + (
-            ")" if self.decided else "), and the interval holds 0")
+        return f"{says}, 95 % interval {signed(low)} to {signed(high)} over {self.n} {self.over}, which " \
+               f"{'leaves out' if self.decided else 'holds'} 0"
 
 
 def signed(value: float, digits: int = 1) -> str:

@@ -1,0 +1,197 @@
+"""The first screen: what was distilled, how well it does against real images, and whether that is decided."""
+import dataclasses
+from collections.abc import Sequence
+
+from utils.pieces import Values
+from utils.metrics import paired
+from validate.reporting.facts import NBSP, describe_start, labels_of, spread
+from validate.reporting.parts import Block, Dot, Dots, Table, axis_around
+from validate.reporting.scores import Score, Test, Verdict, compare, find_tests, score, signed, unlike
+from validate.reporting.sets import ImageSet
+
+EVALUATE = "python -m validate.evaluate {run}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Headline:
+    """What the first screen says.   undecided: why nothing is compared with real images."""
+
+    title: str
+    made: Sequence[str]
+    result: Sequence[str]
+    verdicts: Sequence[Verdict]
+    undecided: str
+    block: Block | None
+
+
+def short_name(dataset: str) -> str:
+    """A data set's name; of a folder its last part."""
+    return dataset.removeprefix("folder:").rstrip("/").rpartition("/")[2] or dataset
+
+
+def listed(names: Sequence[str]) -> str:
+    """a, b and c."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def plural(number: float, noun: str) -> str:
+    """3 draws, 1 draw, 1,347 images."""
+    return f"{number:,.0f} {noun}" + ("s" if number != 1 else "")
+
+
+# ---------------------------------------------------------------- what was made
+
+def describe_made(sets: Sequence[ImageSet], real_images: int | None) -> list[str]:
+    """How many images stand for how many, and who made and labelled them."""
+    main = sets[0]
+    images = main.images
+    real = f"{real_images:,} real training images" if real_images else "the real training images"
+    says = [f"{plural(images.ipc, 'image')} for each of {images.num_classes:,} classes, in place of {real}."]
+    for own in sets:
+        if own.kind == "distilled":
+            says.append(f"{own.name}: {made_by(own)}.")
+    labels = [own for draw in main.draws if (own := labels_of(draw))]
+    if labels:
+        says.append(f"Soft labels: the ensemble of {listed(labels[0]['teachers'])}.")
+    return says
+
+
+def made_by(own: ImageSet) -> str:
+    """Method and teachers of a set in a few words."""
+    units = [unit for draw in own.draws for unit in draw.units]
+    primary = dict.fromkeys(name for unit in units for name in unit.get("primary", {}))
+    others = dict.fromkeys(name for unit in units for name in unit.get("aligned", {}) if name not in primary)
+    changed = own.images.saved.get("protocol", {}).get("changed", [])
+    method = f"protocol {own.protocol}" if own.protocol else "by a method that its folder does not name"
+    if changed:
+        method += f" with {plural(len(changed), 'setting')} changed"
+    if not primary:
+        return method
+    also = f" and the statistics of {listed(list(others))}" if others else ""
+    return f"{method}; images optimised against {listed(list(primary))}{also}"
+
+
+# ---------------------------------------------------------------- how well it does
+
+def describe_result(scores: Sequence[Score], test: Test) -> list[str]:
+    """Accuracy of the first set beside real images, in whole sentences."""
+    first, *others = scores
+    tested = first.students[0].results[0]["last"]
+    number = f"{tested['images']:,} test images" if "images" in tested else "the test images"  # type: ignore[typeddict-item]
+    soft = " and their soft labels" if test.labels == "soft" else ""
+    says = [f"A new {test.model}, trained from scratch on {first.set.name}'s "
+            f"{plural(first.set.size, 'image')}{soft}, is right on {percent(first)} of {number}."]
+    instead = [f"on {own.set.name if own.set.kind == 'distilled' else describe_start(own.set)}: {percent(own)}"
+               for own in others]
+    return [*says, f"Trained instead {'; '.join(instead)}."] if instead else says
+
+
+def percent(own: Score) -> str:
+    """Mean and spread, with what they are over."""
+    return spread(own.each, unit=f"{NBSP}%")
+
+
+def control_of(main: Score, scores: Sequence[Score]) -> Score | None:
+    """As many real images as the set has, drawn at random where there are several such controls."""
+    same = [own for own in scores if own.set.kind == "real" and own.set.images.ipc == main.set.images.ipc]
+    return min(same, key=lambda own: own.set.draws[0].config.get("init") != "random", default=None)
+
+
+def verdicts_of(scores: Sequence[Score], test: Test) -> list[Verdict]:
+    """The first set against real images, then against every other set."""
+    main, *others = scores
+    control = control_of(main, others)
+    ordered = [*([control] if control else []), *(own for own in others if own is not control)]
+    return [compare(main, own, test) for own in ordered if main.set.kind == "distilled"]
+
+
+def evaluated(own: ImageSet) -> list[Verdict]:
+    """A set against as many random real images, by validate.evaluate, where it has run."""
+    found: dict[str, list[Values]] = {}
+    for draw in own.draws:
+        for name, measure in draw.measures.items():
+            if name.startswith("evaluation_"):
+                for row in measure["values"].get("differences", []):
+                    key = f"{row['against']} real images, {row['model']}, {row['labels']} labels"
+                    found.setdefault(key, []).append(row)
+    return [_verdict(own.name, against, rows) for against, rows in found.items()]
+
+
+def _verdict(name: str, against: str, rows: list[Values]) -> Verdict:
+    if len(rows) > 1:
+        over = paired([row["mean"] for row in rows])
+        return Verdict(a=name, b=against, mean=over.mean, interval=over.interval, n=over.n, each=over.each)
+    row = rows[0]
+    interval = row.get("interval")
+    return Verdict(a=name, b=against, mean=row["mean"], interval=tuple(interval) if interval else None,
+                   n=row["n"], each=row["each"], over="student seeds on these images",
+                   why="one student seed says nothing of the spread")
+
+
+# ---------------------------------------------------------------- the chart
+
+def score_block(scores: Sequence[Score], test: Test, *, runs: str) -> Block:
+    """Accuracies by set as dots with bars, with their numbers."""
+    axis = axis_around((value for own in scores for value in (
+        own.mean - (own.std or 0), own.mean + (own.std or 0), *own.each)), least=0, most=100, unit=" %")
+    rows = [Dot(name=own.set.name, text=percent(own), kind=own.set.kind, mean=axis.place(own.mean),
+                low=axis.place(own.mean - (own.std or 0)), high=axis.place(own.mean + (own.std or 0)),
+                each=[axis.place(value) for value in own.each]) for own in scores]
+    chart = Dots(title=f"Top-1 accuracy: {test}", axis=axis, rows=rows, description="; ".join(
+        f"{own.set.name} {percent(own)}" for own in scores))
+    over = dict.fromkeys(own.over for own in scores)
+    notes = [f"Dots: means at the last epoch; bars: ± one standard deviation over {listed(list(over))} (n − 1); "
+             f"small marks: single {listed(list(over))}." if any(own.n > 1 for own in scores) else
+             "Dots: accuracy at the last epoch, one student of one draw: nothing is known of the spread."]
+    notes += [f"The students are not alike in all: {'; '.join(differing)}."
+              for differing in [unlike(list(scores))] if differing]
+    table = Table(caption=f"Top-1 accuracy [%]: {test}",
+                  head=["set", "mean", "std", "n", "of", "student seeds a draw", "each", "best epoch, mean"],
+                  rows=[[own.set.name, f"{own.mean:.1f}", "–" if own.std is None else f"{own.std:.1f}",
+                         str(own.n), own.over, str(own.seeds), ", ".join(f"{v:.1f}" for v in own.each),
+                         f"{own.best:.1f}"] for own in scores])
+    return Block(chart=chart, table=table, folded=True, notes=notes,
+                 commands=[f"python -m validate.train_FKD --train-dir {runs} --model {test.model}"])
+
+
+def verdict_block(verdicts: Sequence[Verdict]) -> Block:
+    """Paired differences with their intervals."""
+    return Block(table=Table(
+        caption="Paired differences [points], draw by draw",
+        head=["difference", "mean", "95 % interval", "n", "over", "each", "decided"],
+        rows=[[f"{own.a} − {own.b}", signed(own.mean),
+               f"{signed(own.interval[0])} to {signed(own.interval[1])}" if own.interval else "–", str(own.n),
+               own.over, ", ".join(signed(value) for value in own.each) or "–",
+               "yes" if own.decided else "no"] for own in verdicts]),
+        notes=["The interval is Student's t over the draws: decided where it leaves out 0."],
+        commands=["python -m validate.results A0,A1,A2 B0,B1,B2"])
+
+
+# ---------------------------------------------------------------- the whole of it
+
+def headline(sets: Sequence[ImageSet], real_images: int | None, *, run: str) -> Headline:
+    """The first screen, whatever of it is known."""
+    names = [own.name for own in sets if own.kind == "distilled"] or [sets[0].name]
+    title = f"{short_name(sets[0].images.dataset)} in {plural(sets[0].size, 'image')}, by {listed(names)}"
+    made = describe_made(sets, real_images)
+    tests = find_tests(list(sets))
+    found = {test: [own for one in sets if (own := score(one, test))] for test in tests}
+    found = {test: scores for test, scores in found.items() if scores[0].set is sets[0]}
+    judged = evaluated(sets[0])
+    if not found:
+        missing = f"No student was trained on {sets[0].name} yet: python -m validate.train_FKD --train-dir {run}"
+        return Headline(title=title, made=made, result=[], verdicts=judged, block=None,
+                        undecided="" if judged else missing)
+    test = max(found, key=lambda test: (test.labels == "soft", len(found[test])))
+    result = describe_result(found[test], test)
+    other = next((own for own in found if own.labels != test.labels and own.model == test.model), None)
+    if other:
+        result.append(f"With {other.labels} labels instead: " + ", ".join(
+            f"{percent(own)} ({own.set.name})" for own in found[other]) + ".")
+    verdicts = verdicts_of(found[test], test)
+    against_real = any(own.set.kind == "real" for own in found[test])
+    undecided = "" if against_real or judged else (
+        f"no real images went through the same training. {EVALUATE.format(run=run)} trains students on as many.")
+    return Headline(title=title, made=made, result=result, undecided=undecided,
+                    verdicts=[*(judged[:1] if not against_real else []), *verdicts],
+                    block=score_block(found[test], test, runs=run))
