@@ -54,9 +54,9 @@ def _student_block(folder: str, students: dict[str, Values], sets: Sequence[Imag
         return None
     one = next(iter(students.values()))
     title = f"{folder}: {one['model']}, loss {one['loss_type']}"
-    chart = lines_chart({name: list(zip(own["epochs"], own["mean"], strict=True)) for name, own in known.items()},
-                        title=f"Accuracy over the epochs, {title}", x_label="epoch", y_label="top-1",
-                        unit=" %", least=0, most=100, description="; ".join(
+    points = {name: list(zip(own["epochs"], own["mean"], strict=True)) for name, own in known.items()}
+    chart = lines_chart(points, title=f"Accuracy over the epochs, {title}", x_label="epoch",
+                        y_label="top-1", unit=" %", least=0, most=100, description="; ".join(
                             f"{name}: {own['mean'][0]:.1f} % at first, {own['mean'][-1]:.1f} % at last"
                             for name, own in known.items()))
     rows = [[str(epoch), name, f"{own['mean'][i]:.1f}", number(own["std"][i]),
@@ -103,7 +103,8 @@ def _terms_block(own: ImageSet, found: Values, known: dict[str, list[tuple[float
     if found["zero"]:
         notes.append(f"0 throughout, since these networks have nothing to align: {', '.join(found['zero'])}.")
     return Block(chart=chart, folded=True, notes=notes, commands=[command("terms", [own])],
-                 table=Table(caption=f"Terms of the loss, {own.name}", head=[found["unit"], *names], rows=rows))
+                 table=Table(caption=f"Terms of the loss, {own.name}", head=[found["unit"], *names],
+                             rows=rows))
 
 
 def drawn_teachers(sets: Sequence[ImageSet]) -> Section | None:
@@ -122,9 +123,9 @@ def drawn_teachers(sets: Sequence[ImageSet]) -> Section | None:
             columns=_columns(columns), rows=[(name, [name in column["aligned"] for column in columns[:UNITS]])
                                              for name in found["networks"]])
         blocks.append(Block(chart=chart, folded=True, commands=[command("teachers", [own])],
-                            table=Table(caption=f"Networks drawn by {found['n']} units, {own.name}", rows=rows,
+                            table=Table(caption=f"Networks drawn by {found['n']} units, {own.name}",
                                         head=["network", "units it aligned", "units by its logits",
-                                              "draw:index of the image"])))
+                                              "draw:index of the image"], rows=rows)))
     return Section(id="teachers", title="Which teachers each unit drew", blocks=blocks) if blocks else None
 
 

@@ -29,12 +29,14 @@ def shown(value: Any) -> str:
     """A setting's value as people read it."""
     if isinstance(value, (list, tuple)):
         return ", ".join(map(shown, value)) or DASH
-    return DASH if value in ("", None) else ("on" if value else "off") if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return DASH if value in ("", None) else str(value)
 
 
 def labels_of(draw: Draw) -> Labels | None:
     """The labels of the most images of a class, if any are made."""
-    found = [find_record(folder / "config.json", Labels) for folder in label_folders(str(draw.path / "fkd"))]
+    found = [find_record(folder / "config.json", Labels) for folder in label_folders(str(draw.images.home / "fkd"))]
     return max(filter(None, found), key=lambda labels: labels["ipc"], default=None)
 
 
@@ -46,8 +48,9 @@ def stages_of(own: ImageSet, tests: Sequence[Test]) -> dict[str, tuple[Values, V
     stages = {"recover": (draw.config, draw.images.saved.get("protocol"))}
     if labels := labels_of(draw):
         stages["relabel"] = dict(labels["config"]), labels["protocol"]
+    several = len({test.model for test in tests}) > 1
     for test, students in tests_of(draw).items():
-        stages[f"validate, {test.labels} labels" + f", {test.model}" * (len({t.model for t in tests}) > 1)] = (
+        stages[f"validate, {test.labels} labels" + f", {test.model}" * several] = (
             students.config, students.results[0]["protocol"])
     return {stage: (config, protocol) for stage, (config, protocol) in stages.items() if config and protocol}
 
@@ -121,7 +124,8 @@ def from_what(sets: Sequence[ImageSet], real_images: int | None) -> Section:
     hashes: dict[str, dict[str, None]] = {}
     for draw in draws:
         labels = labels_of(draw)
-        for name, digest in (draw.images.saved.get("weights", {}) | (labels["weights"] if labels else {})).items():
+        weights = draw.images.saved.get("weights", {}) | (labels["weights"] if labels else {})
+        for name, digest in weights.items():
             hashes.setdefault(name, {})[digest] = None
     rows = [[name, roles(name, draws), spread(seen.get(name, {}).get("held-out", {}).values()),
              str(len(own)), ", ".join(digest[:12] for digest in own)] for name, own in hashes.items()]
@@ -152,7 +156,7 @@ def roles(name: str, draws: Sequence[Draw]) -> str:
 def recover_seconds(draw: Draw) -> float:
     """Seconds of all units by the logs, those of interrupted sessions too."""
     total = 0.0
-    for path in draw.path.glob("log*.jsonl"):
+    for path in draw.images.home.glob("log*.jsonl"):
         before = 0.0
         for row in read_lines(path):
             now = row.get("elapsed_s", before)
@@ -164,7 +168,7 @@ def recover_seconds(draw: Draw) -> float:
 def relabel_seconds(draw: Draw) -> float:
     """Seconds of all stored epochs of labels."""
     return sum({(path, row["epoch"]): row["seconds_per_epoch"]
-                for path in draw.path.glob("fkd/*/log*.jsonl") for row in read_lines(path)
+                for path in draw.images.home.glob("fkd/*/log*.jsonl") for row in read_lines(path)
                 if "seconds_per_epoch" in row}.values())
 
 
@@ -174,21 +178,26 @@ def cost(sets: Sequence[ImageSet]) -> Section:
     for own in sets:
         walls = [row["wall_s"] for draw in own.draws for one in draw.students for row in one.rows
                  if row.get("wall_s")]
-        seconds = [statistics.fmean(f(draw) for draw in own.draws) for f in (recover_seconds, relabel_seconds)]
-        images, labels = (statistics.fmean(sum(path.stat().st_size for path in draw.path.glob(place))
-                                           for draw in own.draws) for place in ("syn/*/*", "fkd/*/epoch_*.pt"))
+        seconds = [statistics.fmean(map(spent, own.draws)) for spent in (recover_seconds, relabel_seconds)]
+        images, labels = (statistics.fmean(folder_bytes(draw, place) for draw in own.draws)
+                          for place in ("syn/*/*", "fkd/*/epoch_*.pt"))
         rows.append([own.name, f"{own.size:,.0f}", *(_time(s) for s in seconds),
                      _time(statistics.fmean(walls)) if walls else DASH,
                      readable(images) if images else DASH, readable(labels) if labels else DASH])
     devices = sorted({unit["device"] for own in sets for draw in own.draws for unit in draw.units
                       if "device" in unit})
     where = f" Images were made on: {', '.join(devices)}." if devices else ""
-    block = Block(notes=["Means over draws, from the runs' logs; teachers' training is not in them. FLOPs are "
-                         "not recorded by a run; sh scripts/reproduce.sh --dry-run counts those of the "
-                         "paper's rows." + where],
+    block = Block(notes=[f"Means over draws, from the runs' logs; teachers' training is not in them.{where} "
+                         f"FLOPs are not recorded by a run; sh scripts/reproduce.sh --dry-run counts those "
+                         f"of the paper's rows."],
                   table=Table(caption="Cost of one draw", rows=rows, head=[
                       "set", "images", "recover", "relabel", "a student", "images, bytes", "labels, bytes"]))
     return Section(id="cost", title="At what cost", blocks=[block])
+
+
+def folder_bytes(draw: Draw, place: str) -> int:
+    """Bytes of a run's files of that pattern."""
+    return sum(path.stat().st_size for path in draw.images.home.glob(place))
 
 
 def _time(seconds: float) -> str:

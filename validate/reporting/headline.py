@@ -1,11 +1,12 @@
 """The first screen: what was distilled, how well it does against real images, and whether that is decided."""
 import dataclasses
+import shlex
 from collections.abc import Sequence
 
-from utils.pieces import Values
 from utils.metrics import paired
-from validate.reporting.facts import NBSP, describe_start, labels_of, spread
-from validate.reporting.parts import Block, Dot, Dots, Table, axis_around
+from utils.pieces import Values
+from validate.reporting.facts import DASH, NBSP, describe_start, labels_of, spread
+from validate.reporting.parts import Block, Table, dots_chart
 from validate.reporting.scores import Score, Test, Verdict, compare, find_tests, score, signed, unlike
 from validate.reporting.sets import ImageSet
 
@@ -34,6 +35,11 @@ def listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
+def few(names: Sequence[str]) -> str:
+    """Up to two names, else how many there are: the table of teachers has them all."""
+    return listed(names) if len(names) < 3 else f"{len(names)} networks"
+
+
 def plural(number: float, noun: str) -> str:
     """3 draws, 1 draw, 1,347 images."""
     return f"{number:,.0f} {noun}" + ("s" if number != 1 else "")
@@ -52,7 +58,7 @@ def describe_made(sets: Sequence[ImageSet], real_images: int | None) -> list[str
             says.append(f"{own.name}: {made_by(own)}.")
     labels = [own for draw in main.draws if (own := labels_of(draw))]
     if labels:
-        says.append(f"Soft labels: the ensemble of {listed(labels[0]['teachers'])}.")
+        says.append(f"Soft labels by an ensemble of {few(labels[0]['teachers'])}.")
     return says
 
 
@@ -67,7 +73,7 @@ def made_by(own: ImageSet) -> str:
         method += f" with {plural(len(changed), 'setting')} changed"
     if not primary:
         return method
-    also = f" and the statistics of {listed(list(others))}" if others else ""
+    also = f" and the statistics of {few(list(others))}" if others else ""
     return f"{method}; images optimised against {listed(list(primary))}{also}"
 
 
@@ -76,13 +82,13 @@ def made_by(own: ImageSet) -> str:
 def describe_result(scores: Sequence[Score], test: Test) -> list[str]:
     """Accuracy of the first set beside real images, in whole sentences."""
     first, *others = scores
-    tested = first.students[0].results[0]["last"]
-    number = f"{tested['images']:,} test images" if "images" in tested else "the test images"  # type: ignore[typeddict-item]
+    tested: Values = dict(first.students[0].results[0]["last"])
+    number = f"{tested['images']:,} test images" if "images" in tested else "the test images"
     soft = " and their soft labels" if test.labels == "soft" else ""
     says = [f"A new {test.model}, trained from scratch on {first.set.name}'s "
             f"{plural(first.set.size, 'image')}{soft}, is right on {percent(first)} of {number}."]
-    instead = [f"on {own.set.name if own.set.kind == 'distilled' else describe_start(own.set)}: {percent(own)}"
-               for own in others]
+    instead = [f"on {described}: {percent(own)}" for own in others for described in [
+        own.set.name if own.set.kind == "distilled" else describe_start(own.set)]]
     return [*says, f"Trained instead {'; '.join(instead)}."] if instead else says
 
 
@@ -130,41 +136,51 @@ def _verdict(name: str, against: str, rows: list[Values]) -> Verdict:
 
 # ---------------------------------------------------------------- the chart
 
-def score_block(scores: Sequence[Score], test: Test, *, runs: str) -> Block:
+def score_block(scores: Sequence[Score], test: Test) -> Block:
     """Accuracies by set as dots with bars, with their numbers."""
-    axis = axis_around((value for own in scores for value in (
-        own.mean - (own.std or 0), own.mean + (own.std or 0), *own.each)), least=0, most=100, unit=" %")
-    rows = [Dot(name=own.set.name, text=percent(own), kind=own.set.kind, mean=axis.place(own.mean),
-                low=axis.place(own.mean - (own.std or 0)), high=axis.place(own.mean + (own.std or 0)),
-                each=[axis.place(value) for value in own.each]) for own in scores]
-    chart = Dots(title=f"Top-1 accuracy: {test}", axis=axis, rows=rows, description="; ".join(
-        f"{own.set.name} {percent(own)}" for own in scores))
-    over = dict.fromkeys(own.over for own in scores)
-    notes = [f"Dots: means at the last epoch; bars: ± one standard deviation over {listed(list(over))} (n − 1); "
-             f"small marks: single {listed(list(over))}." if any(own.n > 1 for own in scores) else
+    chart = dots_chart([(own.set.name, own.set.kind, own.each, percent(own)) for own in scores],
+                       title=f"Top-1 accuracy: {test}", least=0, most=100, unit=" %")
+    over = listed(list(dict.fromkeys(own.over for own in scores)))
+    notes = [f"Dots: means at the last epoch; bars: ± one standard deviation over {over} (n − 1); small "
+             f"marks: single {over}." if any(own.n > 1 for own in scores) else
              "Dots: accuracy at the last epoch, one student of one draw: nothing is known of the spread."]
     notes += [f"The students are not alike in all: {'; '.join(differing)}."
               for differing in [unlike(list(scores))] if differing]
     table = Table(caption=f"Top-1 accuracy [%]: {test}",
                   head=["set", "mean", "std", "n", "of", "student seeds a draw", "each", "best epoch, mean"],
-                  rows=[[own.set.name, f"{own.mean:.1f}", "–" if own.std is None else f"{own.std:.1f}",
+                  rows=[[own.set.name, f"{own.mean:.1f}", DASH if own.std is None else f"{own.std:.1f}",
                          str(own.n), own.over, str(own.seeds), ", ".join(f"{v:.1f}" for v in own.each),
                          f"{own.best:.1f}"] for own in scores])
     return Block(chart=chart, table=table, folded=True, notes=notes,
-                 commands=[f"python -m validate.train_FKD --train-dir {runs} --model {test.model}"])
+                 commands=[train_command(scores[0])])
 
 
-def verdict_block(verdicts: Sequence[Verdict]) -> Block:
-    """Paired differences with their intervals."""
+def train_command(own: Score) -> str:
+    """How the students of a set's first draw were trained."""
+    draw, students = own.set.draws[0], own.students[0]
+    labels = ["--fkd-path", str(draw.images.home / "fkd")] if students.labels == "soft" else []
+    return shlex.join(["python", "-m", "validate.train_FKD", "--config", str(students.folder / "config.json"),
+                       "--train-dir", str(draw.path), *labels, "--output-dir", str(students.folder),
+                       "--seeds", *map(str, sorted(students.top1))])
+
+
+def compare_command(a: Score, b: Score) -> str:
+    """How A - B is had."""
+    return shlex.join(["python", "-m", "validate.results", *(
+        ",".join(str(one.folder) for one in own.students) for own in (b, a))])
+
+
+def verdict_block(verdicts: Sequence[Verdict], scores: Sequence[Score]) -> Block:
+    """Paired differences with their intervals.   Args: scores: of the first set, then of all others."""
     return Block(table=Table(
         caption="Paired differences [points], draw by draw",
         head=["difference", "mean", "95 % interval", "n", "over", "each", "decided"],
         rows=[[f"{own.a} − {own.b}", signed(own.mean),
-               f"{signed(own.interval[0])} to {signed(own.interval[1])}" if own.interval else "–", str(own.n),
-               own.over, ", ".join(signed(value) for value in own.each) or "–",
+               f"{signed(own.interval[0])} to {signed(own.interval[1])}" if own.interval else DASH,
+               str(own.n), own.over, ", ".join(signed(value) for value in own.each) or DASH,
                "yes" if own.decided else "no"] for own in verdicts]),
         notes=["The interval is Student's t over the draws: decided where it leaves out 0."],
-        commands=["python -m validate.results A0,A1,A2 B0,B1,B2"])
+        commands=[compare_command(scores[0], other) for other in scores[1:]])
 
 
 # ---------------------------------------------------------------- the whole of it
@@ -179,7 +195,7 @@ def headline(sets: Sequence[ImageSet], real_images: int | None, *, run: str) -> 
     found = {test: scores for test, scores in found.items() if scores[0].set is sets[0]}
     judged = evaluated(sets[0])
     if not found:
-        missing = f"No student was trained on {sets[0].name} yet: python -m validate.train_FKD --train-dir {run}"
+        missing = f"no student was trained yet. python -m validate.train_FKD --train-dir {run} does."
         return Headline(title=title, made=made, result=[], verdicts=judged, block=None,
                         undecided="" if judged else missing)
     test = max(found, key=lambda test: (test.labels == "soft", len(found[test])))
@@ -187,11 +203,12 @@ def headline(sets: Sequence[ImageSet], real_images: int | None, *, run: str) -> 
     other = next((own for own in found if own.labels != test.labels and own.model == test.model), None)
     if other:
         result.append(f"With {other.labels} labels instead: " + ", ".join(
-            f"{percent(own)} ({own.set.name})" for own in found[other]) + ".")
+            f"{percent(own)} ({own.set.name})" for own in found[other]) + "." + "".join(
+                f" {verdict.title}." for verdict in verdicts_of(found[other], other)[:1]))
     verdicts = verdicts_of(found[test], test)
     against_real = any(own.set.kind == "real" for own in found[test])
     undecided = "" if against_real or judged else (
-        f"no real images went through the same training. {EVALUATE.format(run=run)} trains students on as many.")
+        f"no real images went through the same training. {EVALUATE.format(run=run)} does that with as many.")
     return Headline(title=title, made=made, result=result, undecided=undecided,
                     verdicts=[*(judged[:1] if not against_real else []), *verdicts],
-                    block=score_block(found[test], test, runs=run))
+                    block=score_block(found[test], test))

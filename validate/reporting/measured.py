@@ -62,8 +62,8 @@ def diversity(sets: Sequence[ImageSet]) -> Section | None:
     shown = [own for own in sets if len(measures_of(own, name)) == len(own.draws)]
     arch = name.removeprefix("diversity_")
     runs = cosine.numbers([named(own) for own in shown], arch)["runs"]
-    axis = axis_around((v for run in runs for v in (run["mean"], *run["draws"], *(
-        run["mean"] + side * (run["std"] or 0) for side in (-1, 1)))))
+    axis = axis_around(v for run in runs for v in (run["mean"], *run["draws"], *(
+        run["mean"] + side * (run["std"] or 0) for side in (-1, 1))))
     rows = [Dot(name=own.name, text=spread(run["draws"], 3), kind=own.kind, mean=axis.place(run["mean"]),
                 low=axis.place(run["mean"] - (run["std"] or 0)), high=axis.place(run["mean"] + (run["std"] or 0)),
                 each=[axis.place(value) for value in run["draws"]])

@@ -80,11 +80,11 @@ def scores(sets: Sequence[ImageSet], head: Headline) -> Section:
     blocks: list[Block] = []
     for test in find_tests(list(sets)):
         found = [own for one in sets if (own := score(one, test))]
-        block = score_block(found, test, runs="RUN")
+        block = score_block(found, test)
         seen = head.block and block.chart == head.block.chart  # on the first screen
         blocks.append(dataclasses.replace(block, chart=None, folded=False) if seen else block)
         if len(found) > 1 and found[0].set.kind == "distilled":
-            blocks.append(verdict_block(verdicts_of(found, test)))
+            blocks.append(verdict_block(verdicts_of(found, test), found))
     blocks += measured.evaluation(sets)
     text = ["Accuracies are of the last epoch; the best epoch stands beside them in the "
             "tables, never instead."]

@@ -81,7 +81,7 @@ class Verdict:
         if self.interval is None:
             return f"{says}; {self.why}"
         low, high = self.interval
-        return f"{says}, 95 % interval {signed(low)} to {signed(high)} over {self.n} {self.over}, which " \
+        return f"{says}, 95\N{NO-BREAK SPACE}% interval {signed(low)} to {signed(high)} over {self.n} {self.over}, which " \
                f"{'leaves out' if self.decided else 'holds'} 0"
 
 

@@ -113,8 +113,7 @@ def find_runs(words: Sequence[str], *, dataset: str, val_dir: str) -> list[Image
     require(words, "say which runs: python -m validate.report RUN..., a run or a folder that holds runs")
     found: dict[Path, ImageManifest] = {}
     for word in words:
-        below = [] if _is_run(run_path(word)) else [
-            folder for folder in folders_below(Path(word)) if _is_run(folder)]
+        below = [] if _is_run(run_path(word)) else list(runs_below(Path(word)))
         for path in below or [word]:
             try:
                 images = open_images(str(path), flag="RUN", dataset=dataset, val_dir=val_dir, write=False)
@@ -128,11 +127,22 @@ def find_runs(words: Sequence[str], *, dataset: str, val_dir: str) -> list[Image
     return list(found.values())
 
 
-def folders_below(folder: Path) -> Iterator[Path]:
-    """A folder and all below it, those of images and labels left out: they hold too many files."""
+def runs_below(folder: Path) -> Iterator[Path]:
+    """The runs below a folder, by name; what lies in a run is not looked at."""
     for place, names, _ in os.walk(folder):
-        names[:] = sorted(set(names) - {"syn", "fkd", "units", "measured", "unfinished"})
-        yield Path(place)
+        names.sort()
+        if _is_run(Path(place)):
+            names.clear()
+            yield Path(place)
+
+
+def students_below(folder: Path) -> Iterator[Path]:
+    """The folders of students below a set, those of validate.evaluate left to its measure."""
+    for place, names, _ in os.walk(folder):
+        names[:] = sorted(set(names) - {"syn", "fkd", "units", "measured", "unfinished", "evaluate"})
+        if (find_record(Path(place, "config.json"), Values) or {}).get("format") == "prism-students":
+            names.clear()
+            yield Path(place)
 
 
 def _is_run(folder: Path) -> bool:
@@ -144,9 +154,7 @@ def _is_run(folder: Path) -> bool:
 def open_draw(images: ImageManifest) -> Draw:
     """A run with its students (those of other images than are there left out) and measures."""
     students = []
-    for folder in folders_below(images.home):
-        if (find_record(folder / "config.json", Values) or {}).get("format") != "prism-students":
-            continue
+    for folder in students_below(images.home):
         results = [result for result in read_results(folder) if _of_these(images, result)]
         if results:
             rows = folder / "results.jsonl"
