@@ -36,7 +36,8 @@ def shown(value: Any) -> str:
 
 def labels_of(draw: Draw) -> Labels | None:
     """The labels of the most images of a class, if any are made."""
-    found = [find_record(folder / "config.json", Labels) for folder in label_folders(str(draw.images.home / "fkd"))]
+    folders = label_folders(str(draw.images.home / "fkd"))
+    found = [find_record(folder / "config.json", Labels) for folder in folders]
     return max(filter(None, found), key=lambda labels: labels["ipc"], default=None)
 
 

@@ -56,7 +56,7 @@ def describe_made(sets: Sequence[ImageSet], real_images: int | None) -> list[str
     for own in sets:
         if own.kind == "distilled":
             says.append(f"{own.name}: {made_by(own)}.")
-    labels = [own for draw in main.draws if (own := labels_of(draw))]
+    labels = list(filter(None, map(labels_of, main.draws)))
     if labels:
         says.append(f"Soft labels by an ensemble of {few(labels[0]['teachers'])}.")
     return says

@@ -11,7 +11,7 @@ from utils.pieces import Values
 from validate.figuring import cosine, embedding
 from validate.reporting.curves import command, named
 from validate.reporting.facts import DASH, spread
-from validate.reporting.parts import Axis, Block, Dot, Dots, Scatter, Section, Table, axis_around
+from validate.reporting.parts import Axis, Block, Scatter, Section, Table, dots_chart
 from validate.reporting.scores import signed
 from validate.reporting.sets import ImageSet
 
@@ -62,14 +62,9 @@ def diversity(sets: Sequence[ImageSet]) -> Section | None:
     shown = [own for own in sets if len(measures_of(own, name)) == len(own.draws)]
     arch = name.removeprefix("diversity_")
     runs = cosine.numbers([named(own) for own in shown], arch)["runs"]
-    axis = axis_around(v for run in runs for v in (run["mean"], *run["draws"], *(
-        run["mean"] + side * (run["std"] or 0) for side in (-1, 1))))
-    rows = [Dot(name=own.name, text=spread(run["draws"], 3), kind=own.kind, mean=axis.place(run["mean"]),
-                low=axis.place(run["mean"] - (run["std"] or 0)), high=axis.place(run["mean"] + (run["std"] or 0)),
-                each=[axis.place(value) for value in run["draws"]])
-            for own, run in zip(shown, runs, strict=True)]
-    chart = Dots(title=f"Intra-class cosine similarity by {arch}", axis=axis, rows=rows,
-                 description="; ".join(f"{row.name} {row.text}" for row in rows))
+    chart = dots_chart([(own.name, own.kind, run["draws"], spread(run["draws"], 3))
+                        for own, run in zip(shown, runs, strict=True)],
+                       title=f"Intra-class cosine similarity by {arch}", most=1)
     table = Table(caption=f"Intra-class cosine by {arch}",
                   head=["set", "mean over draws", "std", "each draw", "std over classes"],
                   rows=[[run["name"], number(run["mean"]), number(run["std"]),
@@ -79,8 +74,9 @@ def diversity(sets: Sequence[ImageSet]) -> Section | None:
     notes = ["Mean over all pairs of a class's images; lower is more diverse. Bars: ± one standard deviation "
              "over draws (n − 1).", f"{arch} " + ("taught images or labels of a set here, so it is no judge "
              "from outside." if taught else "taught none of these images, nor their labels.")]
-    classes = Table(caption=f"Intra-class cosine by class, {arch}", head=["class", *(own.name for own in shown)],
-                    rows=[[k, *(number(run["classes"].get(k)) for run in runs)] for k in runs[0]["classes"]])
+    classes = Table(caption=f"Intra-class cosine by class, {arch}",
+                    head=["class", *(own.name for own in shown)], rows=[
+                        [k, *(number(run["classes"].get(k)) for run in runs)] for k in runs[0]["classes"]])
     return Section(id="diversity", title="Diversity", blocks=[
         Block(chart=chart, table=table, folded=True, notes=notes, commands=commands_of(
             measure for own in shown for measure in measures_of(own, name))),
@@ -192,11 +188,11 @@ def _class_blocks(title: str, values: Values) -> list[Block]:
     worst = [[row["true"], row["predicted"], f"{100 * row['share']:.1f}", f"{model}, {labels}"]
              for model, by in values.get("confusion", {}).items() for labels, own in by.items()
              for row in own["worst"]]
-    return [Block(folded=True, table=Table(caption=f"{title}: accuracy by class [%]", head=["class", *columns],
-                                           rows=[[k, *(number(own.get(k), 1) for own in columns.values())]
-                                                 for k in names])),
-            Block(folded=True, table=Table(caption=f"{title}: confused most", rows=worst, head=[
-                "class", "taken for", "share of its images [%]", "student, labels"]))]
+    accuracies = Table(caption=f"{title}: accuracy by class [%]", head=["class", *columns], rows=[
+        [k, *(number(own.get(k), 1) for own in columns.values())] for k in names])
+    confused = Table(caption=f"{title}: confused most", rows=worst, head=[
+        "class", "taken for", "share of its images [%]", "student, labels"])
+    return [Block(folded=True, table=accuracies), Block(folded=True, table=confused)]
 
 
 # ---------------------------------------------------------------- the embedding
@@ -210,8 +206,9 @@ def embedded(sets: Sequence[ImageSet]) -> Section | None:
             kinds = {kind: [point for point in run["points"] if point["kind"] == kind]
                      for kind in ("real", "distilled")}
             kept = {kind: points[::-(-len(points) // POINTS) or 1] for kind, points in kinds.items()}
-            blocks.append(_plane(own, f"{found['method']} of features of {found['arch']}, seed {found['seed']}",
-                                 kept, run["command"], {kind: len(points) for kind, points in kinds.items()}))
+            how = f"{found['method']} of features of {found['arch']}, seed {found['seed']}"
+            blocks.append(_plane(own, how, kept, run["command"],
+                                 {kind: len(points) for kind, points in kinds.items()}))
     return Section(id="embedding", title="Real and distilled images in one plane", blocks=blocks) \
         if blocks else None
 

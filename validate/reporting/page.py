@@ -1,7 +1,7 @@
 """The page: its sections in order, as HTML, below a size.
 
-Jinja2 writes it (an extra, requirements-report.txt); every value is escaped, since class names and folders are
-other people's.
+Jinja2 writes it (an extra, requirements-report.txt); every value is escaped, since names of classes and folders
+are other people's.
 """
 import dataclasses
 from collections.abc import Sequence
@@ -52,8 +52,8 @@ def render(head: Headline, sections: Sequence[Section], *, command: str) -> str:
     try:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
     except ImportError as error:
-        raise ValueError("the report needs jinja2, which is not installed; bash scripts/setup.sh report gives "
-                         "it") from error
+        raise ValueError("the report needs jinja2, which is not installed; bash scripts/setup.sh report "
+                         "gives it") from error
     environment = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True)
     return environment.get_template("page.html.jinja").render(

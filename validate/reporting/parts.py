@@ -5,7 +5,9 @@ axis are percentages, so that a chart is as wide as the page and its letters sta
 """
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+
+from utils.metrics import mean_and_std
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,7 @@ class Axis:
     def ticks(self) -> list[tuple[float, str]]:
         """(place, text) of four to eight round numbers."""
         step = 10.0 ** math.floor(math.log10((self.high - self.low) / 4))
-        step = next(step * factor for factor in (1, 2, 5, 10) if (self.high - self.low) / (step * factor) <= 6)
+        step *= next(factor for factor in (1, 2, 5, 10) if (self.high - self.low) / (step * factor) <= 6)
         digits = max(0, -math.floor(math.log10(step) + 1e-9))
         first = math.ceil(self.low / step - 1e-9)
         values = [i * step for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
@@ -183,8 +185,20 @@ class Section:
 STYLES = ("s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7")
 
 
-def lines_chart(curves: dict[str, Sequence[tuple[float, float]]], *, title: str, description: str, x_label: str,
-                y_label: str, least: float = -math.inf, most: float = math.inf, unit: str = "") -> Lines:
+def dots_chart(sets: Sequence[tuple[str, str, Sequence[float], str]], *, title: str, least: float = -math.inf,
+               most: float = math.inf, unit: str = "") -> Dots:
+    """Means with their standard deviations (n - 1).   Args: sets: (name, kind, values, what they come to)."""
+    bars = [(mean - std, mean, mean + std) for _, _, each, _ in sets for mean, std in [mean_and_std(each)]]
+    axis = axis_around((value for (_, _, each, _), bar in zip(sets, bars, strict=True)
+                        for value in (*each, *bar)), least=least, most=most, unit=unit)
+    return Dots(title=title, axis=axis, description="; ".join(f"{name} {text}" for name, _, _, text in sets),
+                rows=[Dot(name=name, text=text, kind=kind, low=axis.place(low), mean=axis.place(mean),
+                          high=axis.place(high), each=[axis.place(value) for value in each])
+                      for (name, kind, each, text), (low, mean, high) in zip(sets, bars, strict=True)])
+
+
+def lines_chart(curves: Mapping[str, Sequence[tuple[float, float]]], *, title: str, description: str,
+                x_label: str, y_label: str, least: float = -math.inf, most: float = math.inf, unit: str = "") -> Lines:
     """Curves as a chart.   Args: curves: name -> [(x, y)], in the units of their axes."""
     xs = [x for points in curves.values() for x, _ in points]
     x = Axis(low=min(xs), high=max(max(xs), min(xs) + 1))

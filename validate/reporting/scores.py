@@ -72,7 +72,8 @@ class Verdict:
     def title(self) -> str:
         """Whether it is decided, and who is ahead."""
         ahead = f"{self.a if self.mean > 0 else self.b} ahead by {abs(self.mean):.1f} points"
-        return f"{'Decided' if self.decided else 'Not decided'}: {ahead if abs(self.mean) >= 0.05 else 'level'}"
+        says = ahead if abs(self.mean) >= 0.05 else "level"
+        return f"Decided: {says}" if self.decided else f"Not decided: {says}"
 
     @property
     def words(self) -> str:
@@ -81,8 +82,8 @@ class Verdict:
         if self.interval is None:
             return f"{says}; {self.why}"
         low, high = self.interval
-        return f"{says}, 95\N{NO-BREAK SPACE}% interval {signed(low)} to {signed(high)} over {self.n} {self.over}, which " \
-               f"{'leaves out' if self.decided else 'holds'} 0"
+        return f"{says}, 95\N{NO-BREAK SPACE}% interval {signed(low)} to {signed(high)} over {self.n} " \
+               f"{self.over}, which {'leaves out' if self.decided else 'holds'} 0"
 
 
 def signed(value: float, digits: int = 1) -> str:
@@ -126,7 +127,6 @@ def compare(a: Score, b: Score, test: Test) -> Verdict:
     """Two sets, draw by draw."""
     mine, theirs = (_by_seed(own.set, test) for own in (a, b))
     seeds = sorted(mine.keys() & theirs.keys())
-    common = {"a": a.set.name, "b": b.set.name, "n": len(seeds)}
     try:
         each = draw_differences([theirs[seed].results for seed in seeds],
                                 [mine[seed].results for seed in seeds])
@@ -135,10 +135,10 @@ def compare(a: Score, b: Score, test: Test) -> Verdict:
     if len(each) < 2:
         why = "one draw says nothing of the spread over draws" if len(each) == 1 or a.n == 1 else \
             "the draws have no seeds in common by which they could be paired"
-        return Verdict(mean=statistics.fmean(each) if each else a.mean - b.mean, interval=None, each=each,
-                       why=why, **common)
+        return Verdict(a=a.set.name, b=b.set.name, mean=statistics.fmean(each) if each else a.mean - b.mean,
+                       interval=None, n=len(each), each=each, why=why)
     found = paired(each)
-    return Verdict(mean=found.mean, interval=found.interval, each=each, **common)
+    return Verdict(a=a.set.name, b=b.set.name, mean=found.mean, interval=found.interval, n=found.n, each=each)
 
 
 def _by_seed(own: ImageSet, test: Test) -> dict[int, Students]:

@@ -114,7 +114,7 @@ def find_runs(words: Sequence[str], *, dataset: str, val_dir: str) -> list[Image
     found: dict[Path, ImageManifest] = {}
     for word in words:
         below = [] if _is_run(run_path(word)) else list(runs_below(Path(word)))
-        for path in below or [word]:
+        for path in below or [Path(word)]:
             try:
                 images = open_images(str(path), flag="RUN", dataset=dataset, val_dir=val_dir, write=False)
             except FileNotFoundError as error:

@@ -102,7 +102,8 @@ def make_grids(sets: Sequence[ImageSet], budget: int) -> tuple[list[Grid], str]:
 def _grid(number: int, own: ImageSet, chosen: Sequence[int], layout: Layout) -> Grid:
     places, names = places_of(own), own.images.class_names
     rows = [Row(id=f"i{number}-{k}", name=names[k], tiles=[
-        Tile(id=f"i{number}-{k}-{i}", uri=load(place, layout.side), text=f"{own.name}, class {names[k]}, image {i}")
+        Tile(id=f"i{number}-{k}-{i}", uri=load(place, layout.side),
+             text=f"{own.name}, class {names[k]}, image {i}")
         for i, place in enumerate(places.get(k, [])[:layout.columns])]) for k in chosen]
     native = min(own.images.size, layout.side) <= NATIVE
     return Grid(id=f"g{number}", caption=own.name, rows=rows, native=native, open=own.kind == "distilled")
