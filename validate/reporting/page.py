@@ -1,7 +1,7 @@
 """The page: its sections in order, as HTML, below a size.
 
-Jinja2 writes it (an extra, requirements-report.txt); every value is escaped, since names of classes and folders
-are other people's.
+Jinja2 writes it (an extra, requirements-report.txt); every value is escaped, since names of classes and
+folders are other people's.
 """
 import dataclasses
 from collections.abc import Sequence

@@ -198,7 +198,8 @@ def dots_chart(sets: Sequence[tuple[str, str, Sequence[float], str]], *, title: 
 
 
 def lines_chart(curves: Mapping[str, Sequence[tuple[float, float]]], *, title: str, description: str,
-                x_label: str, y_label: str, least: float = -math.inf, most: float = math.inf, unit: str = "") -> Lines:
+                x_label: str, y_label: str, least: float = -math.inf, most: float = math.inf,
+                unit: str = "") -> Lines:
     """Curves as a chart.   Args: curves: name -> [(x, y)], in the units of their axes."""
     xs = [x for points in curves.values() for x, _ in points]
     x = Axis(low=min(xs), high=max(max(xs), min(xs) + 1))

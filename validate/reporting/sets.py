@@ -176,19 +176,17 @@ def group(found: Iterable[ImageManifest]) -> list[ImageSet]:
 
     Raises: ValueError where they are not of one data set.
     """
-    sets: dict[str, list[Draw]] = {}
+    found = list(found)
+    first, sets = found[0], dict[str, list[Draw]]()
     for images in found:
+        require((images.dataset, images.class_names) == (first.dataset, first.class_names),
+                f"{images.run} is of {images.dataset} ({images.num_classes} classes), {first.run} of "
+                f"{first.dataset} ({first.num_classes}); a report is about one data set and its classes")
         config = {name: value for name, value in images.saved.get("config", {}).items()
                   if name not in ("seed", "threads")}
-        key = json.dumps([images.ipc, images.run.name if not config else "", config,
+        key = json.dumps([images.ipc, "" if images.saved["units"] else str(images.run), config,
                           images.saved.get("protocol", {}).get("name")], sort_keys=True, default=str)
         sets.setdefault(key, []).append(open_draw(images))
-    first = next(iter(sets.values()))[0].images
-    for draws in sets.values():
-        own = draws[0].images
-        require((own.dataset, own.class_names) == (first.dataset, first.class_names),
-                f"{own.run} is of {own.dataset} ({own.num_classes} classes), {first.run} of {first.dataset} "
-                f"({first.num_classes}): a report is about one data set")
     named = name_sets(list(sets.values()))
     made = [ImageSet(name=name, kind=kind_of(draws[0]), draws=sorted(
         draws, key=lambda draw: draw.config.get("seed", 0))) for name, draws in named]

@@ -2,16 +2,15 @@
 import base64
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
-
-from utils.pictures import decode_image
+from utils.pictures import decode_image, open_image
 from validate.reporting.parts import Grid, Row, Tile
 from validate.reporting.sets import Draw, ImageSet
 
 MARKUP = 420  # bytes of HTML around a thumbnail, at most, its texts left aside
-NATIVE = 64  # pixels up to which an image is shown as it is, without loss
+NATIVE = 64  # pixels up to which an image that is shown larger keeps its pixels apart
 SAMPLE = 24  # images by which a layout's bytes are estimated
 
 
@@ -27,18 +26,18 @@ LAYOUTS = tuple(Layout(*own) for own in (
     (224, 10), (160, 10), (128, 10), (96, 10), (96, 6), (80, 4), (64, 3), (64, 2), (64, 1)))
 
 
-def encode(picture: Image.Image, side: int) -> str:
-    """An image as a data URI, its longer side at most `side` pixels; small ones keep every pixel."""
-    file = io.BytesIO()
-    picture.thumbnail((side, side))
-    if max(picture.size) <= NATIVE:
-        picture.save(file, "PNG", optimize=True)
-        kind = "png"
-    if max(picture.size) > NATIVE or file.tell() > side * side // 2:
-        file = io.BytesIO()
-        picture.save(file, "JPEG", quality=82)
-        kind = "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+def encode(path: Path, side: int) -> str:
+    """An image as a data URI, its longer side at most `side` pixels; small files as they are."""
+    content = path.read_bytes()
+    with open_image(path) as picture:
+        kind = (picture.format or "").lower()
+        as_it_is = max(picture.size) <= side and kind in ("png", "jpeg") and len(content) <= side * side // 2
+    if not as_it_is:
+        small, file, kind = decode_image(path), io.BytesIO(), "jpeg"
+        small.thumbnail((side, side))
+        small.save(file, "JPEG", quality=82)
+        content = file.getvalue()
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 class Place(NamedTuple):
@@ -79,7 +78,7 @@ def choose_layout(sets: Sequence[ImageSet], budget: int) -> tuple[Layout, int]:
 
 def load(place: Place, side: int) -> str:
     """An image's data URI."""
-    return encode(decode_image(place.draw.images.run / place.path), side)
+    return encode(place.draw.images.run / place.path, side)
 
 
 def make_grids(sets: Sequence[ImageSet], budget: int) -> tuple[list[Grid], str]:
