@@ -107,8 +107,8 @@ def write_measures(run: Path, *, cosine: float = 0.5) -> None:
         {"x": float(i), "y": float(i * i), "class": names[i % len(names)], "kind": kind}
         for kind in ("real", "distilled") for i in range(6)])
     difference = {"model": "resnet18", "labels": "soft", "set": "distilled", "against": "random",
-                  "mean": -4.25, "standard_error": 0.5, "interval": [-5.5, -3.0], "n": 3, "each": [-4.0, -4.25, -4.5],
-                  "decided": True}
+                  "mean": -4.25, "standard_error": 0.5, "interval": [-5.5, -3.0], "n": 3,
+                  "each": [-4.0, -4.25, -4.5], "decided": True}
     save("evaluation_rd3_ipc2", protocol="rd3", changed=["epochs"], dataset=images.dataset, ipc=2,
          models=["resnet18"], seeds=[0, 1, 2], differences=[difference], commands=["python -m relabel.x"],
          accuracies=[{"set": own, "model": "resnet18", "labels": "soft", "mean": mean, "std": 1.0,

@@ -3,8 +3,8 @@ import dataclasses
 import shlex
 from collections.abc import Sequence
 
-from utils.metrics import paired
 from utils.pieces import Values
+from validate.reporting import evaluated
 from validate.reporting.facts import DASH, NBSP, describe_start, labels_of, spread
 from validate.reporting.parts import Block, Table, dots_chart
 from validate.reporting.scores import Score, Test, Verdict, compare, find_tests, score, signed, unlike
@@ -111,29 +111,6 @@ def verdicts_of(scores: Sequence[Score], test: Test) -> list[Verdict]:
     return [compare(main, own, test) for own in ordered if main.set.kind == "distilled"]
 
 
-def evaluated(own: ImageSet) -> list[Verdict]:
-    """A set against as many random real images, by validate.evaluate, where it has run."""
-    found: dict[str, list[Values]] = {}
-    for draw in own.draws:
-        for name, measure in draw.measures.items():
-            if name.startswith("evaluation_"):
-                for row in measure["values"].get("differences", []):
-                    key = f"{row['against']} real images, {row['model']}, {row['labels']} labels"
-                    found.setdefault(key, []).append(row)
-    return [_verdict(own.name, against, rows) for against, rows in found.items()]
-
-
-def _verdict(name: str, against: str, rows: list[Values]) -> Verdict:
-    if len(rows) > 1:
-        over = paired([row["mean"] for row in rows])
-        return Verdict(a=name, b=against, mean=over.mean, interval=over.interval, n=over.n, each=over.each)
-    row = rows[0]
-    interval = row.get("interval")
-    return Verdict(a=name, b=against, mean=row["mean"], interval=tuple(interval) if interval else None,
-                   n=row["n"], each=row["each"], over="student seeds on these images",
-                   why="one student seed says nothing of the spread")
-
-
 # ---------------------------------------------------------------- the chart
 
 def score_block(scores: Sequence[Score], test: Test) -> Block:
@@ -193,7 +170,7 @@ def headline(sets: Sequence[ImageSet], real_images: int | None, *, run: str) -> 
     tests = find_tests(list(sets))
     found = {test: [own for one in sets if (own := score(one, test))] for test in tests}
     found = {test: scores for test, scores in found.items() if scores[0].set is sets[0]}
-    judged = evaluated(sets[0])
+    judged = evaluated.verdicts(sets[0])
     if not found:
         missing = f"no student was trained yet. python -m validate.train_FKD --train-dir {run} does."
         return Headline(title=title, made=made, result=[], verdicts=judged, block=None,

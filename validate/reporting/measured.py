@@ -12,7 +12,6 @@ from validate.figuring import cosine, embedding
 from validate.reporting.curves import command, named
 from validate.reporting.facts import DASH, spread
 from validate.reporting.parts import Axis, Block, Scatter, Section, Table, dots_chart
-from validate.reporting.scores import signed
 from validate.reporting.sets import ImageSet
 
 POINTS = 1500  # of an embedding, of each kind
@@ -136,63 +135,6 @@ def within(found: Values | None) -> str:
         return DASH
     interval = found.get("interval")
     return number(found["value"]) + (f" ({number(interval[0])} to {number(interval[1])})" if interval else "")
-
-
-# ---------------------------------------------------------------- one protocol for all
-
-def evaluation(sets: Sequence[ImageSet]) -> list[Block]:
-    """What validate.evaluate found: every set and its controls under one protocol."""
-    blocks = []
-    for name in names_of(sets, "evaluation_"):
-        for own in sets:
-            for draw, measure in enumerate(measures_of(own, name)):
-                which = own.name + (f", draw {draw}" if len(own.draws) > 1 else "")
-                blocks += _evaluation_blocks(which, measure)
-    return blocks
-
-
-def _evaluation_blocks(which: str, measure: Measure) -> list[Block]:
-    values = measure["values"]
-    title = f"{which}, protocol {values['protocol']}, IPC {values['ipc']}"
-    accuracies = Table(caption=f"{title}: top-1 [%] over {len(values['seeds'])} student seeds",
-                       head=["set", "student", "labels", "mean", "std", "each"], rows=[
-                           [row["set"], row["model"], row["labels"], number(row["mean"], 1),
-                            number(row["std"], 1), ", ".join(number(value, 1) for value in row["each"])]
-                           for row in values["accuracies"]])
-    differences = Table(caption=f"{title}: distilled − real images [points]", head=[
-        "against", "student", "labels", "mean", "95 % interval", "n", "decided"], rows=[
-            [row["against"], row["model"], row["labels"], signed(row["mean"]),
-             f"{signed(row['interval'][0])} to {signed(row['interval'][1])}" if row["interval"] else DASH,
-             str(row["n"]), "yes" if row["decided"] else "no"] for row in values["differences"]])
-    scores = Table(caption=f"{title}: DD-Ranking's scores, in fractions", head=["student", *SCORES], rows=[
-        [model, *(_mean_of(own.get(key)) for key in SCORES)] for model, own in values["scores"].items()])
-    blocks = [Block(title=title, table=accuracies, commands=[measure["command"], *values.get("commands", [])],
-                    notes=[f"Changed of the protocol: {', '.join(values['changed'])}."] * bool(
-                        values["changed"])), Block(table=differences), Block(table=scores)]
-    return [block for block in [*blocks, *_class_blocks(title, values)] if block.table and block.table.rows]
-
-
-SCORES = ("hlr", "ior", "lrs", "ars")
-
-
-def _mean_of(found: Values | None) -> str:
-    return DASH if not found else number(found["mean"]) + (
-        f" ± {number(found['std'])}" if found.get("std") is not None else "")
-
-
-def _class_blocks(title: str, values: Values) -> list[Block]:
-    """Accuracy by class, and what is confused most."""
-    columns = {f"{model}, {labels}": own for model, by in values.get("classes", {}).items()
-               for labels, own in by.items()}
-    names = list(next(iter(columns.values()), {}))
-    worst = [[row["true"], row["predicted"], f"{100 * row['share']:.1f}", f"{model}, {labels}"]
-             for model, by in values.get("confusion", {}).items() for labels, own in by.items()
-             for row in own["worst"]]
-    accuracies = Table(caption=f"{title}: accuracy by class [%]", head=["class", *columns], rows=[
-        [k, *(number(own.get(k), 1) for own in columns.values())] for k in names])
-    confused = Table(caption=f"{title}: confused most", rows=worst, head=[
-        "class", "taken for", "share of its images [%]", "student, labels"])
-    return [Block(folded=True, table=accuracies), Block(folded=True, table=confused)]
 
 
 # ---------------------------------------------------------------- the embedding

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from utils.runtime import versions
-from validate.reporting import curves, facts, measured
+from validate.reporting import curves, evaluated, facts, measured
 from validate.reporting.headline import EVALUATE, Headline, headline, score_block, verdict_block, verdicts_of
 from validate.reporting.parts import Block, Section, Table
 from validate.reporting.scores import find_tests, score
@@ -85,7 +85,7 @@ def scores(sets: Sequence[ImageSet], head: Headline) -> Section:
         blocks.append(dataclasses.replace(block, chart=None, folded=False) if seen else block)
         if len(found) > 1 and found[0].set.kind == "distilled":
             blocks.append(verdict_block(verdicts_of(found, test), found))
-    blocks += measured.evaluation(sets)
+    blocks += evaluated.evaluation_blocks(sets)
     text = ["Accuracies are of the last epoch; the best epoch stands beside them in the "
             "tables, never instead."]
     return Section(id="scores", title="Scores", text=text, blocks=blocks)

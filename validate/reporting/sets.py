@@ -6,6 +6,7 @@ distilled or a control of real images is read from its config, never from its na
 import dataclasses
 import json
 import os
+import re
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -199,7 +200,9 @@ def name_sets(sets: list[list[Draw]]) -> list[tuple[str, list[Draw]]]:
     def name(draws: list[Draw]) -> str:
         folders = {draw.path.resolve().name for draw in draws}
         protocol = draws[0].images.saved.get("protocol", {}).get("name", "")
-        return (folders.pop() if len(folders) == 1 else protocol or min(folders)).replace("_", " ")
+        own = (folders.pop() if len(folders) == 1 else protocol or min(folders)).replace("_", " ")
+        real = {"distilled": "", "real": " (real images)", "whole": " (all real images)"}[kind_of(draws[0])]
+        return own if re.search("real|training", own) else own + real
     names = [name(draws) for draws in sets]
     often = Counter(names)
     return [(own if often[own] == 1 else f"{own} ({draws[0].path})", draws)
