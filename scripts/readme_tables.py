@@ -20,6 +20,7 @@ from utils.methods import METHODS, STAGES
 from utils.parser import flag_table
 from utils.runtime import command_line
 from validate.diversity import DiversityConfig
+from validate.report import ReportConfig
 from validate.train_FKD import ValidateConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -132,7 +133,8 @@ TABLES = {
     "docs/compare.md": dict([_flags(CompareConfig)]),
     "recover/README.md": {"datasets": datasets, **dict([_flags(RecoverConfig)])},
     "relabel/README.md": dict([_flags(RelabelConfig)]),
-    "validate/README.md": {"methods": methods, **dict([_flags(ValidateConfig), _flags(DiversityConfig)])},
+    "validate/README.md": {"methods": methods, **dict([
+        _flags(ValidateConfig), _flags(DiversityConfig), _flags(ReportConfig)])},
     "models/README.md": dict([_flags(TeacherConfig)]),
 }
 

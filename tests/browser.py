@@ -13,7 +13,7 @@ from typing import Any
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-extensions",
-         "--hide-scrollbars", "--disable-dev-shm-usage", "--remote-debugging-pipe")
+         "--hide-scrollbars", "--disable-dev-shm-usage", "--no-zygote", "--remote-debugging-pipe")
 
 
 class Page:

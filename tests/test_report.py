@@ -8,6 +8,7 @@ import numpy
 import pytest
 from report_runs import write_measures, write_run, write_students
 
+from utils import verify
 from utils.metrics import T_975
 from validate import report
 from validate.reporting import page as pages
@@ -175,6 +176,7 @@ def test_runs_of_the_stages_are_reported_where_they_lie(made, tmp_path, capsys):
     assert "Students over the epochs" in text and "The loss while images were made" in text
     assert "narrow_shufflenet" in text and re.search(r"24 real training images", text)
     assert report.main([str(run)]).read_bytes().replace(b"/syn", b"") == before.replace(b"/syn", b"")
+    assert ("whole", path) in verify.verify(run)
     assert report.main([str(run), "--out", str(tmp_path / "x.html")]).is_file()
 
 

@@ -10,6 +10,7 @@ import dataclasses
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from utils.files import readable, write_bytes
@@ -33,11 +34,23 @@ class ReportConfig(Options):
                           identity=False)
 
 
-def default_path(words: list[str], runs: list[Path]) -> Path:
+def default_path(words: Sequence[str], runs: Sequence[Path]) -> Path:
     """Where a report goes: into a folder that was named, a single run, or the folder that holds all runs."""
     if len(words) == 1:
         return run_path(words[0]) / "report.html"
     return Path(os.path.commonpath([run.absolute() for run in runs])) / "report.html"
+
+
+def write(words: Sequence[str], path: Path | None = None, *, dataset: str = "", val_dir: str = "") -> Path:
+    """Writes the report on runs, or folders that hold runs; returns its path.
+
+    Raises: ValueError or FileNotFoundError, before anything is written.
+    """
+    found = find_runs(words, dataset=dataset, val_dir=val_dir)
+    page = write_page(group(found), command=shlex.join(["python", "-m", "validate.report", *words]))
+    path = path or default_path(words, [own.home for own in found])
+    write_bytes(path, page.encode())
+    return path
 
 
 def main(argv: list[str] | None = None) -> Path:
@@ -47,10 +60,8 @@ def main(argv: list[str] | None = None) -> Path:
     while argv and not argv[0].startswith("-"):
         words.append(argv.pop(0))
     config = parse_config(ReportConfig, [*(["--runs", *words] if words else []), *argv], description=__doc__)
-    found = find_runs(config.runs, dataset=config.dataset, val_dir=config.val_dir)
-    page = write_page(group(found), command=shlex.join(["python", "-m", "validate.report", *config.runs]))
-    path = Path(config.out) if config.out else default_path(list(config.runs), [own.home for own in found])
-    write_bytes(path, page.encode())
+    path = write(config.runs, Path(config.out) if config.out else None, dataset=config.dataset,
+                 val_dir=config.val_dir)
     print(f"{path} ({readable(path.stat().st_size)})")
     return path
 

@@ -129,7 +129,7 @@ def _class_blocks(title: str, values: Values, several: bool) -> Iterator[Block]:
     which = f"{title}, first draw" if several else title
     columns = {str(Cell(model, labels)): own for model, by in values.get("classes", {}).items()
                for labels, own in by.items()}
-    names = next(iter(columns.values()), {})
+    names: Values = next(iter(columns.values()), {})
     yield Block(folded=True, table=Table(
         caption=f"{which}: accuracy by class [%]", head=["class", *columns],
         rows=[[k, *(number(own.get(k), 1) for own in columns.values())] for k in names]))
