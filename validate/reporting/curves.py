@@ -13,6 +13,7 @@ from validate.reporting.sets import ImageSet
 
 ROWS = 60  # of a table behind a curve
 UNITS = 60  # columns of a matrix of networks
+STYLES_OF = {"distilled": ("s0", "s1", "s5"), "real": ("s2", "s4", "s6"), "whole": ("s3",)}
 
 
 def named(own: ImageSet) -> NamedRun:
@@ -55,8 +56,9 @@ def _student_block(folder: str, students: dict[str, Values], sets: Sequence[Imag
     one = next(iter(students.values()))
     title = f"{folder}: {one['model']}, loss {one['loss_type']}"
     points = {name: list(zip(own["epochs"], own["mean"], strict=True)) for name, own in known.items()}
-    chart = lines_chart(points, title=f"Accuracy over the epochs, {title}", x_label="epoch",
-                        y_label="top-1", unit=" %", least=0, most=100, description="; ".join(
+    chart = lines_chart(points, styles=styles_of([own for own in sets if own.name in known]), unit=" %",
+                        title=f"Accuracy over the epochs, {title}", x_label="epoch", y_label="top-1",
+                        least=0, most=100, description="; ".join(
                             f"{name}: {own['mean'][0]:.1f} % at first, {own['mean'][-1]:.1f} % at last"
                             for name, own in known.items()))
     rows = [[str(epoch), name, f"{own['mean'][i]:.1f}", number(own["std"][i]),
@@ -67,6 +69,13 @@ def _student_block(folder: str, students: dict[str, Values], sets: Sequence[Imag
     return Block(chart=chart, folded=True, notes=[over], commands=[command("curves", sets)],
                  table=Table(caption=f"Students over the epochs, {title}", rows=rows,
                              head=["epoch", "set", "top-1 [%]", "std", "training loss"]))
+
+
+def styles_of(sets: Sequence[ImageSet]) -> list[str]:
+    """The strokes of sets' curves, by kind; the last one again where a kind has no more."""
+    kinds = [own.kind for own in sets]
+    return [STYLES_OF[kind][min(kinds[:i].count(kind), len(STYLES_OF[kind]) - 1)]
+            for i, kind in enumerate(kinds)]
 
 
 def _loss_at(loss: Values, epoch: int) -> str:

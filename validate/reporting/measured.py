@@ -116,9 +116,10 @@ def privacy(sets: Sequence[ImageSet]) -> Section | None:
     rows, found = [], []
     for own in sets:
         for name in names_of([own], "membership_"):
-            for measure in measures_of(own, name):
+            for draw, measure in enumerate(measures_of(own, name)):
                 values = measure["values"]
-                rows.append([own.name, values["model"], values["attack"], f"{values['members']:,}",
+                which = own.name + f", draw {draw}" * (len(own.draws) > 1)
+                rows.append([which, values["model"], values["attack"], f"{values['members']:,}",
                              f"{values['nonmembers']:,}", *(within(values.get(key)) for key in (
                                  "auc", "tpr_at_1"))])
                 found.append(measure)

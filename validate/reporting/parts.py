@@ -199,12 +199,12 @@ def dots_chart(sets: Sequence[tuple[str, str, Sequence[float], str]], *, title: 
 
 def lines_chart(curves: Mapping[str, Sequence[tuple[float, float]]], *, title: str, description: str,
                 x_label: str, y_label: str, least: float = -math.inf, most: float = math.inf,
-                unit: str = "") -> Lines:
+                unit: str = "", styles: Sequence[str] = STYLES) -> Lines:
     """Curves as a chart.   Args: curves: name -> [(x, y)], in the units of their axes."""
     xs = [x for points in curves.values() for x, _ in points]
     x = Axis(low=min(xs), high=max(max(xs), min(xs) + 1))
     y = axis_around((y for points in curves.values() for _, y in points), least=least, most=most, unit=unit)
     return Lines(title=title, description=description, x=x, y=y, x_label=x_label, y_label=y_label, lines=[
-        Line(name=name, style=STYLES[i % len(STYLES)],
+        Line(name=name, style=styles[i % len(styles)],
              points=[(x.place(a), round(100 - y.place(b), 2)) for a, b in points])
         for i, (name, points) in enumerate(curves.items())])

@@ -94,7 +94,8 @@ def make_grids(sets: Sequence[ImageSet], budget: int) -> tuple[list[Grid], str]:
         f"{classes:,} of {images.num_classes:,} classes, spread evenly"
     seed = sets[0].draws[0].config.get("seed")
     draw = f" of the first draw (seed {seed})" if any(len(own.draws) > 1 for own in sets) else ""
-    return grids, f"A row a class: {which}; the first {num} images of each{draw}. " \
+    first = "the first image" if num == 1 else f"the first {num} images"
+    return grids, f"A row a class: {which}; {first} of each{draw}. " \
                   f"A click, or Enter, shows an image larger."
 
 
