@@ -40,11 +40,12 @@ from utils.pieces import (
 )
 from utils.views import Views
 from validate.diversity import DiversityConfig
+from validate.report import ReportConfig
 from validate.train_FKD import ValidateConfig
 
 SETTINGS = (RecoverConfig, RelabelConfig, ValidateConfig, TeacherConfig, Views)
-COMMANDS = (*SETTINGS, DiversityConfig, DemoConfig, ReproduceConfig, AugmentConfig, DrawFlags, StepConfig,
-            MemoryConfig)
+COMMANDS = (*SETTINGS, DiversityConfig, ReportConfig, DemoConfig, ReproduceConfig, AugmentConfig, DrawFlags,
+            StepConfig, MemoryConfig)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

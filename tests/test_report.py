@@ -156,6 +156,13 @@ def test_a_thousand_classes_stay_below_five_megabytes(tmp_path):
     assert "of 1,000 classes, spread evenly" in page.plain
 
 
+def test_a_report_lies_beside_what_it_is_about(tmp_path):
+    homes = [tmp_path / "a" / "x", tmp_path / "a" / "y" / "z"]
+    assert report.default_path(["x"], homes[:1]) == homes[0] / "report.html"
+    assert report.default_path([str(tmp_path)], homes) == tmp_path / "report.html"
+    assert report.default_path(["x", "y"], homes) == tmp_path / "a" / "report.html"
+
+
 def test_what_cannot_be_a_report_is_one_line_and_nothing_is_written(tmp_path, refused, monkeypatch):
     (tmp_path / "empty").mkdir()
     assert "say which runs" in refused(report.main, [])

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from utils.files import readable, write_bytes
 from utils.flags import parse_config
-from utils.formats import run_path
 from utils.pieces import Options, option
 from utils.runtime import command_line
 from validate.reporting.page import write_page
@@ -34,11 +33,14 @@ class ReportConfig(Options):
                           identity=False)
 
 
-def default_path(words: Sequence[str], runs: Sequence[Path]) -> Path:
-    """Where a report goes: into a folder that was named, a single run, or the folder that holds all runs."""
-    if len(words) == 1:
-        return run_path(words[0]) / "report.html"
-    return Path(os.path.commonpath([run.absolute() for run in runs])) / "report.html"
+def default_path(words: Sequence[str], homes: Sequence[Path]) -> Path:
+    """Where a report goes: to a single run, into the folder that was named, or that holds all runs.
+
+    Args: homes: of the runs, where is what is made of them.
+    """
+    folder = homes[0] if len(homes) == 1 else Path(words[0]) if len(words) == 1 else \
+        Path(os.path.commonpath([home.absolute() for home in homes]))
+    return folder / "report.html"
 
 
 def write(words: Sequence[str], path: Path | None = None, *, dataset: str = "", val_dir: str = "") -> Path:
