@@ -91,14 +91,14 @@ def memorisation(sets: Sequence[ImageSet]) -> Section | None:
         found = {own.name: measures_of(own, name) for own in sets if measures_of(own, name)}
         first = next(iter(found.values()))[0]["values"]
         scalars = ("precision", "recall", "density", "coverage")
-        rows = [[own, *(over_draws(measures, key) for key in scalars),
+        rows = [[own, *(over_draws(measures, key) for key in (*scalars, "coverage_expected")),
                  over_draws(measures, "nearest", "mean"), over_draws(measures, "nearest", "least"),
                  over_draws(measures, "real_nearest", "mean"), over_draws(measures, "moved", "mean"),
                  over_draws(measures, "still_closest", digits=2)] for own, measures in found.items()]
         blocks.append(Block(
             table=Table(caption=f"Against {first['real_images']:,} real images, by {first['arch']}, "
                                 f"k = {first['k']}", rows=rows,
-                        head=["set", *scalars, "nearest real image: mean", "least",
+                        head=["set", *scalars, "of as many real images", "nearest real image: mean", "least",
                               "real images among themselves", "moved from its start", "still closest to it"]),
             notes=["Distances are between features. A distilled image much nearer to a real one than real "
                    "images are to each other is a copy rather than a summary."],

@@ -82,7 +82,8 @@ def scores(sets: Sequence[ImageSet], head: Headline) -> Section:
         found = [own for one in sets if (own := score(one, test))]
         block = score_block(found, test)
         seen = head.block and block.chart == head.block.chart  # on the first screen
-        blocks.append(dataclasses.replace(block, chart=None, folded=False) if seen else block)
+        blocks.append(dataclasses.replace(block, chart=None, folded=False, notes=block.notes[1:])
+                      if seen else block)
         if len(found) > 1 and found[0].set.kind == "distilled":
             blocks.append(verdict_block(verdicts_of(found, test), found))
     blocks += evaluated.evaluation_blocks(sets)
