@@ -23,7 +23,7 @@ from utils.methods import METHODS, Case
 from utils.pieces import Options, Values, flatten, option
 from utils.records import read_record
 from utils.runtime import choose_device, command_line, hushed, say, versions
-from validate import diversity, train_FKD
+from validate import diversity, report, train_FKD
 
 TEACHERS = ("narrow_resnet", "narrow_mobilenet", "narrow_shufflenet", "narrow_plain", "narrow_alexnet")
 PRIMARY, STRANGER = "narrow_resnet", "narrow_efficientnet"  # the stranger is nobody's teacher: it measures
@@ -228,6 +228,15 @@ def picture(config: DemoConfig, *, side: int = 50, gap: int = 12) -> Image.Image
     return canvas
 
 
+def write_report(config: DemoConfig) -> str:
+    """The path of the report on this demo's draws, or why there is none."""
+    draws = [str(Path(config.out, f"draw{draw}")) for draw in range(config.draws)]
+    try:
+        return str(report.write(draws, Path(config.out, "report.html")))
+    except ValueError as error:  # no jinja2
+        return f"none: {error}"
+
+
 def main(argv=None) -> dict:
     """Runs the demo; returns its summary, as written to results.json."""
     config = parse_config(DemoConfig, argv, description=__doc__)
@@ -258,7 +267,7 @@ def main(argv=None) -> dict:
     write_atomically(out / "images.png", lambda file: picture(config).save(file, "PNG"))
     print(f"\n{text}\n\nTable    {out / 'results.md'}, {out / 'results.json'}\n"
           f"Picture  {out / 'images.png'}\nRuns     {out}/draw*/ (images, labels, students, logs)\n"
-          f"Time     {time.perf_counter() - started:.0f} s")
+          f"Report   {write_report(config)}\nTime     {time.perf_counter() - started:.0f} s")
     return summary
 
 

@@ -9,5 +9,5 @@ case " $* " in *" --help "*|*" -h "*)
     "$python" -m scripts.demo --help 2>/dev/null || sed -n '2,/^set/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
     exit ;;
 esac
-bash "$root/scripts/setup.sh" digits
+bash "$root/scripts/setup.sh" digits report
 exec "$python" -m scripts.demo "$@"

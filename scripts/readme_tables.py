@@ -25,6 +25,7 @@ from validate.figures import FiguresConfig
 from validate.memorisation import MemorisationConfig
 from validate.export import ExportConfig
 from validate.evaluate import EvaluateConfig
+from validate.report import ReportConfig
 from validate.train_FKD import ValidateConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -142,6 +143,8 @@ TABLES = {
                                                        _flags(ExportConfig)])},
                                                        _flags(ConvertConfig)])},
                                                        _flags(EvaluateConfig), _flags(ConvertConfig)])},
+    "validate/README.md": {"methods": methods, **dict([
+        _flags(ValidateConfig), _flags(DiversityConfig), _flags(ReportConfig)])},
     "models/README.md": dict([_flags(TeacherConfig)]),
 }
 

@@ -60,6 +60,12 @@ from validate.train_FKD import ValidateConfig
 SETTINGS = (RecoverConfig, RelabelConfig, ValidateConfig, TeacherConfig, Views)
 COMMANDS = (*SETTINGS, ConvertConfig, DiversityConfig, EvaluateConfig, DemoConfig, ReproduceConfig,
             AugmentConfig, DrawFlags, StepConfig, MemoryConfig)
+from validate.report import ReportConfig
+from validate.train_FKD import ValidateConfig
+
+SETTINGS = (RecoverConfig, RelabelConfig, ValidateConfig, TeacherConfig, Views)
+COMMANDS = (*SETTINGS, DiversityConfig, ReportConfig, DemoConfig, ReproduceConfig, AugmentConfig, DrawFlags,
+            StepConfig, MemoryConfig)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -78,7 +78,7 @@ class TeacherKind(Kind):
 IMAGES = Kind(
     "prism-images", ("*", "units/*", "unfinished/*", "measured/*", "syn/*/*"),
     r"(manifest|preflight|places)\.json|units/ipc\d{4,}_chunk\d{2,}\.json|measured/[\w.+-]+\.json",
-    r"log(_\d+of\d+)?\.jsonl|unfinished/ipc\d{4,}_chunk\d{2,}\.pt|"
+    r"log(_\d+of\d+)?\.jsonl|report\.html|unfinished/ipc\d{4,}_chunk\d{2,}\.pt|"
     r"syn/(?P<name>.+)/(?P=name)_ipc\d{4,}\.(jpg|png)")
 LABELS = Kind("prism-labels", ("*",), r"manifest\.json|epoch_\d{3,}\.json",
               r"log(_\d+of\d+)?\.jsonl|epoch_\d{3,}\.pt")

@@ -57,7 +57,7 @@ def check_folder(folder: Path) -> Iterator[Row]:
         yield "missing" if not path.is_file() else "whole" if sha256_file(path) == digest else "changed", path
     for path in own.others:
         if path not in promised:
-            kept = path.suffix == ".jsonl" or path.name.startswith("statistics_")  # of models/statistics.py
+            kept = path.suffix in (".jsonl", ".html") or path.name.startswith("statistics_")  # of models
             yield "whole" if kept else "unfinished", path
 
 

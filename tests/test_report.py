@@ -1,0 +1,196 @@
+"""The report: its numbers are the records', nothing in it is anybody's markup, it stays below its size."""
+import html.parser
+import re
+import shutil
+import sys
+
+import numpy
+import pytest
+from report_runs import write_measures, write_run, write_students
+
+from utils import verify
+from utils.metrics import T_975
+from validate import report
+from validate.reporting import page as pages
+from validate.reporting import sets as found_sets
+from validate.reporting.parts import Axis
+from validate.reporting.scores import signed
+
+pytest_plugins = ["stage_fixtures"]
+pytest.importorskip("jinja2", reason="jinja2: scripts/setup.sh report")
+
+
+class Parsed(html.parser.HTMLParser):
+    """A page's elements with their attributes, and its text."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data
+
+    @property
+    def plain(self) -> str:
+        return " ".join(self.text.split())  # no-break spaces are spaces to str.split
+
+
+@pytest.fixture
+def draws(tmp_path):
+    """Three draws of a set and of as many random real images, the names misleading on purpose."""
+    accuracies = {"real": (0.70, 0.72, 0.77), "ours": (0.61, 0.60, 0.62)}
+    for draw in range(3):
+        distilled = write_run(tmp_path / f"draw{draw}" / "real", seed=draw)
+        control = write_run(tmp_path / f"draw{draw}" / "ours", seed=draw, control="random")
+        for run, name in ((distilled, "real"), (control, "ours")):
+            write_students(run, {0: accuracies[name][draw]})
+    write_students(tmp_path / "draw0" / "real", {0: 0.31}, soft=False)
+    return tmp_path
+
+
+def read(*words) -> Parsed:
+    return Parsed(report.main([str(word) for word in words]).read_text(encoding="utf-8"))
+
+
+def test_sets_are_told_apart_by_their_config_and_draws_by_their_seed(draws):
+    sets = found_sets.group(found_sets.find_runs([str(draws)], dataset="", val_dir=""))
+    assert [(own.name, own.kind, len(own.draws)) for own in sets] == [
+        ("real", "distilled", 3), ("ours (real images)", "real", 3)]
+    write_run(draws / "draw0" / "other", lr=0.5)
+    sets = found_sets.group(found_sets.find_runs([str(draws)], dataset="", val_dir=""))
+    assert [own.name for own in sets] == ["other", "real", "ours (real images)"]
+    folder = draws / "pictures"
+    write_run(draws / "all" / "x", dataset=f"folder:{folder}", control="real")
+    shutil.copytree(draws / "all" / "x" / "syn", folder)
+    one, = found_sets.group(found_sets.find_runs([str(draws / "all")], dataset="", val_dir=""))
+    assert one.kind == "whole"
+
+
+def test_scores_and_what_they_decide_are_those_of_the_records(draws):
+    text = read(draws).plain
+    a, b = numpy.array([70, 72, 77.0]), numpy.array([61, 60, 62.0])
+    for each in (a, b):
+        assert f"{each.mean():.1f} ± {each.std(ddof=1):.1f} %" in text
+    difference = a - b
+    half = T_975[1] * difference.std(ddof=1) / 3**0.5
+    assert "Decided: real ahead by 12.0 points" in text
+    assert f"95 % interval {signed(difference.mean() - half)} to {signed(difference.mean() + half)} " \
+           f"over 3 draws" in text
+    assert "of 200 test images" in text and "in place of 1,281,167 real training images" in text
+    assert "75.0 ± 0.0" in text and "held-out test images" in text  # the teachers
+    assert "31.0 % (real)" in text  # hard labels
+
+
+def test_real_images_that_win_are_said_to_win_and_one_draw_decides_nothing(tmp_path):
+    write_students(write_run(tmp_path / "a"), {0: 0.5, 1: 0.52})
+    write_students(write_run(tmp_path / "b", control="herding"), {0: 0.75, 1: 0.77})
+    text = read(tmp_path).plain
+    assert "Not decided: b (real images) ahead by 25.0 points" in text
+    assert "one draw says nothing of the spread" in text
+    for draw in (1, 2):
+        write_students(write_run(tmp_path / f"draw{draw}" / "a", seed=draw), {0: 0.51})
+        write_students(write_run(tmp_path / f"draw{draw}" / "b", seed=draw, control="herding"), {0: 0.76})
+    assert "Decided: b (real images) ahead by 25.0 points" in read(tmp_path).plain
+
+
+def test_measures_are_shown_with_their_commands(draws):
+    for draw in range(3):
+        write_measures(draws / f"draw{draw}" / "real", cosine=0.5 + draw / 10)
+    text = read(draws).plain
+    shown = ("0.600 ± 0.100", "4,321 real images", "0.111", "7.750", "0.625 (0.550 to 0.700)", "0.031",
+             "51.2", "0.043", "62.5", "37.5", "t-sne of features of vgg", "validate.measure --data 'a & b'")
+    assert [value for value in shown if value not in text] == [] and "Not measured" not in text
+
+
+def test_without_controls_a_measure_decides_and_without_both_a_command_is_named(tmp_path):
+    run = write_run(tmp_path / "run")
+    assert f"python -m validate.train_FKD --train-dir {run}" in read(run).plain
+    write_students(run, {0: 0.5})
+    assert f"python -m validate.evaluate {run}" in read(run).plain
+    write_measures(run)
+    text = read(run).plain
+    assert "Decided: random real images (resnet18, soft labels) ahead by 4.2 points" in text
+    assert "over 3 student seeds on these images" in text
+
+
+def test_names_of_others_are_text_and_nothing_else(tmp_path):
+    classes = ('"onload="alert(1)', "<img src=x onerror=alert(1)>", "<script>alert(1)<", "{{ 7 * 7 }}",
+               "a&amp;b")
+    run = write_run(tmp_path / 'a & "b" <b>', classes=sorted(classes))
+    write_students(run, {0: 0.5})
+    write_measures(run)
+    page = read(run)
+    assert not [tag for tag, _ in page.elements if tag in ("script", "b", "iframe", "object")]
+    assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
+    assert all(name in page.text for name in classes)
+    assert 'a & "b" <b>' in page.text
+
+
+def test_nothing_is_fetched_and_images_are_links_that_open_them(draws):
+    page = read(draws)
+    targets = {attributes["id"] for _, attributes in page.elements if "id" in attributes}
+    links = [attributes[name] for _, attributes in page.elements for name in ("href", "src")
+             if name in attributes]
+    assert all(link.startswith("data:") or link[0] == "#" and link[1:] in targets for link in links)
+    assert sum(tag == "img" for tag, _ in page.elements) == 8
+    style = (pages.FOLDER / "style.css").read_text()
+    assert "url(" not in style and "@import" not in style
+    every = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(every) == len(set(every))
+
+
+def test_a_thousand_classes_stay_below_five_megabytes(tmp_path):
+    classes = [f"n{i:08d} <of a longer name>" for i in range(1000)]
+    run = write_run(tmp_path / "run", classes=classes, ipc=1, size=80)
+    write_students(run, {0: 0.5})
+    write_measures(run)
+    path = report.main([str(run)])
+    assert 3_000_000 < path.stat().st_size < 5_000_000
+    page = Parsed(path.read_text(encoding="utf-8"))
+    assert sum(tag == "img" for tag, _ in page.elements) > 300
+    assert "of 1,000 classes, spread evenly" in page.plain
+
+
+def test_a_report_lies_beside_what_it_is_about(tmp_path):
+    homes = [tmp_path / "a" / "x", tmp_path / "a" / "y" / "z"]
+    assert report.default_path(["x"], homes[:1]) == homes[0] / "report.html"
+    assert report.default_path([str(tmp_path)], homes) == tmp_path / "report.html"
+    assert report.default_path(["x", "y"], homes) == tmp_path / "a" / "report.html"
+
+
+def test_what_cannot_be_a_report_is_one_line_and_nothing_is_written(tmp_path, refused, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    assert "say which runs" in refused(report.main, [])
+    assert "empty" in refused(report.main, [tmp_path / "empty"])
+    run, other = write_run(tmp_path / "run"), write_run(tmp_path / "other", classes=("x", "y"))
+    assert "a report is about one data set" in refused(report.main, [run, other])
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    assert "bash scripts/setup.sh report" in refused(report.main, [run])
+    assert not list(tmp_path.rglob("report.html"))
+
+
+def test_runs_of_the_stages_are_reported_where_they_lie(made, tmp_path, capsys):
+    run = shutil.copytree(made, tmp_path / "a run")
+    path = report.main([str(run / "syn")])
+    assert path == run / "report.html" and str(path) in capsys.readouterr().out
+    page = Parsed(path.read_text(encoding="utf-8"))
+    text, before = page.plain, path.read_bytes()
+    assert "Students over the epochs" in text and "The loss while images were made" in text
+    assert "narrow_shufflenet" in text and re.search(r"24 real training images", text)
+    assert report.main([str(run)]).read_bytes().replace(b"/syn", b"") == before.replace(b"/syn", b"")
+    assert ("whole", path) in verify.verify(run)
+    assert report.main([str(run), "--out", str(tmp_path / "x.html")]).is_file()
+
+
+@pytest.mark.parametrize(("low", "high", "ticks"), [
+    (0, 100, ["0", "20", "40", "60", "80", "100"]), (88, 97, ["88", "90", "92", "94", "96"]),
+    (0.5, 0.62, ["0.50", "0.52", "0.54", "0.56", "0.58", "0.60", "0.62"])])
+def test_ticks_are_round(low, high, ticks):
+    axis = Axis(low=low, high=high)
+    assert [text for _, text in axis.ticks] == ticks
+    assert all(abs(axis.place(float(text)) - place) < 0.01 for place, text in axis.ticks)

@@ -1,0 +1,140 @@
+"""What validate.evaluate found: a set and its controls under one protocol, over draws if it saw several."""
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from utils.measures import Measure
+from utils.metrics import paired
+from utils.pieces import Values
+from validate.reporting.facts import DASH, spread
+from validate.reporting.measured import commands_of, measures_of, names_of, number
+from validate.reporting.parts import Block, Table, dots_chart
+from validate.reporting.scores import Verdict, signed
+from validate.reporting.sets import ImageSet
+
+SCORES = ("hlr", "ior", "lrs", "ars")
+
+
+class Cell(NamedTuple):
+    """Students that are compared."""
+
+    model: str
+    labels: str
+
+    def __str__(self) -> str:
+        kind = f"{self.labels} labels" if self.labels in ("soft", "hard") else f"labels {self.labels}"
+        return f"{self.model}, {kind}"
+
+
+def evaluations(sets: Sequence[ImageSet]) -> Iterator[tuple[ImageSet, str, list[Measure]]]:
+    """(set, name, a measure of each draw) of every evaluation."""
+    for name in names_of(sets, "evaluation_"):
+        for own in sets:
+            if found := measures_of(own, name):
+                yield own, name, found
+
+
+def rows_of(found: Sequence[Measure], kind: str) -> dict[tuple[Cell, str], list[Values]]:
+    """(students, set or what it is compared with) -> a row of each draw.   Args: kind: of rows."""
+    rows: dict[tuple[Cell, str], list[Values]] = {}
+    for row in (row for measure in found for row in measure["values"].get(kind, [])):
+        key = Cell(row["model"], row["labels"]), row["against" if kind == "differences" else "set"]
+        rows.setdefault(key, []).append(row)
+    return rows
+
+
+def each_of(rows: Sequence[Values]) -> list[float]:
+    """The draws' means; of a single draw its seeds."""
+    return [row["mean"] for row in rows] if len(rows) > 1 else list(rows[0]["each"])
+
+
+def over(found: Sequence[Measure]) -> str:
+    """What the spread is over."""
+    return "draws" if len(found) > 1 else "student seeds"
+
+
+# ---------------------------------------------------------------- what it decides
+
+def verdicts(own: ImageSet) -> list[Verdict]:
+    """A set against each control, by the first of its evaluations."""
+    for one, _, found in evaluations([own]):
+        return [verdict(one.name, against, cell, rows)
+                for (cell, against), rows in rows_of(found, "differences").items()]
+    return []
+
+
+def verdict(name: str, against: str, cell: Cell, rows: Sequence[Values]) -> Verdict:
+    """Over draws where there are several, else over the seeds of students on the same images."""
+    b = f"{against} real images ({cell})"
+    if len(rows) > 1:
+        seen = paired([row["mean"] for row in rows])
+        return Verdict(a=name, b=b, mean=seen.mean, interval=seen.interval, n=seen.n, each=seen.each)
+    row, = rows
+    interval = tuple(row["interval"]) if row.get("interval") else None
+    return Verdict(a=name, b=b, mean=row["mean"], interval=interval, n=row["n"], each=row["each"],
+                   over="student seeds on these images", why="one student seed says nothing of the spread")
+
+
+# ---------------------------------------------------------------- blocks of the page
+
+def evaluation_blocks(sets: Sequence[ImageSet]) -> list[Block]:
+    """Every evaluation: accuracies, differences, DD-Ranking's scores, classes."""
+    return [block for own, _, found in evaluations(sets) for block in _blocks(own, found)
+            if block.table and block.table.rows]
+
+
+def _blocks(own: ImageSet, found: Sequence[Measure]) -> Iterator[Block]:
+    values = found[0]["values"]
+    title = f"{own.name}, protocol {values['protocol']}, IPC {values['ipc']}"
+    rows = rows_of(found, "accuracies")
+    first = next(iter(rows), (None, ""))[0]
+    shown = [(of, "distilled" if of == "distilled" else "real", each_of(own_rows), spread(each_of(own_rows)))
+             for (cell, of), own_rows in rows.items() if cell == first]
+    yield Block(
+        title=title, chart=dots_chart(shown, title=f"Top-1 accuracy: {first}, {title}", least=0, most=100,
+                                      unit=" %") if shown else None,
+        table=Table(caption=f"{title}: top-1 [%]",
+                    head=["set", "student", "labels", f"over {over(found)}", "each"], rows=[
+                        [of, cell.model, cell.labels, spread(each_of(own_rows)),
+                           ", ".join(number(value, 1) for value in each_of(own_rows))]
+                          for (cell, of), own_rows in rows.items()]),
+        notes=[f"Means and standard deviations (n - 1) over {over(found)}.",
+               *[f"Changed of the protocol: {', '.join(values['changed'])}."] * bool(values["changed"])],
+        commands=[*commands_of(found), *values.get("commands", [])])
+    yield Block(table=Table(
+        caption=f"{title}: distilled − real images [points]",
+        head=["against", "students", "mean", "95 % interval", "n", "over", "decided"], rows=[
+            [against, str(cell), *_difference(verdict(own.name, against, cell, own_rows))]
+            for (cell, against), own_rows in rows_of(found, "differences").items()]))
+    scores = [measure["values"]["scores"] for measure in found]
+    yield Block(table=Table(
+        caption=f"{title}: DD-Ranking's scores, in fractions", head=["student", *SCORES],
+        rows=[[model, *(_score([own.get(model, {}).get(key) for own in scores]) for key in SCORES)]
+              for model in scores[0]]))
+    yield from _class_blocks(title, values, len(found) > 1)
+
+
+def _difference(found: Verdict) -> list[str]:
+    interval = f"{signed(found.interval[0])} to {signed(found.interval[1])}" if found.interval else DASH
+    return [signed(found.mean), interval, str(found.n), found.over, "yes" if found.decided else "no"]
+
+
+def _score(found: Sequence[Any]) -> str:
+    known = [own for own in found if own]
+    return spread([own["mean"] for own in known] if len(known) > 1 else
+                  [value for own in known for value in own["each"]], 3)
+
+
+def _class_blocks(title: str, values: Values, several: bool) -> Iterator[Block]:
+    """Accuracy by class, and what is confused most, of the first draw."""
+    which = f"{title}, first draw" if several else title
+    columns = {str(Cell(model, labels)): own for model, by in values.get("classes", {}).items()
+               for labels, own in by.items()}
+    names: Values = next(iter(columns.values()), {})
+    yield Block(folded=True, table=Table(
+        caption=f"{which}: accuracy by class [%]", head=["class", *columns],
+        rows=[[k, *(number(own.get(k), 1) for own in columns.values())] for k in names]))
+    yield Block(folded=True, table=Table(
+        caption=f"{which}: confused most", head=["class", "taken for", "share of its images [%]", "students"],
+        rows=[[row["true"], row["predicted"], f"{100 * row['share']:.1f}", str(Cell(model, labels))]
+              for model, by in values.get("confusion", {}).items() for labels, own in by.items()
+              for row in own["worst"]]))

@@ -1,0 +1,109 @@
+"""The page: its sections in order, as HTML, below a size.
+
+Jinja2 writes it (an extra, requirements-report.txt); every value is escaped, since names of classes and
+folders are other people's.
+"""
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from utils.runtime import versions
+from validate.reporting import curves, evaluated, facts, measured
+from validate.reporting.headline import EVALUATE, Headline, headline, score_block, verdict_block, verdicts_of
+from validate.reporting.parts import Block, Section, Table
+from validate.reporting.scores import find_tests, score
+from validate.reporting.sets import ImageSet, count_real
+from validate.reporting.thumbnails import make_grids
+
+FOLDER = Path(__file__).parent
+MOST_BYTES = 4_900_000  # of the whole page, which stays below 5 MB
+
+
+def write_page(sets: Sequence[ImageSet], *, command: str) -> str:
+    """The whole page; its images take what the rest of it leaves of MOST_BYTES.
+
+    Raises: ValueError without Jinja2.
+    """
+    run = str(sets[0].draws[0].path)
+    real_images = known_real(sets)
+    head = headline(sets, real_images, run=run)
+    sections = sections_of(sets, head, real_images, run=run)
+    rest = len(render(head, sections, command=command).encode())
+    share = 1.0
+    while True:
+        grids, says = make_grids(sets, int(share * (MOST_BYTES - rest)))
+        images = Section(id="images", title="The images", text=[says], grids=grids)
+        page = render(head, [*sections[:1], images, *sections[1:]], command=command)
+        if len(page.encode()) <= MOST_BYTES or not grids:
+            return page
+        share *= 0.8  # images of these classes are larger than those that were looked at
+
+
+def known_real(sets: Sequence[ImageSet]) -> int | None:
+    """How many real training images there are, by whatever says so."""
+    whole = next((int(own.size) for own in sets if own.kind == "whole"), None)
+    said = [measure["values"].get("real_images") for own in sets for draw in own.draws
+            for name, measure in draw.measures.items() if name.startswith("memorisation_")]
+    return whole or count_real(sets[0].images.dataset) or next(filter(None, said), None)
+
+
+def render(head: Headline, sections: Sequence[Section], *, command: str) -> str:
+    """HTML by the templates beside this file."""
+    try:
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    except ImportError as error:
+        raise ValueError("the report needs jinja2, which is not installed; bash scripts/setup.sh report "
+                         "gives it") from error
+    environment = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined,
+                              trim_blocks=True, lstrip_blocks=True)
+    return environment.get_template("page.html.jinja").render(
+        head=head, sections=sections, command=command,
+        versions=", ".join(f"{name} {version}" for name, version in versions().items()))
+
+
+# ---------------------------------------------------------------- sections
+
+def sections_of(sets: Sequence[ImageSet], head: Headline, real_images: int | None, *,
+                run: str) -> list[Section]:
+    """Every section that there is something to say in; images come between the first and the second."""
+    tests = find_tests(list(sets))
+    optional = [measured.diversity(sets), measured.memorisation(sets), measured.privacy(sets),
+                curves.student_curves(sets), curves.loss_terms(sets), curves.drawn_teachers(sets),
+                measured.embedded(sets)]
+    made = facts.how_made(sets, tests)
+    return [scores(sets, head), made, facts.from_what(sets, real_images), facts.cost(sets),
+            *filter(None, optional), *filter(None, [missing(sets, run=run)])]
+
+
+def scores(sets: Sequence[ImageSet], head: Headline) -> Section:
+    """Every test's accuracies with their controls, and the differences."""
+    blocks: list[Block] = []
+    for test in find_tests(list(sets)):
+        found = [own for one in sets if (own := score(one, test))]
+        block = score_block(found, test)
+        seen = head.block and block.chart == head.block.chart  # on the first screen
+        blocks.append(dataclasses.replace(block, chart=None, folded=False, notes=block.notes[1:])
+                      if seen else block)
+        if len(found) > 1 and found[0].set.kind == "distilled":
+            blocks.append(verdict_block(verdicts_of(found, test), found))
+    blocks += evaluated.evaluation_blocks(sets)
+    text = ["Accuracies are of the last epoch; the best epoch stands beside them in the "
+            "tables, never instead."]
+    return Section(id="scores", title="Scores", text=text, blocks=blocks)
+
+
+def missing(sets: Sequence[ImageSet], *, run: str) -> Section | None:
+    """What could be measured and was not, with the command that does."""
+    known = {name.partition("_")[0] for own in sets for draw in own.draws for name in draw.measures}
+    could = {"evaluation": ("scores under one protocol, with real images as controls",
+                            EVALUATE.format(run=run)),
+             "diversity": ("diversity", f"python -m validate.diversity --data {run}"),
+             "memorisation": ("memorisation", f"python -m validate.memorisation --data {run}"),
+             "membership": ("privacy", f"python -m validate.membership --data {run}"),
+             "embedding": ("the plane of real and distilled images",
+                           f"python -m validate.figures embedding {run}")}
+    rows = [[what, command] for name, (what, command) in could.items() if name not in known]
+    if not rows:
+        return None
+    return Section(id="missing", title="Not measured", blocks=[Block(
+        table=Table(caption="What a report could also say", head=["what", "command"], rows=rows))])
