@@ -10,9 +10,10 @@ import dataclasses
 import json
 from pathlib import Path
 
+from scripts.auditing.summary import summary
 from scripts.auditing.worlds import run_world
 from scripts.demo import DemoConfig, check_settings
-from utils.files import read_lines
+from utils.files import read_lines, write_bytes
 from utils.flags import parse_config
 from utils.pieces import Options, Values, identity, option, require
 from utils.runtime import command_line, say
@@ -52,7 +53,7 @@ def read_worlds(path: Path, settings: Values) -> dict[int, Values]:
 
 
 def main(argv: list[str] | None = None) -> dict[int, Values]:
-    """Runs the worlds that are not finished, and makes the table of all that are."""
+    """Runs the worlds that are not finished; writes the table of all that are, and returns their lines."""
     config = parse_config(PrivacyConfig, argv, description=__doc__)
     check_settings(config.demo)
     path, settings = Path(config.out) / "worlds.jsonl", identity(config)
@@ -63,7 +64,14 @@ def main(argv: list[str] | None = None) -> dict[int, Values]:
             with open(path, "ab", buffering=0) as file:  # one write: other processes append too
                 file.write((json.dumps(line, separators=(",", ":")) + "\n").encode())
             say(f"world {world}: {line['seconds']} s")
-    return read_worlds(path, settings)
+    lines = read_worlds(path, settings)
+    if len(lines) < 4:
+        say(f"{path}: {len(lines)} worlds; the attacks need four or more")
+        return lines
+    text = summary(list(lines.values()))
+    write_bytes(path.with_name("privacy.md"), f"{text}\n".encode())
+    print(f"{text}\n\nWorlds   {path}\nTable    {path.with_name('privacy.md')}")
+    return lines
 
 
 if __name__ == "__main__":

@@ -1,150 +1,144 @@
-"""Was an image among those that a network learnt from?  Membership inference, and how well it guesses.
+"""Can one tell from a student which real images were in its training data?  An attack on one student.
 
-    python -m validate.membership --data RUN --student RUN/validate/resnet18/seed0
+    python -m validate.membership --data RUN --student RUN/validate/resnet18/seed0 --val-dir $IMAGENET
 
-Attacks: the loss threshold (Yeom et al. 2018) takes what a network is surest of for what it has seen; LiRA
-(Carlini et al. 2022) asks shadow models, which saw other images, how sure such networks are of an image that
-they saw and of one that they did not.  The command makes the first; the second needs many worlds
-(`python -m scripts.privacy`).  N images, S shadow models, K classes; scores: higher means seen.
+The attack is the loss threshold; LiRA needs many students of other images: `python -m scripts.privacy`.
 """
 import dataclasses
 import math
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from models.registry import build_model
 from utils.augment import normalize
+from utils.data import RealSet
 from utils.files import is_whole, load_tensors
+from utils.flags import ComputeFlags, parse_config
+from utils.formats import ImageManifest, image_set_digest
+from utils.image_sets import open_images
+from utils.loading import read_batches
+from utils.measures import command_of, save_measure
 from utils.metrics import Batches, logits_of
-from utils.pieces import require
+from utils.pieces import Values, option, require
+from utils.precision import set_precision
 from utils.records import Result, read_record
+from utils.runtime import choose_device, command_line, generator, progress, say, set_threads
+from validate.attacks import bootstrapped, confidence, guessed
 
 
-# ---------------------------------------------------------------- what a network says of an image
+def load_student(folder: Path, *, num_classes: int) -> tuple[nn.Module, Result]:
+    """The student of a seed folder as it was at the last epoch, and its result.
 
-def confidence(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """log(p / (1 - p)) of the probability p of the true class, without rounding p to 0 or 1.
-
-    It is z_y - log sum_{j != y} exp z_j, near to Gaussian over networks where p is not; log p, the negative
-    cross-entropy, is -softplus of its negative: the same order of images.
-    Source: Carlini et al. 2022, section IV.C.
-    Args:    logits: (N, K);  labels: (N,).
-    Returns: (N,) float64.
+    Raises: FileNotFoundError or ValueError naming what is missing, changed or damaged.
     """
-    logits, own = logits.double(), F.one_hot(labels, logits.shape[1]).bool()
-    return logits[own] - logits.masked_fill(own, -torch.inf).logsumexp(1)
+    path = folder / "result.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"--student {folder}: expected a finished student's folder, such as "
+                                f"RUN/validate/resnet18/seed0, with a result.json in it; run validate")
+    result = read_record(path, Result)
+    weights, made = folder / "student_last.pt", result["config"]
+    promised = result.get("files", {}).get(weights.name)
+    require(promised and is_whole(weights, promised), f"{weights}: missing, or not the weights that "
+            f"result.json beside it was written for; run validate again")
+    model = build_model(made["model"], num_classes=num_classes, stem=made["stem"])
+    model.load_state_dict(load_tensors(weights.read_bytes()))
+    return model, result
 
 
 @torch.no_grad()
 def confidences(model: nn.Module, batches: Batches, *, mean: tuple[float, ...], std: tuple[float, ...],
                 device: torch.device) -> torch.Tensor:
-    """`confidence` of every image as it is, in eval mode: (N,) float64.   Args: as `utils.metrics.evaluate`."""
+    """`confidence` of every image as evaluation shows it, (N,) float64.   Args: as of `utils.metrics`."""
     model = model.eval().to(device)
-    return torch.cat([confidence(logits_of(model, normalize(pixels.to(device), mean, std)).cpu(), labels.cpu())
-                      for pixels, labels in batches])
+    found = [(logits_of(model, normalize(pixels.to(device), mean, std)).cpu(), labels.cpu())
+             for pixels, labels in batches]
+    return torch.cat([confidence(*batch) for batch in found])
 
 
-def load_student(folder: Path, *, num_classes: int) -> nn.Module:
-    """The student of a seed folder, as it was at the last epoch.
+def real_confidences(model: nn.Module, real: RealSet, images: ImageManifest, *, most: int,
+                     device: torch.device) -> torch.Tensor:
+    """`confidences` of at most `most` real images, spread over the classes: (N,)."""
+    real.check_classes(images.class_names, flag="--train-data-path / --val-dir", whose="the distilled images")
+    positions = real.spread(most)
+    real.check_readable(positions)
+    parts = [positions[first:first + 250] for first in range(0, len(positions), 250)]
+    return confidences(model, progress(read_batches(real, parts, workers=4), total=len(parts), text="attack"),
+                       mean=images.mean, std=images.std, device=device)
 
-    Raises: FileNotFoundError or ValueError naming what is missing, changed or damaged.
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MembershipConfig(ComputeFlags):
+    """What `python -m validate.membership` takes."""
+
+    data: str = option("out/full_resnet18", "distilled set that the student learnt from", identity=False)
+    student: str = option("", "the student's folder: <run>/validate/<model>/seed0", identity=False)
+    dataset: str = option("", "data set, or folder:PATH; none: as the images'", identity=False)
+    train_data_path: str = option("", "folder of the members, the real training data (holding train/, or the "
+                                  "classes)", identity=False)
+    val_dir: str = option("", "folder of the others, the real test data (holding val/ or test/, or the "
+                          "classes)", identity=False)
+    images: int = option(10000, "at most so many members, and so many others, spread over the classes",
+                         range="in [100, 10000000]")
+    resamples: int = option(1000, "of the bootstrap", range="in [100, 1000000]")
+    seed: int = option(0, "seed of the bootstrap", range="in (-inf, inf)")
+
+
+def attack(members: torch.Tensor, others: torch.Tensor, *, resamples: int, draw: torch.Generator) -> Values:
+    """Both figures with their intervals; None where there are too few others for a rate of 1 %.
+
+    Args:    as `bootstrapped`.
+    Returns: {"members", "nonmembers", "auc": {"value", "interval"}, "tpr_at_1": {"value", "interval"}}.
     """
-    result = read_record(folder / "result.json", Result)
-    path = folder / "student_last.pt"
-    require(is_whole(path, result["files"][path.name]), f"{path}: missing, or not the weights that "
-            f"result.json beside it was written for; run validate again")
-    model = build_model(result["config"]["model"], num_classes=num_classes, stem=result["config"]["stem"])
-    model.load_state_dict(load_tensors(path.read_bytes()))
-    return model.eval()
+    found = guessed(members, others)
+    spread = bootstrapped(members, others, resamples=resamples, draw=draw)
+    resolved = not math.isnan(found.tpr_at_1)
+    return {"members": len(members), "nonmembers": len(others),
+            "auc": {"value": found.auc, "interval": spread.auc},
+            "tpr_at_1": {"value": found.tpr_at_1 if resolved else None,
+                         "interval": spread.tpr_at_1 if resolved else None}}
 
 
-# ---------------------------------------------------------------- attacks
+def in_words(values: Values) -> str:
+    """What `attack` found, in a line."""
+    area, rate = values["auc"], values["tpr_at_1"]
+    low, high = area["interval"]
+    text = f"{values['members']} training and {values['nonmembers']} test images: AUC {area['value']:.3f} " \
+           f"({low:.3f} to {high:.3f}; a guess has 0.5), TPR at 1 % FPR "
+    if rate["value"] is None:
+        return text + "is not resolved by so few test images (100 are needed)"
+    low, high = rate["interval"]
+    return text + f"{rate['value']:.1%} ({low:.1%} to {high:.1%}; a guess has 1 %)"
 
-class Gaussians(NamedTuple):
-    """How sure shadow models are of each image: (N,) means where it was in and out, NaN where it never was;
-    one standard deviation of either, of a model around an image's mean."""
 
-    mean_in: torch.Tensor
-    mean_out: torch.Tensor
-    std_in: float
-    std_out: float
+def main(argv: list[str] | None = None) -> Values:
+    """Attacks one student by the loss threshold, and writes measured/membership_<model>.json beside its set.
 
-
-def shadow_gaussians(shadows: torch.Tensor, inside: torch.Tensor) -> Gaussians:
-    """The Gaussians of shadow models.
-
-    Means are an image's own; the variance is one for all images, pooled within them, as the paper takes it
-    below some 64 shadow models.   Source: Carlini et al. 2022, section VI.C.
-    Args:   shadows: (S, N) confidences;  inside: (S, N) bool, whether a model learnt from an image.
-    Raises: ValueError where no image was in, or out, of two models.
+    Members are training images, the others test images: what tells these apart beside membership (other
+    cameras, other years, a split that is not at random) counts as membership here.
     """
-    found = [_pooled(shadows.double(), chosen) for chosen in (inside, ~inside)]
-    (mean_in, std_in), (mean_out, std_out) = found
-    return Gaussians(mean_in, mean_out, std_in, std_out)
+    config = parse_config(MembershipConfig, argv, description=__doc__)
+    device = choose_device(config.device)
+    set_threads(config.threads)
+    set_precision("fp32", device)
+    images = open_images(config.data, flag="--data", dataset=config.dataset, val_dir=config.val_dir)
+    model, result = load_student(Path(config.student), num_classes=images.num_classes)
+    ipc, name = result["config"]["ipc"], result["config"]["model"]
+    require(result.get("images") == image_set_digest(images.select(ipc)),
+            f"--student {config.student}: it learnt from other images than --data {config.data} holds")
+    members, others = (real_confidences(model, RealSet(
+        config.dataset or images.dataset, root, split, size=images.size), images, most=config.images,
+        device=device) for root, split in ((config.train_data_path, "train"), (config.val_dir, "val")))
+    values = {"model": name, "attack": "loss", **attack(
+        members, others, resamples=config.resamples, draw=generator(config.seed, "membership"))}
+    save_measure(images, f"membership_{name}", values, ipc=ipc, command=command_of(
+        "validate.membership", config, lambda given: {}))
+    say(f"{config.student}: loss threshold, {in_words(values)}")
+    say("training and test images may differ in more than membership: python -m scripts.privacy draws both "
+        "from one set")
+    return values
 
 
-def _pooled(values: torch.Tensor, chosen: torch.Tensor) -> tuple[torch.Tensor, float]:
-    num = chosen.sum(0)
-    mean = (values * chosen).sum(0) / num  # 0 / 0 where there is none
-    freedom = int((num - 1).clamp(min=0).sum())
-    require(freedom, "LiRA needs an image that was in two shadow models, and one that was out of two: "
-            "take more")
-    return mean, float(((values - mean).nan_to_num().square() * chosen).sum() / freedom) ** 0.5
-
-
-def likelihood_ratio(target: torch.Tensor, known: Gaussians) -> torch.Tensor:
-    """LiRA online: log N(target; in) - log N(target; out), of each image.
-
-    Args:    target: (N,) confidences of the attacked network.
-    Returns: (N,), NaN where no shadow model had the image in, or none had it out.
-    Source:  Carlini et al. 2022, algorithm 1, with a fixed variance.
-    """
-    def log_density(mean: torch.Tensor, std: float) -> torch.Tensor:
-        return -0.5 * ((target.double() - mean) / std).square() - math.log(std)
-    return log_density(known.mean_in, known.std_in) - log_density(known.mean_out, known.std_out)
-
-
-def one_sided(target: torch.Tensor, mean_out: torch.Tensor, std_out: float) -> torch.Tensor:
-    """LiRA offline, from models that never saw the image: log P(out <= target), NaN where there are none.
-
-    Args: target: (N,) confidences;  mean_out, std_out: of `Gaussians`.
-    Source: Carlini et al. 2022, section V.C.
-    """
-    return torch.special.log_ndtr((target.double() - mean_out) / std_out)
-
-
-# ---------------------------------------------------------------- how well an attack guesses
-
-def roc(members: torch.Tensor, others: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """False and true positive rates of "score >= threshold", one pair a distinct score, from (0, 0) on.
-
-    Args: members, others: scores of those that were seen, (P,), and of those that were not, (Q,).
-    """
-    scores = torch.cat([members, others]).double()
-    levels, place = scores.unique(return_inverse=True)
-
-    def rates(part: torch.Tensor) -> torch.Tensor:
-        counts = torch.bincount(part, minlength=len(levels)).flip(0).cumsum(0).double()
-        return torch.cat([counts.new_zeros(1), counts / len(part)])
-    return rates(place[len(members):]), rates(place[:len(members)])
-
-
-def auc(members: torch.Tensor, others: torch.Tensor) -> float:
-    """P(a member's score > another's) + P(equal) / 2: the area under the ROC, Mann-Whitney's U / (P Q)."""
-    false, true = roc(members, others)
-    return float(torch.trapezoid(true, false))
-
-
-def tpr_at(members: torch.Tensor, others: torch.Tensor, rate: float = 0.01) -> float:
-    """The largest true positive rate whose false positive rate is at most `rate`: a step, not interpolated.
-
-    NaN below 1 / rate non-members (100 at 1 %), where a single false positive is more than that.
-    """
-    if len(others) * rate < 1:
-        return math.nan
-    false, true = roc(members, others)
-    return float(true[false <= rate].max())
+if __name__ == "__main__":
+    command_line(main)

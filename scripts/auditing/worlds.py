@@ -127,8 +127,8 @@ def run_world(world: int, config: demo.DemoConfig, *, threads: int) -> Values:
                 if target.soft else None
             result = timer.run(f"world {world}: {target}", train_FKD.main, **validate_settings(
                 target, run, config, world=world, labels=labels) | same)
-            student = membership.load_student(run / ("soft" if target.soft else "hard") / f"seed{world}",
-                                              num_classes=10)
+            student, _ = membership.load_student(
+                run / ("soft" if target.soft else "hard") / f"seed{world}", num_classes=10)
             students[str(target)] = {"accuracy": 100 * result["last_top1"]["mean"],
                                      "confidence": confidences(student)}
     students[TEACHER] = {"accuracy": 100 * read_record(
@@ -140,8 +140,9 @@ def run_world(world: int, config: demo.DemoConfig, *, threads: int) -> Values:
 
 def primary(folder: Path) -> torch.nn.Module:
     """A world's first teacher."""
-    return load_teachers([demo.PRIMARY], weights=(), weights_dir=str(folder), dataset="digits", num_classes=10,
-                         stem=DIGITS.stem, device=torch.device("cpu"))[demo.PRIMARY].model
+    return load_teachers(
+        [demo.PRIMARY], weights=(), weights_dir=str(folder), dataset="digits", num_classes=10,
+        stem=DIGITS.stem, device=torch.device("cpu"))[demo.PRIMARY].model
 
 
 def confidences(model: torch.nn.Module) -> list[int]:
