@@ -10,7 +10,9 @@ from pathlib import Path
 from models.train_teachers import TeacherConfig
 from recover.data_synthesis import RecoverConfig
 from relabel.generate_soft_label import RelabelConfig
+from scripts.auditing.summary import summary
 from scripts.compare import CompareConfig
+from scripts.privacy import PrivacyConfig
 from scripts.reproduce import ReproduceConfig
 from scripts.reproducing.costs import count_cost
 from scripts.reproducing.plans import plan_row, select_rows
@@ -20,6 +22,7 @@ from utils.methods import METHODS, STAGES
 from utils.parser import flag_table
 from utils.runtime import command_line
 from validate.diversity import DiversityConfig
+from validate.membership import MembershipConfig
 from validate.train_FKD import ValidateConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -130,9 +133,12 @@ TABLES = {
     "docs/reproduce.md": {"costs": functools.partial(costs, ("1/prism-r", "1/prism-delt-r18")),
                           **dict([_flags(ReproduceConfig)])},
     "docs/compare.md": dict([_flags(CompareConfig)]),
+    "docs/results/privacy.md": {"privacy": lambda: summary(_read("privacy/worlds.jsonl")),
+                                **dict([_flags(PrivacyConfig)])},
     "recover/README.md": {"datasets": datasets, **dict([_flags(RecoverConfig)])},
     "relabel/README.md": dict([_flags(RelabelConfig)]),
-    "validate/README.md": {"methods": methods, **dict([_flags(ValidateConfig), _flags(DiversityConfig)])},
+    "validate/README.md": {"methods": methods, **dict([_flags(ValidateConfig), _flags(DiversityConfig),
+                                                       _flags(MembershipConfig)])},
     "models/README.md": dict([_flags(TeacherConfig)]),
 }
 

@@ -6,6 +6,7 @@ image, in the half or not.
 """
 import contextlib
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -88,7 +89,8 @@ def recover_settings(images: str, config: demo.DemoConfig, *, world: int, folder
     named = "whole training set" if images == WHOLE else images
     own = demo.recover_settings(named, config, draw=world, teachers=folder / "teachers")
     if images == WHOLE:
-        own["ipc_end"] //= 2  # half of the largest class
+        labels = RealSet("digits", "", "train", size=DIGITS.size).labels
+        own["ipc_end"] = max(Counter(labels[i] for i in half(world)).values())  # images of the largest class
     return {**own, "syn_data_path": folder, "exp_name": images.replace(" ", "_")}
 
 
