@@ -18,10 +18,10 @@ LEARNT = ("PRISM, soft labels", "random real images, hard labels", "whole half, 
 TINY = ("--iterations", "1", "--teacher-epochs", "1", "--epochs", "1", "--ipc", "2", "--threads", "1")
 
 
-def made_up(world: int, leaks: dict[str, float], *, settings=None) -> dict:
-    """A world's line: confidence is an image's own ease, noise, and so much more where it was in."""
+def made_up(world: int, leaks: dict[str, float], *, settings=None, of_shown: bool = False) -> dict:
+    """A world's line: confidence is an image's own ease, noise, and so much more where it was in (shown)."""
     draw, inside = generator("made-up", world), worlds.half(world)
-    marks = torch.zeros(NUM).index_fill(0, torch.tensor(inside), 1)
+    marks = torch.zeros(NUM).index_fill(0, torch.tensor(inside[::7] if of_shown else inside), 1)
     ease = 3 * torch.randn(NUM, generator=generator("ease"))
     students = {name: {"accuracy": 90.0 + world, "confidence": (100 * (
         ease + leaks.get(name, 0) * marks + torch.randn(NUM, generator=draw))).round().int().tolist()}
@@ -95,6 +95,12 @@ def test_what_leaks_is_found_and_what_does_not_is_not():
     assert min(guess.auc for guess in found.attack("random real images, hard labels")[OFFLINE]) > 0.75
     shown = found.attack_shown("PRISM, soft labels")  # shown or not, all of these are in the half
     assert abs(sum(guess.auc for guess in shown[OFFLINE]) / 9 - 0.5) < 0.03 and ONLINE not in shown
+
+
+def test_images_shown_are_told_apart_from_those_of_the_half_by_models_that_were_not_shown_them():
+    name = "random real images, soft labels"
+    found = Worlds.of([made_up(world, {name: 1.5}, of_shown=True) for world in range(9)]).attack_shown(name)
+    assert 0.81 < sum(guess.auc for guess in found[OFFLINE]) / 9 < 0.87  # Phi(1.5 / sqrt(2 + 2 / 8)) = 0.84
 
 
 def test_the_table_says_what_is_decided():
