@@ -122,13 +122,14 @@ def guessed(members: torch.Tensor, others: torch.Tensor) -> Guessed:
 
 
 def bootstrapped(members: torch.Tensor, others: torch.Tensor, *, resamples: int,
-                 draw: torch.Generator) -> Guessed:
-    """95 % intervals of both figures, (2,) each: percentiles over resampled members and resampled others.
+                 draw: torch.Generator) -> tuple[list[float], list[float]]:
+    """95 % intervals, [low, high], of both figures: percentiles over resampled members and resampled others.
 
     They are of the choice of images; what another student would give is not in them.
     Args: as `roc`;  draw: of the resamples.
     """
     drawn = [guessed(*(part[torch.randint(len(part), (len(part),), generator=draw)]
                        for part in (members, others))) for _ in range(resamples)]
-    low_high = torch.tensor(drawn, dtype=torch.float64).quantile(torch.tensor([0.025, 0.975]).double(), 0)
-    return Guessed(*low_high.T.tolist())
+    middle = torch.tensor([0.025, 0.975], dtype=torch.float64)
+    area, rate = torch.tensor(drawn, dtype=torch.float64).quantile(middle, 0).T.tolist()
+    return area, rate

@@ -92,12 +92,12 @@ def attack(members: torch.Tensor, others: torch.Tensor, *, resamples: int, draw:
     Returns: {"members", "nonmembers", "auc": {"value", "interval"}, "tpr_at_1": {"value", "interval"}}.
     """
     found = guessed(members, others)
-    spread = bootstrapped(members, others, resamples=resamples, draw=draw)
+    area, rate = bootstrapped(members, others, resamples=resamples, draw=draw)
     resolved = not math.isnan(found.tpr_at_1)
     return {"members": len(members), "nonmembers": len(others),
-            "auc": {"value": found.auc, "interval": spread.auc},
+            "auc": {"value": found.auc, "interval": area},
             "tpr_at_1": {"value": found.tpr_at_1 if resolved else None,
-                         "interval": spread.tpr_at_1 if resolved else None}}
+                         "interval": rate if resolved else None}}
 
 
 def in_words(values: Values) -> str:
