@@ -106,7 +106,7 @@ def test_images_shown_are_told_apart_from_those_of_the_half_by_models_that_were_
 def test_the_table_says_what_is_decided():
     text = summary([made_up(world, {"PRISM, soft labels": 1.5}) for world in range(6)])
     assert "6 worlds, 671 members and 676 others" in text
-    assert re.search(r"PRISM against SRe2L, soft labels: more leaks, decided by \d of 6 figures", text)
+    assert re.search(r"PRISM against SRe2L, soft labels: more leaks by \d of 6 figures", text)
     assert re.search(r"\| PRISM - SRe2L, soft labels \| \+0\.0 \(\+0\.0 to \+0\.0\) \|", text)
     assert len(re.findall(r"^\| a teacher \| 92\.5 \(", text, re.M)) == 1
     with pytest.raises(ValueError, match="four worlds or more, there are 3"):
@@ -120,10 +120,10 @@ def test_the_sign_of_a_difference_is_that_of_its_interval(a, b, expected):
 
 
 @pytest.mark.parametrize("signs, expected", [
-    ([0, 0], "not told apart by any figure"), ([0, -1], "less leaks, decided by 1 of 2 figures"),
-    ([1, 1], "more leaks, decided by 2 of 2 figures"),
-    ([1, -1], "the figures disagree, decided by 2 of 2 figures")])
-def test_a_verdict_counts_the_decided_figures(signs, expected):
+    ([0, 0], "none of 2 figures tells them apart"), ([0, -1], "less leaks by 1 of 2 figures"),
+    ([1, 1, 0], "more leaks by 2 of 3 figures"),
+    ([1, -1, -1], "the figures disagree: more leaks by 1 of 3, less by 2")])
+def test_a_verdict_counts_the_figures_that_leave_out_zero(signs, expected):
     assert verdict(signs) == expected
 
 

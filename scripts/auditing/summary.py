@@ -61,13 +61,13 @@ def minus(a: list[float], b: list[float]) -> Paired:
 
 
 def verdict(signs: list[int]) -> str:
-    """What the attacks decide between two sets.   Args: signs: of each figure's difference."""
-    decided = f"decided by {sum(map(abs, signs))} of {len(signs)} figures"
-    if not any(signs):
-        return "not told apart by any figure"
-    if 1 in signs and -1 in signs:
-        return f"the figures disagree, {decided}"
-    return f"{'more' if 1 in signs else 'less'} leaks, {decided}"
+    """How many figures tell two sets apart.   Args: signs: of each figure's difference."""
+    more, less, num = signs.count(1), signs.count(-1), len(signs)
+    if more and less:
+        return f"the figures disagree: more leaks by {more} of {num}, less by {less}"
+    if not more + less:
+        return f"none of {num} figures tells them apart"
+    return f"{'more' if more else 'less'} leaks by {more + less} of {num} figures"
 
 
 def summary(lines: Sequence[Values]) -> str:
@@ -97,6 +97,8 @@ def summary(lines: Sequence[Values]) -> str:
         f"{worlds.inside.shape[1] - half} others each; mean and 95 % interval over worlds.", "",
         *table("a student of", ["top-1", *titles], levels), "",
         "The same, paired within a world; bold where the interval leaves out zero:", "",
-        *table("difference", ["top-1", *titles], differences), "", *verdicts, "",
+        *table("difference", ["top-1", *titles], differences), "", *verdicts,
+        f"- One interval in twenty leaves out zero by chance: of these {len(verdicts) * len(COLUMNS)}, about "
+        f"{len(verdicts) * len(COLUMNS) / 20:.0f}.", "",
         f"Was an image of the half among the {int(worlds.shown[0].sum())} that the student was shown?", "",
         *table("a student of", [column.title for column in SHOWN], shown)])
