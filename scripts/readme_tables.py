@@ -10,7 +10,9 @@ from pathlib import Path
 from models.train_teachers import TeacherConfig
 from recover.data_synthesis import RecoverConfig
 from relabel.generate_soft_label import RelabelConfig
+from scripts.auditing.summary import summary
 from scripts.compare import CompareConfig
+from scripts.privacy import PrivacyConfig
 from scripts.reproduce import ReproduceConfig
 from scripts.reproducing.costs import count_cost
 from scripts.reproducing.plans import plan_row, select_rows
@@ -26,6 +28,7 @@ from validate.memorisation import MemorisationConfig
 from validate.export import ExportConfig
 from validate.evaluate import EvaluateConfig
 from validate.report import ReportConfig
+from validate.membership import MembershipConfig
 from validate.train_FKD import ValidateConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -136,6 +139,8 @@ TABLES = {
     "docs/reproduce.md": {"costs": functools.partial(costs, ("1/prism-r", "1/prism-delt-r18")),
                           **dict([_flags(ReproduceConfig)])},
     "docs/compare.md": dict([_flags(CompareConfig)]),
+    "docs/results/privacy.md": {"privacy": lambda: summary(_read("privacy/worlds.jsonl")),
+                                **dict([_flags(PrivacyConfig)])},
     "recover/README.md": {"datasets": datasets, **dict([_flags(RecoverConfig)])},
     "relabel/README.md": dict([_flags(RelabelConfig)]),
     "validate/README.md": {"methods": methods, **dict([_flags(ValidateConfig), _flags(DiversityConfig),
@@ -145,6 +150,7 @@ TABLES = {
                                                        _flags(EvaluateConfig), _flags(ConvertConfig)])},
     "validate/README.md": {"methods": methods, **dict([
         _flags(ValidateConfig), _flags(DiversityConfig), _flags(ReportConfig)])},
+                                                       _flags(MembershipConfig)])},
     "models/README.md": dict([_flags(TeacherConfig)]),
 }
 
