@@ -3,8 +3,9 @@
     python -m benchmarks.recover_step            python -m benchmarks.recover_step --compile
 
 Prints JSON lines: for each timed number of BN teachers the medians of ratios over interleaved rounds in one
-process and the bytes of distinct storages that autograd keeps at its peak; for each compared number how the
-gradients agree in float32 and float64, and the peak over that of the largest single teacher.
+process and the bytes of distinct storages that autograd keeps at its peak, and beside them the limit: the
+time of the networks' convolutions alone; for each compared number how the gradients agree in float32 and
+float64, and the peak over that of the largest single teacher.
 Random weights with statistics of random low-frequency images: time and memory do not depend on them.
 """
 import dataclasses
@@ -17,6 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.baseline import PublishedStep
+from benchmarks.convolutions import Convolutions
 from models.registry import build_model
 from recover.alignments import ENGINES
 from recover.objective import Objective
@@ -129,19 +131,31 @@ def compare_gradients(models: dict, images, targets) -> dict:
             "relative": ((a - b).abs().max() / a.abs().max()).item()}
 
 
+def ratios_of(own: list[float], base: list[float]) -> list[float]:
+    """Round by round, without the first, which warms up and compiles."""
+    return [a / b for a, b in zip(own[1:], base[1:], strict=True)]
+
+
 def measure(models: dict, images, targets, *, ways, rounds: int, precision: str) -> dict:
-    """Medians over interleaved rounds of each way's seconds and ratio to the published way; bytes kept."""
+    """Medians over rounds of each way's seconds, and of its ratios to the published way and to the limit.
+
+    Returns: way -> figures, and "convolutions" -> the limit's, in the precision of the images.
+    """
     steps = {way: Step(models, way, images, targets, precision=precision) for way in ways}
-    seconds = {way: [] for way in steps}
-    for _ in range(rounds + 1):  # the first, which compiles, does not count
-        for way, step in steps.items():
-            seconds[way].append(step.seconds())
+    limit = Convolutions(models, images)
+    seconds = {way: [] for way in (*steps, "convolutions")}
+    for _ in range(rounds + 1):
+        for way, timed in (*steps.items(), ("convolutions", limit)):
+            seconds[way].append(timed.seconds())
     saved = {way: step.saved_bytes() for way, step in steps.items()}
-    row = {}
+    row = {"convolutions": {"seconds": statistics.median(seconds["convolutions"][1:]),
+                            "gflops": limit.flops / 1e9}}
     for way in steps:
-        ratios = [own / base for own, base in zip(seconds[way][1:], seconds["published"][1:], strict=True)]
+        ratios = ratios_of(seconds[way], seconds["published"])
+        over = ratios_of(seconds[way], seconds["convolutions"])
         row[way] = {"seconds": statistics.median(seconds[way][1:]), "time_ratio": statistics.median(ratios),
-                    "ratios": ratios, "peak_gb": steps[way].peak_gb(), "saved_mb": saved[way] / 1e6,
+                    "ratios": ratios, "over_convolutions": statistics.median(over), "over": over,
+                    "peak_gb": steps[way].peak_gb(), "saved_mb": saved[way] / 1e6,
                     "saved_ratio": saved[way] / saved["published"]}
     return row
 
