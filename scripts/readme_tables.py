@@ -23,12 +23,12 @@ from utils.methods import METHODS, STAGES
 from utils.parser import flag_table
 from utils.runtime import command_line
 from validate.diversity import DiversityConfig
-from validate.figures import FiguresConfig
-from validate.memorisation import MemorisationConfig
-from validate.export import ExportConfig
 from validate.evaluate import EvaluateConfig
-from validate.report import ReportConfig
+from validate.export import ExportConfig
+from validate.figures import FiguresConfig
 from validate.membership import MembershipConfig
+from validate.memorisation import MemorisationConfig
+from validate.report import ReportConfig
 from validate.train_FKD import ValidateConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -143,14 +143,9 @@ TABLES = {
                                 **dict([_flags(PrivacyConfig)])},
     "recover/README.md": {"datasets": datasets, **dict([_flags(RecoverConfig)])},
     "relabel/README.md": dict([_flags(RelabelConfig)]),
-    "validate/README.md": {"methods": methods, **dict([_flags(ValidateConfig), _flags(DiversityConfig),
-                                                       _flags(MemorisationConfig), _flags(FiguresConfig)])},
-                                                       _flags(ExportConfig)])},
-                                                       _flags(ConvertConfig)])},
-                                                       _flags(EvaluateConfig), _flags(ConvertConfig)])},
-    "validate/README.md": {"methods": methods, **dict([
-        _flags(ValidateConfig), _flags(DiversityConfig), _flags(ReportConfig)])},
-                                                       _flags(MembershipConfig)])},
+    "validate/README.md": {"methods": methods, **dict(map(_flags, (
+        ValidateConfig, EvaluateConfig, DiversityConfig, MemorisationConfig, MembershipConfig, FiguresConfig,
+        ReportConfig, ExportConfig, ConvertConfig)))},
     "models/README.md": dict([_flags(TeacherConfig)]),
 }
 

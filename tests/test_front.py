@@ -20,8 +20,13 @@ def test_tables_are_what_configs_results_and_costs_say():
 def test_links_lead_somewhere(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]
-    missing = [link for link in links if not ((ROOT / page).parent / link).exists()]
-    assert not missing
+    for link in links:
+        path, _, heading = link.partition("#")
+        there = (ROOT / page).parent / path
+        assert there.exists(), link
+        titles = [line.lstrip("# ") for line in there.read_text(encoding="utf-8").splitlines()
+                  if line.startswith("#")] if heading else []
+        assert heading in ("", *(re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles))
 
 
 def test_the_readme_names_scripts_that_exist():

@@ -248,9 +248,9 @@ def test_the_bar_counts_iterations_or_units(flags, total, tiny, tmp_path, monkey
 
 HELP = {"recover.data_synthesis": ("--dataset", "cifar10"), "relabel.generate_soft_label": (),
         "validate.train_FKD": ("--protocol", "sre2l"), "models.train_teachers": ("--dataset", "folder:x"),
-        "validate.diversity": (), "validate.memorisation": (), "scripts.reproduce": ()}
-        "validate.diversity": (), "validate.export": ("--to", "hub"), "scripts.reproduce": ()}
-        "validate.diversity": (), "validate.evaluate": (), "scripts.reproduce": ()}
+        "validate.diversity": (), "validate.evaluate": (), "validate.export": ("--to", "hub"),
+        "validate.figures": (), "validate.membership": (), "validate.memorisation": (),
+        "validate.report": (), "utils.convert_log": (), "scripts.privacy": (), "scripts.reproduce": ()}
 
 
 @pytest.mark.parametrize("module, flags", HELP.items())

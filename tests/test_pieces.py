@@ -15,6 +15,7 @@ from models.train_teachers import TeacherConfig
 from recover.data_synthesis import RecoverConfig
 from relabel.generate_soft_label import RelabelConfig
 from scripts.demo import DemoConfig
+from scripts.privacy import PrivacyConfig
 from scripts.reproduce import ReproduceConfig
 from utils.convert_log import ConvertConfig
 from utils.flags import build_config
@@ -41,31 +42,18 @@ from utils.pieces import (
 )
 from utils.views import Views
 from validate.diversity import DiversityConfig
-from validate.memorisation import MemorisationConfig
-from validate.train_FKD import ValidateConfig
-
-SETTINGS = (RecoverConfig, RelabelConfig, ValidateConfig, TeacherConfig, Views)
-COMMANDS = (*SETTINGS, DiversityConfig, MemorisationConfig, DemoConfig, ReproduceConfig, AugmentConfig,
-            DrawFlags, StepConfig, MemoryConfig)
-from validate.export import ExportConfig
-from validate.train_FKD import ValidateConfig
-
-SETTINGS = (RecoverConfig, RelabelConfig, ValidateConfig, TeacherConfig, Views)
-COMMANDS = (*SETTINGS, DiversityConfig, ExportConfig, DemoConfig, ReproduceConfig, AugmentConfig, DrawFlags,
-COMMANDS = (*SETTINGS, ConvertConfig, DiversityConfig, DemoConfig, ReproduceConfig, AugmentConfig, DrawFlags,
-            StepConfig, MemoryConfig)
 from validate.evaluate import EvaluateConfig
-from validate.train_FKD import ValidateConfig
-
-SETTINGS = (RecoverConfig, RelabelConfig, ValidateConfig, TeacherConfig, Views)
-COMMANDS = (*SETTINGS, ConvertConfig, DiversityConfig, EvaluateConfig, DemoConfig, ReproduceConfig,
-            AugmentConfig, DrawFlags, StepConfig, MemoryConfig)
+from validate.export import ExportConfig
+from validate.figures import FiguresConfig
+from validate.membership import MembershipConfig
+from validate.memorisation import MemorisationConfig
 from validate.report import ReportConfig
 from validate.train_FKD import ValidateConfig
 
 SETTINGS = (RecoverConfig, RelabelConfig, ValidateConfig, TeacherConfig, Views)
-COMMANDS = (*SETTINGS, DiversityConfig, ReportConfig, DemoConfig, ReproduceConfig, AugmentConfig, DrawFlags,
-            StepConfig, MemoryConfig)
+COMMANDS = (*SETTINGS, ConvertConfig, DiversityConfig, EvaluateConfig, ExportConfig, FiguresConfig,
+            MembershipConfig, MemorisationConfig, ReportConfig, DemoConfig, PrivacyConfig, ReproduceConfig,
+            AugmentConfig, DrawFlags, StepConfig, MemoryConfig)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
