@@ -118,6 +118,12 @@ def test_without_controls_a_measure_decides_and_without_both_a_command_is_named(
     assert "over 3 student seeds on these images" in text
 
 
+def test_real_images_alone_decide_nothing(tmp_path):
+    run = write_run(tmp_path / "run", control="random")
+    write_students(run, {0: 0.5})
+    assert "not decided: these runs are real images alone" in read(run).plain
+
+
 def test_names_of_others_are_text_and_nothing_else(tmp_path):
     classes = ('"onload="alert(1)', "<img src=x onerror=alert(1)>", "<script>alert(1)<", "{{ 7 * 7 }}",
                "a&amp;b")

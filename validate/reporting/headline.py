@@ -184,7 +184,8 @@ def headline(sets: Sequence[ImageSet], real_images: int | None, *, run: str) -> 
                 f" {verdict.title}." for verdict in verdicts_of(found[other], other)[:1]))
     verdicts = verdicts_of(found[test], test)
     against_real = any(own.set.kind == "real" for own in found[test])
-    undecided = "" if against_real or judged else (
+    undecided = "these runs are real images alone." if sets[0].kind != "distilled" else \
+        "" if against_real or judged else (
         f"no real images went through the same training. {EVALUATE.format(run=run)} does that with as many.")
     return Headline(title=title, made=made, result=result, undecided=undecided,
                     verdicts=[*(judged[:1] if not against_real else []), *verdicts],

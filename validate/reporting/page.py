@@ -95,11 +95,13 @@ def scores(sets: Sequence[ImageSet], head: Headline) -> Section:
 def missing(sets: Sequence[ImageSet], *, run: str) -> Section | None:
     """What could be measured and was not, with the command that does."""
     known = {name.partition("_")[0] for own in sets for draw in own.draws for name in draw.measures}
+    students = [f"{one.folder}/seed{seed}" for one in sets[0].draws[0].students for seed in one.top1]
+    student = students[0] if students else f"{run}/validate/resnet18/seed0"
     could = {"evaluation": ("scores under one protocol, with real images as controls",
                             EVALUATE.format(run=run)),
              "diversity": ("diversity", f"python -m validate.diversity --data {run}"),
              "memorisation": ("memorisation", f"python -m validate.memorisation --data {run}"),
-             "membership": ("privacy", f"python -m validate.membership --data {run}"),
+             "membership": ("privacy", f"python -m validate.membership --data {run} --student {student}"),
              "embedding": ("the plane of real and distilled images",
                            f"python -m validate.figures embedding {run}")}
     rows = [[what, command] for name, (what, command) in could.items() if name not in known]
