@@ -8,8 +8,9 @@ from utils.metrics import Paired, paired
 from utils.pieces import Values
 
 # Two worlds are each other's shadow models: the chance product of their memberships and confidences enters
-# LiRA online's figures of both, so that the mean over worlds has twice the variance of worlds apart.  Simulated
-# with nothing to find, 10 worlds: its standard errors are too small by 1.5 (AUC) and 1.2 (TPR), others' right.
+# LiRA online's figures of both, so that the mean over worlds has twice the variance of worlds apart.
+# Simulated with nothing to find, 10 worlds: its standard errors are too small by 1.5 (AUC) and 1.2 (TPR);
+# those of the other attacks are right.
 SHARED = 2 ** 0.5
 PAIRS = ((PRISM, SRE2L), (PRISM, RANDOM), (SRE2L, RANDOM))
 
