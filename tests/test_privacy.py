@@ -8,7 +8,7 @@ import torch
 from scripts import privacy
 from scripts.auditing import worlds
 from scripts.auditing.attacking import NAMES, OFFLINE, ONLINE, Worlds
-from scripts.auditing.summary import minus, sign, summary, verdict
+from scripts.auditing.summary import minus, sign, summary, verdict, widened
 from utils.data import DATASETS, RealSet
 from utils.runtime import generator
 
@@ -117,6 +117,13 @@ def test_the_table_says_what_is_decided():
     ([2, 3, 4], [1, 2, 3.1], 1), ([1, 2], [5, 6.1], -1), ([1, 5], [2, 3], 0)])
 def test_the_sign_of_a_difference_is_that_of_its_interval(a, b, expected):
     assert sign(minus(a, b)) == expected
+
+
+def test_an_interval_is_widened_around_its_mean():
+    once, wide = widened([1.0, 2, 6]), widened([1.0, 2, 6], 2)
+    assert wide.mean == once.mean == 3 and wide.standard_error == 2 * once.standard_error
+    assert [bound - 3 for bound in wide.interval] == pytest.approx([2 * (own - 3) for own in once.interval])
+    assert minus([1.0, 2, 6], [0.0, 0, 0], 2) == wide
 
 
 @pytest.mark.parametrize("signs, expected", [
