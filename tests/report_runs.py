@@ -101,8 +101,9 @@ def write_measures(run: Path, *, cosine: float = 0.5) -> None:
     save("memorisation_vgg", arch="vgg", real_images=4321, k=5, nearest=near, still_closest=0.25,
          real_nearest={**near, "mean": 6.5}, moved={"mean": 7.75, "std": 1.0},
          classes=dict.fromkeys(names, scalars), **scalars)
-    save("membership_resnet18", model="resnet18", attack="loss", members=100, nonmembers=90,
-         auc={"value": 0.625, "interval": [0.55, 0.7]}, tpr_at_1={"value": 0.031, "interval": None})
+    save("membership_resnet18_soft", model="resnet18", labels="soft", attack="loss", members=100,
+         nonmembers=90, auc={"value": 0.625, "interval": [0.55, 0.7]},
+         tpr_at_1={"value": 0.031, "interval": None})
     save("embedding_vgg", arch="vgg", method="t-sne", seed=0, points=[
         {"x": float(i), "y": float(i * i), "class": names[i % len(names)], "kind": kind}
         for kind in ("real", "distilled") for i in range(6)])

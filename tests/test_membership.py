@@ -170,7 +170,7 @@ def test_the_command_writes_the_measure_of_a_student(made, tmp_path, capfd):
         "tpr_at_1": {"value": None, "interval": None}}
     low, high = values["auc"]["interval"]
     assert 0 <= low <= values["auc"]["value"] <= high <= 1
-    measure = read_measures(open_images(str(run), flag="--data"), "membership")[f"membership_{POOL[0]}"]
+    measure = read_measures(open_images(str(run), flag="--data"), "membership")[f"membership_{POOL[0]}_soft"]
     assert measure["values"] == json.loads(json.dumps(values)) and "seed1" in measure["command"]
 
 

@@ -20,15 +20,12 @@ from utils.formats import ImageManifest, LabelManifest, image_set_digest, open_l
 from utils.image_sets import open_images
 from utils.pieces import choice, option, piece_name, require
 from utils.runtime import command_line, say, set_threads, warn_once
-from validate.exporting import verify
+from validate.exporting import TARGETS, verify
 from validate.exporting.card import card
 from validate.exporting.contents import Contents, File, check_folder, json_file, made_of, write_export
-from validate.exporting.ddranking import DDRanking
-from validate.exporting.hub import Hub, title
+from validate.exporting.hub import title
 from validate.exporting.measured import find_students
-from validate.exporting.targets import ImageFolder, NetworkFlags, Safetensors
-
-TARGETS = {"imagefolder": ImageFolder, "hub": Hub, "ddranking": DDRanking, "safetensors": Safetensors}
+from validate.exporting.targets import ImageFolder, NetworkFlags
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

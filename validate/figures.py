@@ -29,18 +29,10 @@ from utils.formats import image_set_digest
 from utils.pieces import Values, choice, flatten, option, require
 from utils.precision import set_precision
 from utils.runtime import choose_device, command_line, say, set_threads, versions
-from validate.figuring import style
-from validate.figuring.cosine import Cosine
-from validate.figuring.curves import Curves
-from validate.figuring.embedding import Embedding
+from validate.figuring import FIGURES, style
 from validate.figuring.figure import Figure, SourceFlags
 from validate.figuring.runs import NamedRun, open_runs, split_word
-from validate.figuring.starts import Starts
-from validate.figuring.teachers import Teachers
-from validate.figuring.terms import Terms
 
-FIGURES: dict[str, type[Figure]] = {"embedding": Embedding, "cosine": Cosine, "starts": Starts,
-                                    "curves": Curves, "terms": Terms, "teachers": Teachers}
 NAME = 80  # characters of a file's
 
 

@@ -113,26 +113,29 @@ def in_words(values: Values) -> str:
 
 
 def main(argv: list[str] | None = None) -> Values:
-    """Attacks one student by the loss threshold, and writes measured/membership_<model>.json beside its set.
+    """Attacks one student by the loss threshold; writes measured/membership_<model>_<labels>.json by its set.
 
     Members are training images, the others test images: what tells these apart beside membership (other
     cameras, other years, a split that is not at random) counts as membership here.
     """
     config = parse_config(MembershipConfig, argv, description=__doc__)
+    require(config.student, "--student: expected a finished student's folder, such as "
+            "RUN/validate/resnet18/seed0")
     device = choose_device(config.device)
     set_threads(config.threads)
     set_precision("fp32", device)
     images = open_images(config.data, flag="--data", dataset=config.dataset, val_dir=config.val_dir)
     model, result = load_student(Path(config.student), num_classes=images.num_classes)
     ipc, name = result["config"]["ipc"], result["config"]["model"]
+    labels = "soft" if result.get("labels") else "hard"
     require(result.get("images") == image_set_digest(images.select(ipc)),
             f"--student {config.student}: it learnt from other images than --data {config.data} holds")
     members, others = (real_confidences(model, RealSet(
         config.dataset or images.dataset, root, split, size=images.size), images, most=config.images,
         device=device) for root, split in ((config.train_data_path, "train"), (config.val_dir, "val")))
-    values = {"model": name, "attack": "loss", **attack(
+    values = {"model": name, "labels": labels, "attack": "loss", **attack(
         members, others, resamples=config.resamples, draw=generator(config.seed, "membership"))}
-    save_measure(images, f"membership_{name}", values, ipc=ipc, command=command_of(
+    save_measure(images, f"membership_{name}_{labels}", values, ipc=ipc, command=command_of(
         "validate.membership", config, lambda given: {}))
     say(f"{config.student}: loss threshold, {in_words(values)}")
     say("training and test images may differ in more than membership: python -m scripts.privacy draws both "

@@ -1,4 +1,4 @@
-"""Where an export goes.   TARGETS: name -> piece: which files it writes, and how its card says to use them.
+"""Where an export goes, as pieces: which files it writes, and how its card says to use them.
 
 N images, K classes, H W pixels.
 """

@@ -101,7 +101,8 @@ def memorisation(sets: Sequence[ImageSet]) -> Section | None:
                         head=["set", *scalars, "of as many real images", "nearest real image: mean", "least",
                               "real images among themselves", "moved from its start", "still closest to it"]),
             notes=["Distances are between features. A distilled image much nearer to a real one than real "
-                   "images are to each other is a copy rather than a summary."],
+                   "images are to each other is a copy rather than a summary. Recall says little of few "
+                   "images a class: the balls around them that it counts are huge."],
             commands=commands_of(measure for measures in found.values() for measure in measures)))
         for own, measures in found.items():
             classes = measures[0]["values"].get("classes", {})
@@ -119,9 +120,9 @@ def privacy(sets: Sequence[ImageSet]) -> Section | None:
             for draw, measure in enumerate(measures_of(own, name)):
                 values = measure["values"]
                 which = own.name + f", draw {draw}" * (len(own.draws) > 1)
-                rows.append([which, values["model"], values["attack"], f"{values['members']:,}",
-                             f"{values['nonmembers']:,}", *(within(values.get(key)) for key in (
-                                 "auc", "tpr_at_1"))])
+                rows.append([which, f"{values['model']}, {values['labels']} labels", values["attack"],
+                             f"{values['members']:,}", f"{values['nonmembers']:,}",
+                             *(within(values.get(key)) for key in ("auc", "tpr_at_1"))])
                 found.append(measure)
     return Section(id="privacy", title="Privacy", blocks=[Block(
         table=Table(caption="Membership inference", rows=rows, head=[
