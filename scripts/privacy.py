@@ -1,6 +1,7 @@
 """Who was in the training data?  Membership inference on distilled sets, measured on handwritten digits.
 
-    python -m scripts.privacy --worlds 16          --only-worlds 0 2 4 shares them among processes
+    python -m scripts.privacy --worlds 16
+    python -m scripts.privacy --worlds 16 --only-worlds 0 2 4    a share of them
 
 A world draws half of the training images, and teachers, sets and students know that half alone; the attacks
 on one world's students take the other worlds' as shadow models.  One line a world in <out>/worlds.jsonl;

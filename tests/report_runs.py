@@ -104,7 +104,7 @@ def write_measures(run: Path, *, cosine: float = 0.5) -> None:
     save("membership_resnet18_soft", model="resnet18", labels="soft", attack="loss", members=100,
          nonmembers=90, auc={"value": 0.625, "interval": [0.55, 0.7]},
          tpr_at_1={"value": 0.031, "interval": None})
-    save("embedding_vgg", arch="vgg", method="t-sne", seed=0, points=[
+    save("embedding_vgg", arch="vgg", taught=False, method="t-sne", seed=0, points=[
         {"x": float(i), "y": float(i * i), "class": names[i % len(names)], "kind": kind}
         for kind in ("real", "distilled") for i in range(6)])
     difference = {"model": "resnet18", "labels": "soft", "set": "distilled", "against": "random",

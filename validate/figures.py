@@ -1,14 +1,14 @@
 """Figures of runs, with the numbers behind them.
 
-    python -m validate.figures cosine RUN OTHER                    two runs
-    python -m validate.figures cosine A0,A1,A2 SRe2L=B0,B1,B2      over draws; under a name of one's own
+    python -m validate.figures cosine RUN OTHER                 two runs
+    python -m validate.figures cosine A0,A1,A2 SRe2L=B0,B1,B2   draws; a name
 
 The first word is the figure, the others are runs of recover or folders of images; flags follow, and
 `FIGURE --help` shows a figure's own.
-    embedding   real and distilled images in one plane (paper figure 1): UMAP where installed, else t-SNE
-    cosine      intra-class cosine similarity by class (paper figure 4), over draws with its 95 % interval
-    starts      the same starts, run against run (paper figure 5), made again by recover once
-    curves      students' loss and accuracy per epoch, over student seeds or draws
+    embedding   real and distilled images in one plane (paper figure 1)
+    cosine      intra-class cosine by class (paper figure 4), over draws
+    starts      the same starts, run against run (paper figure 5)
+    curves      students' loss and accuracy per epoch, over seeds or draws
     terms       each term of recover's loss over the iterations, over units
     teachers    which networks each unit drew
 

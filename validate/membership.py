@@ -1,6 +1,6 @@
 """Can one tell from a student which real images were in its training data?  An attack on one student.
 
-    python -m validate.membership --data RUN --student RUN/validate/resnet18/seed0 --val-dir $IMAGENET
+    python -m validate.membership --data RUN --student RUN/validate/NAME/seed0
 
 The attack is the loss threshold; LiRA needs many students of other images: `python -m scripts.privacy`.
 """
