@@ -229,10 +229,54 @@ def test_another_order_of_classes_is_named_wherever_it_stands(exported, tmp_path
     assert "README" not in check(folder)[1]
 
 
+@pytest.mark.parametrize("stated", ["configs", "dataset_info"])
+def test_names_of_classes_that_one_place_of_the_card_swaps_are_found(stated, exported, tmp_path):
+    folder = shutil.copytree(exported("hub"), tmp_path / "out")
+    lines = (folder / "README.md").read_text().split("\n")
+    at = next(i for i, line in enumerate(lines) if line.startswith(f"{stated}: "))
+    lines[at] = lines[at].replace('"0": "ant", "1": "bee"', '"0": "bee", "1": "ant"')
+    (folder / "README.md").write_text("\n".join(lines))
+    status, said = check(folder)
+    assert status == 1 and f"{stated} in README.md: class 0 is 'bee', expected 'ant'" in said
+
+
+def test_what_torchvision_reads_beside_the_set_is_named(exported, tmp_path):
+    folder = shutil.copytree(exported("imagefolder"), tmp_path / "out")
+    (folder / ".0").mkdir()
+    shutil.copy(folder / "00000/00000.png", folder / ".0/x.png")
+    (folder / "00001/more").symlink_to(folder / "00000")
+    (folder / "00002/.git").mkdir()
+    (folder / "00002/.git/y.png").write_bytes(b"")
+    assert ImageFolder(folder).classes[0] == ".0" and len(ImageFolder(folder)) == 12
+    status, said = check(folder)
+    assert status == 1 and "order     folders: class 0 is '.0', expected '00000'" in said
+    assert "foreign   .0/x.png" in said and "foreign   00002/.git/y.png" in said
+    assert "foreign   00001/more: a linked folder" in said
+
+
+def test_what_git_and_the_hubs_client_keep_is_no_part_of_a_set(exported, tmp_path):
+    for layout, expected in (("hub", 0), ("imagefolder", 1)):  # of which torchvision makes a class
+        folder = shutil.copytree(exported(layout), tmp_path / layout)
+        (folder / ".cache").mkdir()
+        (folder / ".cache/picture.png").write_bytes(b"")
+        status, said = check(folder)
+        assert status == expected and ("class 0 is '.cache'" in said) == bool(expected), said
+        assert "foreign" not in said
+
+
 def test_teachers_are_known_by_their_bytes(exported, tiny: Tiny, tmp_path):
     status, said = check(exported("hub"), "--teachers", tiny.teachers)
     assert status == 0 and said.count("found ") == 4 and "missing" not in said
     assert check(exported("hub"), "--teachers", tmp_path)[0] == 1
+    (tmp_path / "weights.pt").write_bytes(b"some")
+    record = {"teachers": {"images": {"a\x1b[2J": verify.digest_of(tmp_path / "weights.pt"), "b": "0"},
+                           "labels": {"c": verify.digest_of(tmp_path / "weights.pt"), "b": "0"}}}
+    status, lines = verify.check_teachers(record, tmp_path)
+    assert status == 1 and [line.split()[0] for line in lines] == ["found", "missing", "found"]
+    folder = shutil.copytree(exported("hub"), tmp_path / "out")
+    (folder / "export.json").write_text(json.dumps(record))
+    status, said = check(folder, "--teachers", tmp_path)
+    assert status == 1 and "\x1b" not in said and "a\\x1b[2J" in said
 
 
 def test_an_accuracy_is_judged_by_the_interval_of_so_many_more_students():
@@ -387,7 +431,9 @@ def test_a_set_of_others_goes_out_numbered_and_without_a_manifest(made, tmp_path
 
 def test_a_record_that_is_none_is_one_line(exported, tmp_path):
     folder = shutil.copytree(exported("imagefolder"), tmp_path / "out")
-    for text in ("", "[]", "{}", '{"files": 3}'):
+    (folder / "classes.json").write_text("[" * 100_000)
+    assert "order     classes.json: not JSON" in check(folder)[1]
+    for text in ("", "[]", "{}", '{"files": 3}', "[" * 100_000):
         (folder / "export.json").write_text(text)
         status, said = check(folder)
         assert status == 2 and said.startswith("error: ") and said.count("\n") == 1

@@ -84,7 +84,8 @@ class Hub(ImageFolder):
         features = [{"name": "image", "dtype": "image"},
                     {"name": "label", "dtype": {"class_label": {"names": names}}},
                     {"name": "class_id", "dtype": "int64"}]
-        fields: Values = {  # features twice: a reader that finds metadata takes the first alone
+        # Features twice: without the first datasets 5.2.0 knows no class names, with both the second's count.
+        fields: Values = {
             "license": self.license or "unknown", "pretty_name": self.pretty_name or title(contents),
             "task_categories": ["image-classification"],
             "size_categories": [next((text for most, text in SIZES if num < most), "n>1M")],
