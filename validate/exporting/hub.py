@@ -13,7 +13,6 @@ from utils.pieces import Values, option, require
 from utils.runtime import say
 from utils.unit_files import index_of
 from validate.exporting.contents import Contents, File, copy_of, json_file, made_of
-from validate.exporting.measured import layout_of
 from validate.exporting.targets import ImageFolder, NetworkFlags, extra, label_epochs
 
 SIZES = ((1000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -52,11 +51,11 @@ class Hub(ImageFolder):
 
     def holds(self, contents: Contents) -> str:
         """As `ImageFolder.holds`."""
-        return "images" if layout_of(contents.images) else "with labels" if self.labels else "run"
+        return "images" if contents.images.foreign else "with labels" if self.labels else "run"
 
     def paths(self, contents: Contents) -> list[str]:
         """As `ImageFolder.paths`: of ours, those that its manifest and its labels name."""
-        if layout_of(contents.images):
+        if contents.images.foreign:
             return [f"images/{path}" for path in contents.numbered()]
         return [entry.path for entry in contents.entries]
 
@@ -67,7 +66,7 @@ class Hub(ImageFolder):
         rows = ({"file_name": path, "label": entry.label, "class_id": entry.label}
                 for path, entry in zip(paths, contents.entries, strict=True))
         yield made_of("metadata.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows).encode())
-        if not layout_of(contents.images):
+        if not contents.images.foreign:
             yield json_file("manifest.json", manifest_of(contents))
         yield from contents.copies(paths)
         if self.labels and contents.labels:
@@ -97,7 +96,7 @@ class Hub(ImageFolder):
 
     def usage(self, contents: Contents) -> str:
         """As `ImageFolder.usage`."""
-        own = "" if layout_of(contents.images) else (
+        own = "" if contents.images.foreign else (
             "\n\nThe folder is a run of PRISM too: `python -m validate.train_FKD --train-dir HERE` reads it.")
         return """```python
 from datasets import load_dataset
