@@ -74,10 +74,11 @@ def find_students(images: ImageManifest, folders: Iterable[str], digest: str) ->
     Args: folders: to look in; none: those below the set's home.
     """
     home, named = images.home, list(dict.fromkeys(map(Path, folders)))
+    places = named or sorted(
+        config.parent for depth in ("*", "*/*", "*/*/*") for config in home.glob(f"{depth}/config.json")
+        if (find_record(config, Values) or {}).get("format") == "prism-students")
     found: dict[str, Students] = {}
-    for place in named or sorted(
-            config.parent for depth in ("*", "*/*", "*/*/*") for config in home.glob(f"{depth}/config.json")
-            if (find_record(config, Values) or {}).get("format") == "prism-students"):
+    for place in places:
         results = [result for result in read_results(place) if result.get("images") == digest
                    and result.get("images_config", {}).get("size", images.size) == images.size]
         if results:
