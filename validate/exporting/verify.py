@@ -57,8 +57,9 @@ def check_files(folder, record):
     for root, folders, names in os.walk(folder):  # hidden folders too: readers do not leave them out
         where = Path(root).relative_to(folder)
         folders[:] = sorted(name for name in folders if where != Path() or name not in ASIDE)
-        for name in filter(lambda name: (folder / where / name).is_symlink(), folders):
-            yield "foreign", f"{(where / name).as_posix()}: a linked folder, whose pictures readers take too"
+        for path in (where / name for name in folders):
+            if (folder / path).is_symlink():
+                yield "foreign", f"{path.as_posix()}: a linked folder, whose pictures readers take too"
         for name in sorted(names):
             path = (where / name).as_posix()
             if path not in record["files"] and Path(name).suffix.lower() in PICTURES:
