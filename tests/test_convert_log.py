@@ -89,6 +89,26 @@ def test_trackio_reads_the_curves(run, tmp_path, monkeypatch):
         convert_log.main([str(run), "--to", "trackio", "--out", str(out)])
 
 
+def test_a_name_in_a_log_leaves_no_folder(tmp_path):
+    pytest.importorskip("tensorboard", reason="tensorboard is an extra: scripts/setup.sh curves")
+    run = tmp_path / "x/y/z/run"
+    run.mkdir(parents=True)
+    (run / "log.jsonl").write_text("".join(json.dumps({"teacher": name, "epoch": 0, "loss": 1.0}) + "\n"
+                                           for name in ("../../../../pwned", "..", str(tmp_path / "pwned"))))
+    before = {path for path in tmp_path.rglob("*") if not path.is_relative_to(run)}
+    out = convert_log.main([str(run), "--to", "tensorboard"])
+    assert {path for path in tmp_path.rglob("*") if not path.is_relative_to(run)} == before
+    assert len(list((out / "log").glob("*/events*"))) == len(list(run.rglob("events*"))) == 3
+
+
+@pytest.mark.parametrize("teacher, shown", [
+    ("../../pwned", "log/______pwned"), ("..", "log/__"), ("resnet18-b_2", "log/resnet18-b_2"),
+    ([1], "log/_1_"), ("convnext.v2", "log/convnext_v2")])
+def test_a_teachers_name_is_one_part_of_its_curves(teacher, shown):
+    curve, = convert_log.curves_of("log", [{"teacher": teacher, "epoch": 0, "loss": 1.0}])
+    assert curve.name == shown
+
+
 def test_what_is_missing_is_said_in_one_line(run, tmp_path, monkeypatch, refused):
     main = convert_log.main
     assert "which run? python -m utils.convert_log RUN --to csv" in refused(main, [])

@@ -19,11 +19,12 @@ from torchvision.datasets import ImageFolder
 from models.registry import load_teachers
 from recover import data_synthesis
 from relabel import generate_soft_label
-from utils.formats import ImageManifest
+from utils.formats import ImageManifest, image_set_digest
 from utils.image_sets import open_images
 from utils.loading import load_distilled
 from utils.measures import save_measure
 from validate import export, train_FKD
+from validate.exporting import contents as exporting
 from validate.exporting import ddranking, hub, verify
 from validate.exporting.card import code
 
@@ -229,10 +230,54 @@ def test_another_order_of_classes_is_named_wherever_it_stands(exported, tmp_path
     assert "README" not in check(folder)[1]
 
 
+@pytest.mark.parametrize("stated", ["configs", "dataset_info"])
+def test_names_of_classes_that_one_place_of_the_card_swaps_are_found(stated, exported, tmp_path):
+    folder = shutil.copytree(exported("hub"), tmp_path / "out")
+    lines = (folder / "README.md").read_text().split("\n")
+    at = next(i for i, line in enumerate(lines) if line.startswith(f"{stated}: "))
+    lines[at] = lines[at].replace('"0": "ant", "1": "bee"', '"0": "bee", "1": "ant"')
+    (folder / "README.md").write_text("\n".join(lines))
+    status, said = check(folder)
+    assert status == 1 and f"{stated} in README.md: class 0 is 'bee', expected 'ant'" in said
+
+
+def test_what_torchvision_reads_beside_the_set_is_named(exported, tmp_path):
+    folder = shutil.copytree(exported("imagefolder"), tmp_path / "out")
+    (folder / ".0").mkdir()
+    shutil.copy(folder / "00000/00000.png", folder / ".0/x.png")
+    (folder / "00001/more").symlink_to(folder / "00000")
+    (folder / "00002/.git").mkdir()
+    (folder / "00002/.git/y.png").write_bytes(b"")
+    assert ImageFolder(folder).classes[0] == ".0" and len(ImageFolder(folder)) == 12
+    status, said = check(folder)
+    assert status == 1 and "order     folders: class 0 is '.0', expected '00000'" in said
+    assert "foreign   .0/x.png" in said and "foreign   00002/.git/y.png" in said
+    assert "foreign   00001/more: a linked folder" in said
+
+
+def test_what_git_and_the_hubs_client_keep_is_no_part_of_a_set(exported, tmp_path):
+    for layout, expected in (("hub", 0), ("imagefolder", 1)):  # of which torchvision makes a class
+        folder = shutil.copytree(exported(layout), tmp_path / layout)
+        (folder / ".cache").mkdir()
+        (folder / ".cache/picture.png").write_bytes(b"")
+        status, said = check(folder)
+        assert status == expected and ("class 0 is '.cache'" in said) == bool(expected), said
+        assert "foreign" not in said
+
+
 def test_teachers_are_known_by_their_bytes(exported, tiny: Tiny, tmp_path):
     status, said = check(exported("hub"), "--teachers", tiny.teachers)
     assert status == 0 and said.count("found ") == 4 and "missing" not in said
     assert check(exported("hub"), "--teachers", tmp_path)[0] == 1
+    (tmp_path / "weights.pt").write_bytes(b"some")
+    record = {"teachers": {"images": {"a\x1b[2J": verify.digest_of(tmp_path / "weights.pt"), "b": "0"},
+                           "labels": {"c": verify.digest_of(tmp_path / "weights.pt"), "b": "0"}}}
+    status, lines = verify.check_teachers(record, tmp_path)
+    assert status == 1 and [line.split()[0] for line in lines] == ["found", "missing", "found"]
+    folder = shutil.copytree(exported("hub"), tmp_path / "out")
+    (folder / "export.json").write_text(json.dumps(record))
+    status, said = check(folder, "--teachers", tmp_path)
+    assert status == 1 and "\x1b" not in said and "a\\x1b[2J" in said
 
 
 def test_an_accuracy_is_judged_by_the_interval_of_so_many_more_students():
@@ -321,6 +366,33 @@ def test_again_changes_nothing_and_goes_on_where_it_was_stopped(made, exported, 
     assert not (out / "fkd/2/epoch_000.pt").exists() and check(out)[0] == 0
 
 
+def test_a_card_whose_record_was_killed_is_no_edited_one(made, exported, tmp_path, monkeypatch):
+    out = shutil.copytree(exported("hub"), tmp_path / "out")
+    words, write = [str(made), "--to", "hub", "--out", str(out)], exporting.write_json
+
+    def killed(path, values):
+        if path.name == "export.json":
+            raise KeyboardInterrupt
+        write(path, values)
+    monkeypatch.setattr(exporting, "write_json", killed)
+    for title in ("first", "second"):
+        with pytest.raises(KeyboardInterrupt):
+            export.main([*words, "--pretty-name", title])
+    monkeypatch.setattr(exporting, "write_atomically", lambda path, write: killed(out / "export.json", {}))
+    with pytest.raises(KeyboardInterrupt):  # before the card itself
+        export.main([*words, "--pretty-name", "third"])
+    monkeypatch.undo()
+    export.main([*words, "--pretty-name", "fourth"])
+    record = json.loads((out / "export.json").read_text())
+    assert "# `fourth`" in (out / "README.md").read_text()
+    assert record["card"] == verify.digest_of(out / "README.md") and check(out)[0] == 0
+
+
+def test_the_set_stands_first_whatever_flags_follow(made, tmp_path, refused):
+    assert "which set?" in refused(export.main, ["--to", "hub", "--labels", made])
+    assert "which set?" in refused(export.main, ["--students", made / STUDENTS, made])
+
+
 def test_what_is_not_ours_is_refused(made, exported, tmp_path, refused, monkeypatch):
     (tmp_path / "mine.txt").write_text("x")
     assert "not empty" in refused(export.main, [made, "--out", tmp_path])
@@ -349,6 +421,70 @@ def test_fewer_images_have_their_own_manifest_and_no_students(made, tmp_path):
     assert "no accuracy was measured" in check(tmp_path / "out")[1]
 
 
+def test_students_of_like_names_stay_apart(made, tmp_path):
+    run = shutil.copytree(made, tmp_path / "run")
+    for name in ("x_y", "x/y", "X_y"):
+        shutil.copytree(run / STUDENTS, run / "validate" / name)
+    for number in "12":
+        shutil.copytree(run / STUDENTS, tmp_path / number / "students")
+    for students in ((), (tmp_path / "1/students", tmp_path / "2/students", tmp_path / "1/students")):
+        out = tmp_path / f"out{len(students)}"
+        export.main([*map(str, [run, "--out", out, *(["--students", *students] if students else ())])])
+        rows = json.loads((out / "export.json").read_text())["accuracies"]
+        assert len(rows) == len({row["name"].casefold() for row in rows}) == (2 if students else 4)
+        assert len({(out / row["settings"]).resolve() for row in rows}) == len(rows)
+        assert all(f"--config HERE/{row['settings']} " in " ".join(json.loads(
+            (out / "export.json").read_text())["commands"]) for row in rows)
+        assert all(check(out, "--accuracy", row["mean"], "--of", row["name"])[0] == 0 for row in rows)
+
+
+def of_others(made, folder: Path, **about) -> None:
+    """Puts labels and students of `made`, whose records then say something else, into a folder."""
+    for name in ("fkd", "validate"):
+        shutil.copytree(made / name, folder / name)
+    for path in folder.glob("validate/*/seed*/result.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | about))
+    record = folder / "fkd/2/config.json"
+    own = json.loads(record.read_text())
+    record.write_text(json.dumps({**own, "images": about["images"], "views": {
+        **own["views"], "size": about["images_config"]["size"]}}))
+    (folder / "fkd/2/manifest.json").unlink()
+
+
+def test_of_a_set_of_others_the_labels_and_students_of_its_size_go_out(made, tiny: Tiny, exported, tmp_path,
+                                                                        monkeypatch, refused, capfd):
+    monkeypatch.chdir(tmp_path)
+    for name in range(4):
+        shutil.copytree(exported("imagefolder") / f"{name:05d}", tmp_path / f"theirs/{name:05d}")
+    words = ["theirs", "--dataset", f"folder:{tiny.data}"]
+    images = open_images("theirs", flag="RUN", dataset=words[-1], size=20)
+    of_others(made, images.home, images=image_set_digest(images.select(0)), images_config={"size": 20})
+    export.main([*words, "--size", "20", "--out", "large"])
+    record = json.loads(Path("large/export.json").read_text())
+    assert record["size"] == 20 and [row["n"] for row in record["accuracies"]] == [2]
+    assert Path("large/relabel.json").is_file() and all("--size 20" in line for line in record["commands"])
+    capfd.readouterr()
+    export.main([*words, "--out", "small"])
+    assert "2: labels of other images, or of another size, than those in theirs" in capfd.readouterr().err
+    record = json.loads(Path("small/export.json").read_text())
+    assert (record["size"], record["accuracies"]) == (16, []) and not Path("small/relabel.json").exists()
+    line = refused(export.main, [*words, "--fkd-path", images.home / "fkd/2", "--out", "other"])
+    assert "--fkd-path" in line and "of another size" in line
+    export.main([*words, "--students", str(images.home / STUDENTS), "--out", "small"])
+    assert "narrow_resnet: no finished students of these images at 16 pixels" in capfd.readouterr().err
+
+
+def test_controls_of_another_number_of_images_are_left_out(made, tmp_path):
+    run = shutil.copytree(made, tmp_path / "run")
+    for ipc in (1, 2):
+        save_measure(open_images(str(run), flag="RUN"), f"evaluation_rd3_ipc{ipc}", {
+            "protocol": "rd3", "accuracies": [], "differences": []}, ipc=ipc, command="a command")
+    for ipc in (1, 2):
+        export.main([str(run), "--ipc", str(ipc), "--out", str(tmp_path / f"out{ipc}")])
+        record = json.loads((tmp_path / f"out{ipc}/export.json").read_text())
+        assert [own["ipc"] for own in record["controls"]] == [ipc]
+
+
 def test_controls_stand_on_the_card(made, tmp_path):
     run = shutil.copytree(made, tmp_path / "run")
     save_measure(open_images(str(run), flag="RUN"), "evaluation_rd3_ipc2", {
@@ -364,18 +500,11 @@ def test_controls_stand_on_the_card(made, tmp_path):
     assert "`distilled` - `random` is -10.00 points, 95 % [-11.00, -9.00], n = 2: decided" in card
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class OthersImages(ImageManifest):
-    """As open_images gives a set that somebody else made."""
-
-    foreign: str = "numbered"
-
-
 def test_a_set_of_others_goes_out_numbered_and_without_a_manifest(made, tmp_path, monkeypatch):
     own = open_images(str(made), flag="RUN")
     fields = {field.name: getattr(own, field.name) for field in dataclasses.fields(own)}
     about = {"units": [], "weights": {}, "config": {}}
-    others = OthersImages(**fields | {"foreign": "numbered", "saved": about})
+    others = ImageManifest(**fields | {"foreign": "numbered", "saved": about})
     monkeypatch.setattr(export, "open_images", lambda *where, **how: others)
     export.main([str(made), "--to", "hub", "--out", str(tmp_path / "out")])
     there = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*")}
@@ -387,7 +516,9 @@ def test_a_set_of_others_goes_out_numbered_and_without_a_manifest(made, tmp_path
 
 def test_a_record_that_is_none_is_one_line(exported, tmp_path):
     folder = shutil.copytree(exported("imagefolder"), tmp_path / "out")
-    for text in ("", "[]", "{}", '{"files": 3}'):
+    (folder / "classes.json").write_text("[" * 100_000)
+    assert "order     classes.json: not JSON" in check(folder)[1]
+    for text in ("", "[]", "{}", '{"files": 3}', "[" * 100_000):
         (folder / "export.json").write_text(text)
         status, said = check(folder)
         assert status == 2 and said.startswith("error: ") and said.count("\n") == 1

@@ -1,6 +1,7 @@
 """A few of the attacks that `python -m tests.reliability` repeats in full."""
 import pytest
 
+from tests.mutations import FAULTS, ROOT
 from tests.reliability import files, flags, kills
 from tests.reliability.child import Death
 from tests.reliability.world import World
@@ -17,6 +18,13 @@ REFUSED = {"recover --batch-size 'nan'", "relabel --seed '²'", "validate --fkd-
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> World:
     return World(tmp_path_factory.mktemp("reliability"))
+
+
+def test_every_fault_of_mutations_fits_the_code():
+    texts = {name: (ROOT / name).read_text(encoding="utf-8") for name in {fault.file for fault in FAULTS}}
+    assert [str(fault) for fault in FAULTS if texts[fault.file].count(fault.old) != 1] == []
+    named = {name.partition("::")[0] for fault in FAULTS for name in fault.tests}
+    assert [name for name in sorted(named) if not (ROOT / f"tests/test_{name}.py").is_file()] == []
 
 
 def test_a_killed_relabel_is_made_whole_by_the_same_command(world):

@@ -53,13 +53,18 @@ def find_logs(run: Path) -> dict[str, Path]:
     return found
 
 
+def plain(name: object) -> str:
+    """A name as one part of a path, which leads nowhere else."""
+    return re.sub(r"[^\w-]", "_", str(name))
+
+
 def curves_of(name: str, rows: list[Values]) -> Iterator[Curve]:
     """The curves of one log; rows without a step or an epoch (networks' memory) are of none."""
     found: dict[str, dict[int, dict[str, float]]] = {}
     for row in rows:
         at = row.get("step", row.get("epoch"))
         unit = f"/ipc{row['ipc_id']:04d}_chunk{row['chunk']:02d}" if "ipc_id" in row else \
-            f"/{row['teacher']}" if "teacher" in row else ""
+            f"/{plain(row['teacher'])}" if "teacher" in row else ""
         values = {key: float(value) for key, value in row.items()
                   if key not in PLACE and isinstance(value, (int, float)) and not isinstance(value, bool)}
         if isinstance(at, int) and values:
@@ -143,7 +148,7 @@ def main(argv: list[str] | None = None) -> Path:
         raise FileNotFoundError(f"{run}: no such folder; expected a run, labels, students or teachers")
     out = Path(config.out) if config.out else run / "curves" / config.to
     logs = {name: list(read_lines(path)) for name, path in find_logs(run).items()}
-    WRITERS[config.to](logs, out, re.sub(r"[^\w-]", "_", run.absolute().name))
+    WRITERS[config.to](logs, out, plain(run.absolute().name))
     say(f"{out}: {len(logs)} logs of {run} for {config.to}")
     return out
 

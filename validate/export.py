@@ -10,7 +10,6 @@ which checks them with the standard library alone, a card, and the settings of e
 """
 import dataclasses
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from models.places import inherited_places
@@ -40,6 +39,8 @@ class ExportConfig(NetworkFlags):
                           identity=False)
     val_dir: str = option("", "of such a folder: the held-out real images, which name its classes",
                           identity=False)
+    size: int | None = option(None, "side of the images [pixels], of a set of others; none: the data set's, "
+                              "of folder:PATH the images' own", range="in [8, 8192]", neutral=None)
     fkd_path: str = option("", "soft labels, <run>/fkd/<ipc> or its parent; none: the run's, if they are of "
                            "these images", identity=False)
     students: tuple[str, ...] = option((), "folders of students (validate's --output-dir); none: all below "
@@ -47,14 +48,17 @@ class ExportConfig(NetworkFlags):
 
 
 def find_labels(config: ExportConfig, images: ImageManifest, ipc: int, digest: str) -> LabelManifest | None:
-    """The soft labels of exactly these images.   Raises: ValueError where those of --fkd-path are others'."""
+    """The soft labels of exactly these images, taken at this size.
+
+    Raises: ValueError where those of --fkd-path are of others.
+    """
     own = images.home / "fkd" / str(ipc)
     if not config.fkd_path and not (own / "config.json").is_file():
         return None
     labels = open_labels(config.fkd_path or str(own), ipc, write=False)
-    if labels.images == digest and labels.class_names == images.class_names:
+    if (labels.images, labels.class_names, labels.views.size) == (digest, images.class_names, images.size):
         return labels
-    wrong = f"{labels.folder}: labels of other images than those in {images.run}"
+    wrong = f"{labels.folder}: labels of other images, or of another size, than those in {images.run}"
     require(not config.fkd_path, f"--fkd-path {wrong}; leave it out, or name theirs")
     warn_once(f"{wrong}; they are left out")
     return None
@@ -62,21 +66,12 @@ def find_labels(config: ExportConfig, images: ImageManifest, ipc: int, digest: s
 
 def open_contents(run: str, config: ExportConfig) -> Contents:
     """Everything that an export of a set is made from.   Raises: as `open_images` and `open_labels`."""
-    images = open_images(run, flag="RUN", dataset=config.dataset, val_dir=config.val_dir, write=False)
+    images = open_images(run, flag="RUN", dataset=config.dataset, val_dir=config.val_dir,
+                         size=config.size, write=False)
     entries, ipc = images.select(config.ipc), config.ipc or images.ipc
     digest = image_set_digest(entries)
     return Contents(images=images, entries=entries, ipc=ipc, labels=find_labels(config, images, ipc, digest),
-                    students=find_students(images.home, config.students, digest))
-
-
-def split_words(argv: Sequence[str]) -> tuple[str, list[str]]:
-    """The set, which stands first or last, and the flags."""
-    words = list(argv)
-    if words and not words[0].startswith("-"):
-        return words[0], words[1:]
-    if len(words) > 2 and not words[-1].startswith("-") and not words[-2].startswith("--"):
-        return words[-1], words[:-1]
-    return "", words
+                    students=find_students(images, config.students, digest))
 
 
 def export(contents: Contents, config: ExportConfig, out: Path) -> Path:
@@ -98,11 +93,12 @@ def export(contents: Contents, config: ExportConfig, out: Path) -> Path:
 
 def main(argv: list[str] | None = None) -> Path:
     """Exports a set; returns the path of its export.json."""
-    words = sys.argv[1:] if argv is None else argv
-    run, flags = split_words(words)
+    flags = list(sys.argv[1:] if argv is None else argv)
+    run = flags.pop(0) if flags and not flags[0].startswith("-") else ""
+    require(run or {"-h", "--help"} & {*flags}, "which set? It stands first: python -m validate.export RUN "
+            "--to " + " | ".join(TARGETS))
     config = parse_config(ExportConfig, flags, description=__doc__,
-                          presets=lambda given: inherited_places(run, given) if run else {})
-    require(run, "which set? python -m validate.export RUN --to " + " | ".join(TARGETS))
+                          presets=lambda given: inherited_places(run, given))
     set_threads(config.threads)
     contents = open_contents(run, config)
     out = Path(config.out or f"{contents.images.home}-{piece_name(TARGETS, config.to)}")

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from utils.methods import METHODS
 from utils.pieces import Values
 from validate.exporting.contents import Contents
-from validate.exporting.measured import layout_of
 from validate.exporting.targets import ImageFolder
 
 
@@ -57,8 +56,8 @@ def about(contents: Contents) -> list[str]:
 def made(contents: Contents) -> list[str]:
     """How it was made, as recorded."""
     images, labels = contents.images, contents.labels
-    if layout_of(images):
-        lines = [f"- images: made elsewhere (layout {code(layout_of(images))}); how is not recorded here"]
+    if images.foreign:
+        lines = [f"- images: made elsewhere (layout {code(images.foreign)}); how is not recorded here"]
     else:
         lines = [f"- images: {_recipe(images.saved.get('protocol'))}, settings in `recover.json`"]
     if labels:

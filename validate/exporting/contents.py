@@ -3,6 +3,7 @@
 N images, K classes.
 """
 import dataclasses
+import functools
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -15,7 +16,7 @@ from utils.loading import load_distilled
 from utils.pieces import Values, require
 from utils.records import FORMAT_VERSION, Checksum, find_record, read_record
 from utils.runtime import progress, say
-from validate.exporting.measured import Students, controls, layout_of, rerun
+from validate.exporting.measured import Students, controls, rerun
 
 RECORD, CARD = "export.json", "README.md"
 
@@ -29,6 +30,14 @@ class Record(TypedDict):
     images: str
     card: str
     files: dict[str, Checksum]
+
+
+class Begun(TypedDict, total=False):
+    """.export.json, as long as an export is not finished.   cards: digests of what it may have written."""
+
+    to: str
+    images: str
+    cards: list[str]
 
 
 class File(NamedTuple):
@@ -83,7 +92,7 @@ class Contents:
         found = Counter(entry.label for entry in self.entries)
         return [found[k] for k in range(self.images.num_classes)]
 
-    @property
+    @functools.cached_property  # which every file of tensors names
     def digest(self) -> str:
         """Of exactly these images."""
         return image_set_digest(self.entries)
@@ -114,7 +123,7 @@ class Contents:
 
     def settings(self) -> dict[str, Values]:
         """File -> the settings of a stage, as its --config takes them."""
-        made = {} if layout_of(self.images) else self.images.saved.get("config")
+        made = {} if self.images.foreign else self.images.saved.get("config")
         found = {"recover.json": made or {},
                  "relabel.json": self.labels.config if self.labels else {}}
         found |= {students.settings_file: students.settings for students in self.students}
@@ -125,11 +134,12 @@ class Contents:
         images = self.images
         return {
             "format": "prism-export", "version": FORMAT_VERSION, "to": to, "dataset": images.dataset,
-            "images": self.digest, "made_elsewhere": layout_of(images),
+            "images": self.digest, "made_elsewhere": images.foreign,
             "ipc": self.ipc, "size": images.size, "mean": list(images.mean), "std": list(images.std),
             "stem": images.stem, "class_names": images.class_names, "counts": self.counts, "labels": labels,
             "protocol": images.saved.get("protocol"), "teachers": self.teachers(),
-            "accuracies": [students.row() for students in self.students], "controls": controls(images),
+            "accuracies": [students.row() for students in self.students],
+            "controls": controls(images, self.ipc),
             "commands": rerun(images, self.labels, self.students, ipc=self.ipc, holds=holds)}
 
 
@@ -141,7 +151,7 @@ def check_folder(out: Path, to: str, images: str) -> Record | None:
     Raises: ValueError for a folder that holds anything else.
     """
     require(not out.exists() or out.is_dir(), f"--out {out}: not a folder; choose another")
-    begun = find_record(out / f".{RECORD}", dict[str, Any]) or {}
+    begun = find_record(out / f".{RECORD}", Begun) or {}
     if not (out / RECORD).exists():
         ours = begun.get("images") == images and begun.get("to") == to
         require(ours or not out.is_dir() or not any(out.iterdir()),
@@ -157,21 +167,22 @@ def check_folder(out: Path, to: str, images: str) -> Record | None:
 def write_export(out: Path, files: list[File], card: str, record: Values, there: Record | None) -> Path:
     """Writes files, card, then export.json, each whole; what is there whole is left as it is.
 
-    A card that its owner edited stays.   Args: there: of `check_folder`.   Returns: the path of export.json.
+    A card that its owner edited stays: one that is of no export, finished or begun.
+    Args: there: of `check_folder`.   Returns: the path of export.json.
     """
-    begun = out / f".{RECORD}"
+    begun, digest = out / f".{RECORD}", sha256_bytes(card.encode())
+    cards = [*([there["card"]] if there else ()), *(find_record(begun, Begun) or {}).get("cards", ())]
     out.mkdir(parents=True, exist_ok=True)
-    write_json(begun, {"to": record["to"], "images": record["images"]})
+    write_json(begun, {"to": record["to"], "images": record["images"], "cards": [*cards, digest]})
     written = {file.path: _place(out, file) for file in progress(files, text="export")}
     for path in sorted(there["files"].keys() - written.keys()) if there else ():  # of one with more
         if ".." not in Path(path).parts and not Path(path).is_absolute():
             (out / path).unlink(missing_ok=True)
-    edited = there and (out / CARD).is_file() and sha256_file(out / CARD) != there["card"]
-    if edited:
+    if there and (out / CARD).is_file() and sha256_file(out / CARD) not in cards:
         say(f"{out / CARD} was edited and stays; delete it to have it written anew")
     else:
         write_atomically(out / CARD, lambda file: file.write(card.encode()))
-    whole = {**record, "files": written, "card": sha256_bytes(card.encode())}
+    whole = {**record, "files": written, "card": digest}
     if not (out / RECORD).is_file() or there != whole:
         write_json(out / RECORD, whole)
     begun.unlink()

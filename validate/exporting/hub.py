@@ -13,7 +13,6 @@ from utils.pieces import Values, option, require
 from utils.runtime import say
 from utils.unit_files import index_of
 from validate.exporting.contents import Contents, File, copy_of, json_file, made_of
-from validate.exporting.measured import layout_of
 from validate.exporting.targets import ImageFolder, NetworkFlags, extra, label_epochs
 
 SIZES = ((1000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -52,11 +51,11 @@ class Hub(ImageFolder):
 
     def holds(self, contents: Contents) -> str:
         """As `ImageFolder.holds`."""
-        return "images" if layout_of(contents.images) else "with labels" if self.labels else "run"
+        return "images" if contents.images.foreign else "with labels" if self.labels else "run"
 
     def paths(self, contents: Contents) -> list[str]:
         """As `ImageFolder.paths`: of ours, those that its manifest and its labels name."""
-        if layout_of(contents.images):
+        if contents.images.foreign:
             return [f"images/{path}" for path in contents.numbered()]
         return [entry.path for entry in contents.entries]
 
@@ -67,7 +66,7 @@ class Hub(ImageFolder):
         rows = ({"file_name": path, "label": entry.label, "class_id": entry.label}
                 for path, entry in zip(paths, contents.entries, strict=True))
         yield made_of("metadata.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows).encode())
-        if not layout_of(contents.images):
+        if not contents.images.foreign:
             yield json_file("manifest.json", manifest_of(contents))
         yield from contents.copies(paths)
         if self.labels and contents.labels:
@@ -84,7 +83,8 @@ class Hub(ImageFolder):
         features = [{"name": "image", "dtype": "image"},
                     {"name": "label", "dtype": {"class_label": {"names": names}}},
                     {"name": "class_id", "dtype": "int64"}]
-        fields: Values = {  # features twice: a reader that finds metadata takes the first alone
+        # Features twice: without the first datasets 5.2.0 knows no class names, with both the second's count.
+        fields: Values = {
             "license": self.license or "unknown", "pretty_name": self.pretty_name or title(contents),
             "task_categories": ["image-classification"],
             "size_categories": [next((text for most, text in SIZES if num < most), "n>1M")],
@@ -96,7 +96,7 @@ class Hub(ImageFolder):
 
     def usage(self, contents: Contents) -> str:
         """As `ImageFolder.usage`."""
-        own = "" if layout_of(contents.images) else (
+        own = "" if contents.images.foreign else (
             "\n\nThe folder is a run of PRISM too: `python -m validate.train_FKD --train-dir HERE` reads it.")
         return """```python
 from datasets import load_dataset

@@ -1,5 +1,6 @@
 """What was measured of an exported set: its students' accuracies, the controls, and how to do it again."""
 import dataclasses
+import itertools
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,17 +10,16 @@ from utils.measures import read_measures
 from utils.metrics import mean_and_std, student_t
 from utils.pieces import Values
 from utils.records import Result, find_record, mismatch
+from utils.runtime import warn_once
 from validate.results import read_results
-
-
-def layout_of(images: ImageManifest) -> str:
-    """The layout of a set that others made; empty for a run of recover."""
-    return str(getattr(images, "foreign", ""))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Students:
-    """The finished students of a folder that were trained on exactly these images, by seed."""
+    """The finished students of a folder that were trained on exactly these images, by seed.
+
+    name: of the folder; no two of an export give the same names of files.
+    """
 
     name: str
     folder: Path
@@ -68,27 +68,39 @@ class Students:
         return "soft" if self.results[0].get("labels") else "hard"
 
 
-def find_students(home: Path, folders: Iterable[str], digest: str) -> list[Students]:
-    """Folders of students of images with this digest.   Args: folders: to look in; none: those below home."""
-    places = [Path(folder) for folder in folders] or sorted(
+def find_students(images: ImageManifest, folders: Iterable[str], digest: str) -> list[Students]:
+    """Folders of students of images with this digest, taken at this size.
+
+    Args: folders: to look in; none: those below the set's home.
+    """
+    home, named = images.home, list(dict.fromkeys(map(Path, folders)))
+    places = named or sorted(
         config.parent for depth in ("*", "*/*", "*/*/*") for config in home.glob(f"{depth}/config.json")
         if (find_record(config, Values) or {}).get("format") == "prism-students")
-    found = []
+    found: dict[str, Students] = {}
     for place in places:
-        results = [result for result in read_results(place) if result.get("images") == digest]
+        results = [result for result in read_results(place) if result.get("images") == digest
+                   and result.get("images_config", {}).get("size", images.size) == images.size]
         if results:
-            name = place.relative_to(home) if place.is_relative_to(home) else Path(place.name)
-            found.append(Students(name=name.as_posix(), folder=place, results=results))
-    return found
+            path = place.relative_to(home) if place.is_relative_to(home) else Path(place.name)
+            students = Students(name=path.as_posix(), folder=place, results=results)
+            number = itertools.count(2)
+            while students.settings_file.casefold() in found:
+                students = dataclasses.replace(students, name=f"{path.as_posix()}_{next(number)}")
+            found[students.settings_file.casefold()] = students
+        elif named:
+            warn_once(f"--students {place}: no finished students of these images at {images.size} pixels")
+    return list(found.values())
 
 
-def controls(images: ImageManifest) -> list[Values]:
-    """What `validate.evaluate` measured of this set and of real images, and by how much they differ."""
+def controls(images: ImageManifest, ipc: int) -> list[Values]:
+    """What `validate.evaluate` measured of so many images a class and of real ones, and how they differ."""
     wanted = {"protocol": str, "accuracies": list[Values], "differences": list[Values]}
     return [{"name": name, "ipc": measure["ipc"], "command": measure["command"],
              **{key: measure["values"][key] for key in wanted}}
             for name, measure in read_measures(images, "evaluation").items()
-            if not any(mismatch(measure["values"].get(key), kind) for key, kind in wanted.items())]
+            if measure["ipc"] == ipc
+            and not any(mismatch(measure["values"].get(key), kind) for key, kind in wanted.items())]
 
 
 def rerun(images: ImageManifest, labels: LabelManifest | None, students: list[Students], *, ipc: int,
@@ -98,14 +110,14 @@ def rerun(images: ImageManifest, labels: LabelManifest | None, students: list[St
     DATA is the real data, TEACHERS a folder of the teachers' weights, HERE this export, IMAGES the set.
     Args: holds: what of it this export is: a "run", a run "with labels", a folder of "images", or "".
     """
-    ours = not layout_of(images)
+    ours = not images.foreign
     made = "HERE" if holds else "out/again" if ours else "IMAGES"
     data = "" if images.dataset == "digits" else " DATA"
     dataset = "folder:DATA" if images.dataset.startswith("folder:") else images.dataset
     train = f" --train-data-path{data}" if data else ""
     commands = [f"python -m recover.data_synthesis --config HERE/recover.json{train} --weights-dir TEACHERS "
                 f"--ipc-end {ipc} --syn-data-path out --exp-name again"] if ours and not holds else []
-    named = f" --dataset {dataset}" if holds == "images" or made == "IMAGES" else ""
+    named = f" --dataset {dataset} --size {images.size}" if holds == "images" or made == "IMAGES" else ""
     held_out = f" --val-dir{data}" if data else ""
     again = f"HERE/fkd/{ipc}" if holds == "with labels" else "out/again_labels"
     if labels and holds != "with labels":

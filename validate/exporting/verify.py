@@ -17,6 +17,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+ASIDE = (".git", ".cache")  # what git and the Hub's client keep beside a set
+CARD_KEYS = ("configs", "dataset_info")  # datasets 5.2.0 shows the second's class names, else the first's
 PICTURES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
 ROUNDING = 0.05  # percent: accuracies are told with one decimal
 
@@ -35,6 +37,14 @@ def shown(text):
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
 
+def parsed(text):
+    """A JSON value.   Raises: ValueError, also where it is nested too deeply to be read."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
 def check_files(folder, record):
     """(what is wrong, path and why) of every file that is not as export.json says."""
     belongs = {expected["sha256"]: path for path, expected in record["files"].items()}
@@ -44,29 +54,34 @@ def check_files(folder, record):
         elif (digest := digest_of(folder / path)) != expected["sha256"]:
             other = belongs.get(digest)
             yield ("reordered", f"{path}: holds the bytes of {other}") if other else ("changed", path)
-    for root, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    for root, folders, names in os.walk(folder):  # hidden folders too: readers do not leave them out
+        where = Path(root).relative_to(folder)
+        folders[:] = sorted(name for name in folders if where != Path() or name not in ASIDE)
+        for path in (where / name for name in folders):
+            if (folder / path).is_symlink():
+                yield "foreign", f"{path.as_posix()}: a linked folder, whose pictures readers take too"
         for name in sorted(names):
-            path = (Path(root) / name).relative_to(folder).as_posix()
+            path = (where / name).as_posix()
             if path not in record["files"] and Path(name).suffix.lower() in PICTURES:
                 yield "foreign", f"{path}: a picture that is not of the set"
 
 
 def names_in_card(folder):
-    """The class names that README.md's YAML states for the Hub, in order; none where it states none."""
+    """(where, class names in order) of every line of README.md's YAML that states them for the Hub."""
     card = folder / "README.md"
     if not card.is_file():
-        return None
+        return
     for line in card.read_text(encoding="utf-8", errors="surrogateescape").split("\n"):
-        if line.startswith("dataset_info: "):
+        key, _, value = line.partition(": ")
+        if key in CARD_KEYS:
             try:
-                features = json.loads(line.removeprefix("dataset_info: "))["features"]
+                stated = parsed(value)
+                features = (stated[0] if key == "configs" else stated)["features"]
                 label = next(own for own in features if own["name"] == "label")
                 named = label["dtype"]["class_label"]["names"]
-                return [named[str(k)] for k in range(len(named))]
-            except (ValueError, KeyError, TypeError, StopIteration):
-                return []
-    return None
+                yield f"{key} in README.md", [named[str(k)] for k in range(len(named))]
+            except (ValueError, LookupError, TypeError, StopIteration):
+                yield f"{key} in README.md", []
 
 
 def differs(where, found, expected):
@@ -86,21 +101,21 @@ def check_order(folder, record):
     classes, metadata = folder / "classes.json", folder / "metadata.jsonl"
     if "classes.json" in record["files"] and classes.is_file():
         try:
-            yield from differs("classes.json", json.loads(classes.read_text(encoding="utf-8")), names)
+            yield from differs("classes.json", parsed(classes.read_text(encoding="utf-8")), names)
         except ValueError:
             yield "order", "classes.json: not JSON"
-    if (stated := names_in_card(folder)) is not None:
-        yield from differs("README.md", stated, names)
+    for where, stated in names_in_card(folder):
+        yield from differs(where, stated, names)
     if "metadata.jsonl" in record["files"] and metadata.is_file():
         try:
-            rows = [json.loads(line) for line in metadata.read_text(encoding="utf-8").splitlines()]
+            rows = [parsed(line) for line in metadata.read_text(encoding="utf-8").splitlines()]
             wrong = [row["file_name"] for row in rows if labels.get(row["file_name"]) != row["label"]]
         except (ValueError, KeyError, TypeError):
             wrong = ["a line that is none"]
         if wrong:
             yield "order", f"metadata.jsonl: {wrong[0]}: not its label ({len(wrong)} such)"
     if record["to"] == "imagefolder":  # whose readers number the folders as they sort
-        found = (path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        found = (path.name for path in folder.iterdir() if path.is_dir())
         yield from differs("folders", sorted(found), sorted({path.split("/")[0] for path in labels}))
     there = Counter(label for path, label in labels.items() if (folder / path).is_file())
     for k, count in enumerate(record["counts"]):
@@ -149,12 +164,12 @@ def judge(record, accuracies, name):
 
 def check_teachers(record, folder):
     """(exit status, lines): which recorded teachers are among a folder's files, by their bytes."""
-    wanted = {digest: name for own in record["teachers"].values() for name, digest in own.items()}
+    wanted = list(dict.fromkeys(teacher for own in record["teachers"].values() for teacher in own.items()))
     if not wanted:
         return 2, ["no teachers are recorded of this set"]
     found = {digest_of(path) for path in folder.rglob("*") if path.is_file()}
-    return int(not wanted.keys() <= found), [
-        f"{'found  ' if digest in found else 'missing'} {name} {digest}" for digest, name in wanted.items()]
+    return int(any(digest not in found for _, digest in wanted)), [
+        f"{'found  ' if digest in found else 'missing'} {name} {digest}" for name, digest in wanted]
 
 
 def check(folder, record):
@@ -188,7 +203,7 @@ def main():
     parser.add_argument("--teachers", type=Path, metavar="FOLDER", help="where your teachers' weights are")
     given = parser.parse_args()
     try:
-        status = answer(given, json.loads((given.folder / "export.json").read_text(encoding="utf-8")))
+        status = answer(given, parsed((given.folder / "export.json").read_text(encoding="utf-8")))
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # verify.py | head
@@ -211,7 +226,7 @@ def answer(given, record):
         return status
     if given.teachers:
         status, lines = check_teachers(record, given.teachers)
-        print(*lines, sep="\n")
+        print(*map(shown, lines), sep="\n")
         return status
     return check(given.folder, record)
 
