@@ -1,7 +1,6 @@
 """Memorisation of a set: classes one after another in bounded memory, starts made once more, what is said."""
 import dataclasses
 import shutil
-import subprocess
 
 import numpy
 import pytest
@@ -11,6 +10,7 @@ from PIL import Image
 
 from benchmarks.memory import LiveBytes
 from utils.image_sets import open_images
+from utils.interrupts import Interrupted
 from utils.measures import read_measures
 from validate import memorisation, neighbours, starts
 
@@ -141,17 +141,28 @@ def test_which_sets_started_from_a_real_image_each(config, reason, measured):
 def test_a_recover_that_fails_is_said_and_leaves_it_unknown(measured, tmp_path, capfd, monkeypatch):
     asked = []
 
-    def fail(command, **how):
-        asked.extend(command)
-        return subprocess.CompletedProcess(command, 2, "", "a line\nerror: no such data\n")
-    monkeypatch.setattr(starts.subprocess, "run", fail)
+    def fail(module, argv):
+        asked.extend([module, *argv])
+        raise ValueError(f"{module} ended with status 2: no such data")
+    monkeypatch.setattr(starts, "run_stage", fail)
     images = open_images(str(measured[0]), flag="--data")
     config = memorisation.MemorisationConfig(train_data_path="real images", ipc=1, device="cpu")
     assert memorisation.begun_from(images, images.select(1), config, tmp_path) is None
-    assert capfd.readouterr().err.endswith("how far images moved is not known: no such data\n")
-    told = dict(zip(asked[3::2], asked[4::2], strict=True))
-    assert asked[1:3] == ["-m", "recover.data_synthesis"] and told["--train-data-path"] == "real images"
+    assert capfd.readouterr().err.endswith("how far images moved is not known: recover.data_synthesis ended "
+                                           "with status 2: no such data\n")
+    told = dict(zip(asked[1::2], asked[2::2], strict=True))
+    assert asked[0] == "recover.data_synthesis" and told["--train-data-path"] == "real images"
     assert (told["--iteration"], told["--iteration-step"], told["--ipc-end"]) == ("0", "0", "1")
+
+
+def test_a_recover_that_is_interrupted_ends_the_command(measured, tmp_path, monkeypatch):
+    def interrupt(*args):
+        raise Interrupted("IPC 0 is kept")
+    monkeypatch.setattr(starts, "run_stage", interrupt)
+    images = open_images(str(measured[0]), flag="--data")
+    config = memorisation.MemorisationConfig(device="cpu")
+    with pytest.raises(Interrupted, match="is kept"):
+        memorisation.begun_from(images, images.select(1), config, tmp_path)
 
 
 def test_bad_input_is_refused(refused, tiny, made, tmp_path):

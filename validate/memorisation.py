@@ -154,7 +154,7 @@ def begun_from(images: ImageManifest, entries: Sequence[Entry], config: Memorisa
             starts = remake_starts(images, config.ipc or images.ipc, folder, device=config.device,
                                    train_data_path=config.train_data_path)
             return starts, starts_of(entries, starts)
-        except (ValueError, FileNotFoundError) as error:
+        except (ValueError, FileNotFoundError, RuntimeError) as error:
             reason = str(error)
     say(f"{images.run}: how far images moved is not known: {reason}")
     return None
