@@ -13,12 +13,16 @@ from torch import nn
 from recover import data_synthesis
 from relabel import generate_soft_label
 from utils import verify
+from utils.augment import CROPS
+from utils.flags import parse_config, to_words
 from utils.formats import open_labels
 from utils.image_sets import open_images
 from utils.interrupts import Interrupted
 from utils.measures import read_measures
 from utils.metrics import confusion
-from validate import controls, evaluate, evaluation, evaluation_text, inherited, scores
+from utils.pieces import piece_name
+from utils.views import MIXES
+from validate import cells, controls, evaluate, evaluation, evaluation_text, inherited, scores
 from validate.cells import HARD, PLAIN_SOFT, SOFT
 
 pytest_plugins = ["stage_fixtures"]
@@ -146,6 +150,45 @@ def test_a_set_scales_its_controls(made):
     other = inherited.inherit(open_images(str(made), flag="--data"), 2, "rd3")
     assert other.labels is None and other.validate == {}
     assert set(other.relabel) <= {*inherited.BUDGET, "seed"} and other.relabel["epochs"] == 3
+
+
+def test_students_on_all_real_images_stand_in_the_order_of_the_others(made, tmp_path, monkeypatch):
+    images = open_images(str(made), flag="--data")
+    monkeypatch.setattr(evaluate.full_data, "train_on_all", lambda *args, seed, **about: ({"a": seed}, ""))
+    config = evaluate.EvaluateConfig(data=str(made), seeds=(2, 0, 1), full_data=True)
+    found, _ = evaluate.full_accuracies(config, images, inherited.Inherited({}, {}, {}, None, ()),
+                                        models=("a",), out=tmp_path)
+    assert found == {"a": [0, 1, 2]}  # as `measured` sorts the sets' students
+
+
+def relabelled(made, tmp_path, monkeypatch, *, images=None, **flags):
+    """The words of every relabel of an evaluation, by what it would make; nothing is run."""
+    asked = []
+
+    def remember(self, module, values, more, where, done):
+        asked.append((where["fkd_path"], [*to_words({**values, **where}), *more]))
+    monkeypatch.setattr(controls.Maker, "_stage", remember)
+    monkeypatch.setattr(controls, "open_labels", lambda folder, ipc: None)
+    monkeypatch.setattr(controls, "check_same_teachers", lambda labelled: None)
+    monkeypatch.setattr(cells, "cells_of", lambda *args, **about: [])
+    config = evaluate.EvaluateConfig(data=str(made), controls=("random",), **flags)
+    images = images or open_images(str(made), flag="--data")
+    maker = controls.Maker(images, 2, tmp_path, places={"threads": 1}, real={}, memory={},
+                           teachers={})
+    sets = [controls.ImageSet(controls.DISTILLED, str(made), (0,))]
+    scaled = inherited.Inherited({}, {"epochs": 3, "batch_size": 5}, {}, None, ())
+    evaluate.all_cells(config, sets, maker, scaled, models=("a",), out=tmp_path)
+    return [(folder, parse_config(generate_soft_label.RelabelConfig, words,
+                                  presets=generate_soft_label.presets)) for folder, words in asked]
+
+
+def test_more_words_for_relabel_do_not_augment_what_has_no_augmentation(made, tmp_path, monkeypatch):
+    (_, usual), (_, plain) = relabelled(
+        made, tmp_path, monkeypatch, robustness=True,
+        relabel_flags="--mix-type cutmix --mix-alpha 0.4 --min-scale-crops 0.3 --crop padded --epochs 7")
+    assert (piece_name(MIXES, usual.mix_type), usual.min_scale_crops, usual.epochs) == ("cutmix", 0.3, 7)
+    assert (piece_name(MIXES, plain.mix_type), plain.min_scale_crops, plain.epochs) == ("none", 1.0, 7)
+    assert not plain.flip and piece_name(CROPS, plain.crop) == "resized"
 
 
 # ---------------------------------------------------------------- the command

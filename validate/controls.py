@@ -81,14 +81,14 @@ class Maker:
 
     Args: images: the distilled set, of which `ipc` images a class count;  out: where all goes;
           places: flat settings that say where weights, test images and devices are, of which digests hold
-          the threads alone;  real: where the real training images are;
+          the threads alone;  real: where the real training images are;  memory: relabel's `MemoryFlags`;
           teachers: --arch-name and --pool, where known.
     """
 
     def __init__(self, images: ImageManifest, ipc: int, out: Path, *, places: Values, real: Values,
-                 teachers: Values):
+                 memory: Values, teachers: Values):
         self._images, self._ipc, self._out = images, ipc, out
-        self._places, self._real, self._teachers = places, real, teachers
+        self._places, self._real, self._memory, self._teachers = places, real, memory, teachers
         self.commands: list[str] = []
 
     def _digest(self, *settings: object) -> str:
@@ -133,7 +133,7 @@ class Maker:
             except FileNotFoundError:
                 return False
         self._stage("relabel.generate_soft_label", {**values, "ipc": self._ipc}, more,
-                    {"data": of.path, "fkd_path": folder}, done)
+                    {"data": of.path, "fkd_path": folder, **self._memory}, done)
         return open_labels(str(folder), self._ipc)
 
 
