@@ -1,4 +1,5 @@
 """Scores against hand-computed values, the sets and labels of an evaluation, and the command on tiny runs."""
+import dataclasses
 import json
 import math
 import os
@@ -24,6 +25,7 @@ from utils.pieces import piece_name
 from utils.views import MIXES
 from validate import cells, controls, evaluate, evaluation, evaluation_text, inherited, scores
 from validate.cells import HARD, PLAIN_SOFT, SOFT
+from validate.features import teachers_of
 
 pytest_plugins = ["stage_fixtures"]
 STAGES = {"recover.data_synthesis": data_synthesis.main,
@@ -191,6 +193,28 @@ def test_more_words_for_relabel_do_not_augment_what_has_no_augmentation(made, tm
     assert not plain.flip and piece_name(CROPS, plain.crop) == "resized"
 
 
+def test_labels_of_other_images_or_of_another_size_are_taken_over_by_nobody(made):
+    images = open_images(str(made), flag="--data")
+    assert teachers_of(images) >= {POOL[3]}
+    first, *rest = images.entries
+    remade = dataclasses.replace(images, entries=(first._replace(sha256="0"), *rest))
+    for other in (remade, dataclasses.replace(images, size=12), dataclasses.replace(images, ipc=1)):
+        beside = inherited.inherit(other, 1, "prism")
+        assert (beside.labels, beside.relabel, beside.validate, beside.where) == (None, {}, {}, ())
+    only_labels = dataclasses.replace(remade, saved={**images.saved, "weights": {}})
+    assert teachers_of(only_labels) == set()
+
+
+def test_other_images_get_labels_in_a_folder_of_their_own(made, tmp_path, monkeypatch):
+    images = open_images(str(made), flag="--data")
+    first, *rest = images.entries
+    remade = dataclasses.replace(images, entries=(first._replace(sha256="0"), *rest))
+    (one, _), = relabelled(made, tmp_path, monkeypatch)
+    (again, _), = relabelled(made, tmp_path, monkeypatch)
+    (other, _), = relabelled(made, tmp_path, monkeypatch, images=remade)
+    assert one == again != other
+
+
 # ---------------------------------------------------------------- the command
 
 @pytest.fixture
@@ -270,7 +294,7 @@ def test_full_data_is_trained_as_the_teachers_were(tiny, made, tmp_path, capsys)
 
 def test_a_folder_of_others_images_is_evaluated(tiny, made, tmp_path, in_process, monkeypatch, capsys):
     shutil.copytree(made / "syn", tmp_path / "theirs")
-    monkeypatch.chdir(tmp_path)  # what is made goes to out/theirs
+    monkeypatch.chdir(tmp_path)  # what is made goes to out/theirs-<digest of its path>
     before = modification_times(tmp_path / "theirs")
     argv = [tmp_path / "theirs", "--dataset", f"folder:{tiny.data}", "--weights-dir", tiny.teachers,
             "--arch-name", POOL[0], "--pool", POOL[0], POOL[1], "--controls", "random",
@@ -280,7 +304,7 @@ def test_a_folder_of_others_images_is_evaluated(tiny, made, tmp_path, in_process
     assert modification_times(tmp_path / "theirs") == before
     assert {row["set"] for row in values["accuracies"]} == {"distilled", "random"}
     assert in_process == ["recover.data_synthesis", *["relabel.generate_soft_label"] * 2]
-    assert (tmp_path / "out" / "theirs" / "measured" / "evaluation_prism_ipc2.json").is_file()
+    assert len(list(tmp_path.glob("out/theirs-*/measured/evaluation_prism_ipc2.json"))) == 1
     assert "relabel epochs 2" in values["changed"] and values["models"] == [POOL[0]]
     line = next(line for line in capsys.readouterr().out.splitlines() if " validate.evaluate " in line)
     again = evaluate.main(shlex.split(line)[3:])  # the command that it says

@@ -10,6 +10,7 @@ from typing import TypedDict
 from utils.files import write_json
 from utils.flags import Presets, flags_of
 from utils.formats import ImageManifest, image_set_digest
+from utils.image_sets import holds
 from utils.pieces import Options, Values
 from utils.records import FORMAT_VERSION, Count, read_record
 from utils.runtime import versions
@@ -51,5 +52,5 @@ def read_measures(images: ImageManifest, prefix: str = "") -> dict[str, Measure]
     """
     found = {path.stem: read_record(path, Measure, form="prism-measure")
              for path in sorted((images.home / "measured").glob(f"{prefix}*.json"))}
-    return {name: measure for name, measure in found.items() if measure["ipc"] <= images.ipc
-            and measure["images"] == image_set_digest(images.select(measure["ipc"]))}
+    return {name: measure for name, measure in found.items() if holds(
+        images, measure["images"], measure["ipc"])}

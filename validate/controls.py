@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from utils.files import sha256_json
 from utils.flags import to_words
-from utils.formats import ImageManifest, LabelManifest, assemble_manifest, open_labels
+from utils.formats import ImageManifest, LabelManifest, assemble_manifest, image_set_digest, open_labels
 from utils.interrupts import EXIT_INTERRUPTED, Interrupted
 from utils.methods.controls import CONTROLS
 from utils.pieces import Values, require
@@ -123,8 +123,11 @@ class Maker:
 
     def labels(self, of: ImageSet, values: Values, more: list[str]) -> LabelManifest:
         """The labels of a set.   Args: values, more: flat settings of relabel, and words behind them."""
-        name = f"_{self._digest(values, more)}"
-        folder = self._out / f"labels{name}" if of.name == DISTILLED else Path(of.path) / f"fkd{name}"
+        if of.name == DISTILLED:  # whose images may be made anew, where a control's folder says what it holds
+            images = image_set_digest(self._images.select(self._ipc))
+            folder = self._out / f"labels_{self._digest(values, more, images)}"
+        else:
+            folder = Path(of.path) / f"fkd_{self._digest(values, more)}"
 
         def done() -> bool:
             try:
