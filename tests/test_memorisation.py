@@ -5,10 +5,11 @@ import shutil
 import numpy
 import pytest
 import torch
-from helpers import POOL, PROCESS, pixels_of, words
+from helpers import POOL, PROCESS, pixels_of, words, write_pictures
 from PIL import Image
 
 from benchmarks.memory import LiveBytes
+from models.registry import build_model
 from utils.image_sets import open_images
 from utils.interrupts import Interrupted
 from utils.measures import read_measures
@@ -163,6 +164,20 @@ def test_a_recover_that_is_interrupted_ends_the_command(measured, tmp_path, monk
     config = memorisation.MemorisationConfig(device="cpu")
     with pytest.raises(Interrupted, match="is kept"):
         memorisation.begun_from(images, images.select(1), config, tmp_path)
+
+
+def test_training_images_alone_serve_a_set_of_others(measured, tiny, tmp_path, monkeypatch):
+    numbers = [str(k) for k in range(10)]
+    write_pictures(tmp_path / "data" / "train", dict.fromkeys(numbers, 3), size=32)
+    write_pictures(tmp_path / "theirs", dict.fromkeys(numbers, 2), size=32, seed=1)
+    monkeypatch.chdir(tmp_path)
+    net = build_model(POOL[2], num_classes=10, stem="small")
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    flags = words("--data", "theirs", "--dataset", "cifar10", "--train-data-path", "data", "--arch-name",
+                  POOL[2], "--weights", f"{POOL[2]}={tmp_path / 'net.pt'}", "--k", 1, *PROCESS)
+    assert memorisation.main(flags)["real_images"] == 30
+    small = memorisation.main([*flags, "--size", "16"])
+    assert small["nearest"] != memorisation.main(flags)["nearest"]
 
 
 def test_bad_input_is_refused(refused, tiny, made, tmp_path):

@@ -18,7 +18,7 @@ from models.places import inherited_places
 from utils import flags, loading, measures, methods, runtime
 from utils.data import RealSet
 from utils.formats import ImageManifest
-from utils.image_sets import open_images
+from utils.image_sets import SetFlags
 from utils.pieces import Values, option, require
 from validate import cells, controls, evaluation, evaluation_text, full_data, inherited
 from validate.controls import DISTILLED, REFERENCE, ImageSet, Labelled
@@ -29,14 +29,11 @@ WORDS = "more words for {}, which win, as one: '--epochs 30 --batch-size 20'"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(methods.MethodFlags, flags.WeightFlags, flags.MemoryFlags, flags.ComputeFlags):
+class EvaluateConfig(methods.MethodFlags, flags.WeightFlags, SetFlags, flags.MemoryFlags, flags.ComputeFlags):
     """What `python -m validate.evaluate [SET]` takes."""
 
     data: str = option("out/full_resnet18", "the set, also as the first word: run of recover, its syn/ "
                        "folder, or a folder of images", identity=False)
-    dataset: str = option("", "data set of the real images; none: as the set's manifest")
-    size: int | None = option(None, "side of the images [pixels], of a set of others; none: the data set's, "
-                              "of folder:PATH the images' own", range="in [8, 8192]")
     train_data_path: str = option("", "folder of the real training images, of which the controls are",
                                   identity=False)
     val_dir: str = option("", "folder of the real test images", identity=False)
@@ -202,8 +199,7 @@ def measured(made: list[cells.Cell]) -> tuple[dict[tuple[str, str, str], list[fl
 
 def run(config: EvaluateConfig, command: str) -> Values:
     """Makes what is missing, prints and saves the evaluation; returns its values."""
-    images = open_images(config.data, flag="--data", dataset=config.dataset, val_dir=config.val_dir,
-                         size=config.size)
+    images = config.open_set(config.data)
     ipc, test = config.ipc or images.ipc, check_data(config, images)
     beside = inherited.inherit(images, ipc, config.protocol)
     models = models_of(config, beside)
