@@ -163,8 +163,7 @@ def _open_foreign(folder: Path, dataset: str, class_names: list[str], size: int 
     ipc = _smallest(folder, class_names, by_class)
     chosen = [path for paths in by_class for path in sorted(paths, key=_by_text_and_number)[:ipc]]
     with ThreadPoolExecutor() as pool:
-        seen = list(progress(pool.map(_look, chosen, map(_state, chosen)), total=len(chosen),
-                             text="check images"))
+        seen = list(progress(pool.map(_look, chosen), total=len(chosen), text="check images"))
     own_size = _common_side({side for _, side in seen}) if dataset.startswith("folder:") else None
     preset = dataset_spec(dataset).preset(size or own_size)
     shown = [path.relative_to(folder).as_posix() for path in chosen]
@@ -190,15 +189,17 @@ def _common_side(sizes: set[tuple[int, int]]) -> int | None:
     return width if len(sizes) == 1 and width == height else None
 
 
-def _state(path: Path) -> tuple[int, ...]:
-    """What changes with a file's bytes, whatever becomes of its times."""
-    stat = path.stat()
-    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+def _look(path: Path) -> tuple[str, tuple[int, int]]:
+    """The digest of a file, and width and height of its picture: read once a process while it stays as it is.
+
+    Raises: as `open_image`.
+    """
+    stat = path.stat() if path.is_file() else None  # who opens it says what else it is
+    return _look_at(path, stat and (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
 
 
 @functools.cache
-def _look(path: Path, state: tuple[int, ...]) -> tuple[str, tuple[int, int]]:
-    """The digest of a file in this state, and width and height of its picture.   Raises: as `open_image`."""
+def _look_at(path: Path, state: tuple[int, ...] | None) -> tuple[str, tuple[int, int]]:
     with open_image(path) as picture:
         return sha256_file(path), picture.size
 
