@@ -95,3 +95,20 @@ def test_what_cannot_be_compared_is_refused(tiny, made, tmp_path, refused):
     one = tiny.recover(tmp_path, "--ipc-end", 1)
     assert "one image a class has no pairs" in refused(diversity.main, ["--data", one, *flags])
     assert "unknown network 'resnet19'" in refused(diversity.main, ["--arch-name", "resnet19"])
+
+
+def test_a_set_of_others_is_measured_at_the_size_that_is_said(tiny, tmp_path, monkeypatch):
+    run = tiny.recover(tmp_path, "--iteration", 0)
+    shutil.copytree(run / "syn", tmp_path / "theirs")
+    monkeypatch.chdir(tmp_path)
+    argv = words("--data", "theirs", "--dataset", f"folder:{tiny.data}", "--weights-dir", tiny.teachers,
+                 "--arch-name", POOL[1], *PROCESS)
+    own, small = diversity.main(argv), diversity.main([*argv, "--size", "12"])
+    assert own["mean"] != small["mean"]
+
+    def read(size):
+        images = open_images("theirs", flag="--data", dataset=f"folder:{tiny.data}", size=size)
+        return read_measures(images, "diversity")
+    measure = read(12)[f"diversity_{POOL[1]}"]
+    assert "--size 12" in measure["command"] and measure["values"]["mean"] == small["mean"]
+    assert read(None) == {}  # what was measured at another size is of other images

@@ -1,4 +1,5 @@
 """Scores against hand-computed values, the sets and labels of an evaluation, and the command on tiny runs."""
+import dataclasses
 import json
 import math
 import os
@@ -13,13 +14,18 @@ from torch import nn
 from recover import data_synthesis
 from relabel import generate_soft_label
 from utils import verify
+from utils.augment import CROPS
+from utils.flags import parse_config, to_words
 from utils.formats import open_labels
 from utils.image_sets import open_images
 from utils.interrupts import Interrupted
 from utils.measures import read_measures
 from utils.metrics import confusion
-from validate import controls, evaluate, evaluation, evaluation_text, inherited, scores
+from utils.pieces import piece_name
+from utils.views import MIXES
+from validate import cells, controls, evaluate, evaluation, evaluation_text, inherited, scores
 from validate.cells import HARD, PLAIN_SOFT, SOFT
+from validate.features import teachers_of
 
 pytest_plugins = ["stage_fixtures"]
 STAGES = {"recover.data_synthesis": data_synthesis.main,
@@ -148,6 +154,67 @@ def test_a_set_scales_its_controls(made):
     assert set(other.relabel) <= {*inherited.BUDGET, "seed"} and other.relabel["epochs"] == 3
 
 
+def test_students_on_all_real_images_stand_in_the_order_of_the_others(made, tmp_path, monkeypatch):
+    images = open_images(str(made), flag="--data")
+    monkeypatch.setattr(evaluate.full_data, "train_on_all", lambda *args, seed, **about: ({"a": seed}, ""))
+    config = evaluate.EvaluateConfig(data=str(made), seeds=(2, 0, 1), full_data=True)
+    found, _ = evaluate.full_accuracies(config, images, inherited.Inherited({}, {}, {}, None, ()),
+                                        models=("a",), out=tmp_path)
+    assert found == {"a": [0, 1, 2]}  # as `measured` sorts the sets' students
+
+
+def relabelled(made, tmp_path, monkeypatch, *, images=None, **flags):
+    """The words of every relabel of an evaluation, by what it would make; nothing is run."""
+    asked = []
+
+    def remember(self, module, values, more, where, done):
+        asked.append((where["fkd_path"], [*to_words({**values, **where}), *more]))
+    monkeypatch.setattr(controls.Maker, "_stage", remember)
+    monkeypatch.setattr(controls, "open_labels", lambda folder, ipc: None)
+    monkeypatch.setattr(controls, "check_same_teachers", lambda labelled: None)
+    monkeypatch.setattr(cells, "cells_of", lambda *args, **about: [])
+    config = evaluate.EvaluateConfig(data=str(made), controls=("random",), **flags)
+    images = images or open_images(str(made), flag="--data")
+    maker = controls.Maker(images, 2, tmp_path, places={"threads": 1}, real={}, memory={},
+                           teachers={})
+    sets = [controls.ImageSet(controls.DISTILLED, str(made), (0,))]
+    scaled = inherited.Inherited({}, {"epochs": 3, "batch_size": 5}, {}, None, ())
+    evaluate.all_cells(config, sets, maker, scaled, models=("a",), out=tmp_path)
+    return [(folder, parse_config(generate_soft_label.RelabelConfig, words,
+                                  presets=generate_soft_label.presets)) for folder, words in asked]
+
+
+def test_more_words_for_relabel_do_not_augment_what_has_no_augmentation(made, tmp_path, monkeypatch):
+    (_, usual), (_, plain) = relabelled(
+        made, tmp_path, monkeypatch, robustness=True,
+        relabel_flags="--mix-type cutmix --mix-alpha 0.4 --min-scale-crops 0.3 --crop padded --epochs 7")
+    assert (piece_name(MIXES, usual.mix_type), usual.min_scale_crops, usual.epochs) == ("cutmix", 0.3, 7)
+    assert (piece_name(MIXES, plain.mix_type), plain.min_scale_crops, plain.epochs) == ("none", 1.0, 7)
+    assert not plain.flip and piece_name(CROPS, plain.crop) == "resized"
+
+
+def test_labels_of_other_images_or_of_another_size_are_taken_over_by_nobody(made):
+    images = open_images(str(made), flag="--data")
+    assert teachers_of(images) >= {POOL[3]}
+    first, *rest = images.entries
+    remade = dataclasses.replace(images, entries=(first._replace(sha256="0"), *rest))
+    for other in (remade, dataclasses.replace(images, size=12), dataclasses.replace(images, ipc=1)):
+        beside = inherited.inherit(other, 1, "prism")
+        assert (beside.labels, beside.relabel, beside.validate, beside.where) == (None, {}, {}, ())
+    only_labels = dataclasses.replace(remade, saved={**images.saved, "weights": {}})
+    assert teachers_of(only_labels) == set()
+
+
+def test_other_images_get_labels_in_a_folder_of_their_own(made, tmp_path, monkeypatch):
+    images = open_images(str(made), flag="--data")
+    first, *rest = images.entries
+    remade = dataclasses.replace(images, entries=(first._replace(sha256="0"), *rest))
+    (one, _), = relabelled(made, tmp_path, monkeypatch)
+    (again, _), = relabelled(made, tmp_path, monkeypatch)
+    (other, _), = relabelled(made, tmp_path, monkeypatch, images=remade)
+    assert one == again != other
+
+
 # ---------------------------------------------------------------- the command
 
 @pytest.fixture
@@ -227,7 +294,7 @@ def test_full_data_is_trained_as_the_teachers_were(tiny, made, tmp_path, capsys)
 
 def test_a_folder_of_others_images_is_evaluated(tiny, made, tmp_path, in_process, monkeypatch, capsys):
     shutil.copytree(made / "syn", tmp_path / "theirs")
-    monkeypatch.chdir(tmp_path)  # what is made goes to out/theirs
+    monkeypatch.chdir(tmp_path)  # what is made goes to out/theirs-<digest of its path>
     before = modification_times(tmp_path / "theirs")
     argv = [tmp_path / "theirs", "--dataset", f"folder:{tiny.data}", "--weights-dir", tiny.teachers,
             "--arch-name", POOL[0], "--pool", POOL[0], POOL[1], "--controls", "random",
@@ -237,7 +304,7 @@ def test_a_folder_of_others_images_is_evaluated(tiny, made, tmp_path, in_process
     assert modification_times(tmp_path / "theirs") == before
     assert {row["set"] for row in values["accuracies"]} == {"distilled", "random"}
     assert in_process == ["recover.data_synthesis", *["relabel.generate_soft_label"] * 2]
-    assert (tmp_path / "out" / "theirs" / "measured" / "evaluation_prism_ipc2.json").is_file()
+    assert len(list(tmp_path.glob("out/theirs-*/measured/evaluation_prism_ipc2.json"))) == 1
     assert "relabel epochs 2" in values["changed"] and values["models"] == [POOL[0]]
     line = next(line for line in capsys.readouterr().out.splitlines() if " validate.evaluate " in line)
     again = evaluate.main(shlex.split(line)[3:])  # the command that it says

@@ -1,5 +1,8 @@
 """Sets that others made: every layout is recognised without a manifest, classes in the data set's order."""
+import os
+import re
 import shutil
+import time
 from pathlib import Path
 
 import numpy
@@ -10,7 +13,8 @@ from PIL import Image
 
 from models.places import inherited_case
 from relabel import generate_soft_label
-from utils.files import sha256_bytes
+from utils import image_sets
+from utils.files import sha256_bytes, sha256_file
 from utils.formats import image_set_digest
 from utils.image_sets import open_images
 from utils.loading import load_distilled, open_distilled
@@ -60,7 +64,8 @@ def test_a_layout_is_recognised_and_its_classes_are_the_data_sets(real, tmp_path
             grey(tmp_path / "theirs" / NAMES[case](k, i), 20 * k + i)
     images = opened(tmp_path / "theirs", real)
     assert (images.foreign, images.ipc, images.class_names) == (case.split()[0], 11, TWELVE)
-    assert (images.size, images.stem, images.home) == (8, "small", Path("out/theirs"))
+    assert (images.size, images.stem, images.home.parent) == (8, "small", Path("out"))
+    assert re.fullmatch("theirs-[0-9a-f]{8}", images.home.name)
     assert [entry.label for entry in images.entries] == [k for k in range(12) for _ in range(11)]
     assert images.select(3) == [entry for i, entry in enumerate(images.entries) if i % 11 < 3]
     assert images.select(0) == images.select(11) == list(images.entries)
@@ -90,6 +95,10 @@ def rename(folder, old, new):
      "class003_id001.png: by its name of another class than the folder"),
     (lambda f: [path.unlink() for path in (f / "new003").iterdir()], "class 'class d' holds no image"),
     (lambda f: (f / "new003/class003_id000.png").write_bytes(b"none"), "class003_id000.png: not a readable"),
+    (lambda f: (f / "new003/class003_id002.png").symlink_to("nowhere.png"), None),
+    (lambda f: [(f / "new003/class003_id000.png").unlink(),
+                (f / "new003/class003_id000.png").symlink_to("nowhere.png")],
+     "class003_id000.png: a broken link; replace or delete it"),
     (lambda f: [rename(f, f"new{k:03d}", name) for k, name in enumerate(TWELVE[:11])],
      r"'new011' is none of them \(1 such\) and 'class l' is missing"),
     (lambda f: [rename(f, f"new{k:03d}", f"x{k}") for k in range(12)], "'x0' is none of them"),
@@ -161,7 +170,46 @@ def test_a_set_says_no_data_set_and_is_never_written_into(real, tmp_path, monkey
         grey(tmp_path / "out/theirs/train" / f"{k:05d}/00000.png", k)
     with pytest.raises(ValueError, match="--data .*train: images that no manifest describes .* --dataset"):
         open_images("out/theirs", flag="--data")
-    assert opened("out/theirs", real).home == Path("out/theirs-made")
+    home = opened("out/theirs", real).home
+    assert home.parent == Path("out") and not home.resolve().is_relative_to(Path("out/theirs").resolve())
+
+
+def test_sets_of_one_name_have_homes_of_their_own_however_they_are_called(real, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("A", "B"):
+        for k in range(12):
+            grey(tmp_path / name / "ipc1" / str(k) / "0.png", 10 * k)
+    homes = [opened(f"{name}/ipc1", real).home for name in ("A", "B")]
+    assert homes[0] != homes[1] and all(re.fullmatch("ipc1-[0-9a-f]{8}", home.name) for home in homes)
+    assert opened(tmp_path / "B" / ".." / "A" / "ipc1", real).home == homes[0]
+    monkeypatch.chdir(tmp_path / "A" / "ipc1" / "3")
+    assert opened("..", real).home == homes[0]
+
+
+def test_a_file_is_hashed_once_a_process_until_it_changes(real, tmp_path, monkeypatch):
+    for k in range(12):
+        grey(tmp_path / "theirs" / str(k) / "0.png", 10 * k)
+    hashed = []
+    monkeypatch.setattr(image_sets, "sha256_file", lambda path: hashed.append(path) or sha256_file(path))
+    first = opened(tmp_path / "theirs", real)
+    assert len(hashed) == 12 and opened(tmp_path / "theirs", real).entries == first.entries
+    assert len(hashed) == 12
+    changed, stat = tmp_path / "theirs" / "3" / "0.png", (tmp_path / "theirs" / "3" / "0.png").stat()
+    time.sleep(0.02)  # the clock of files ticks in steps of milliseconds
+    grey(changed, 31)
+    os.utime(changed, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    again = opened(tmp_path / "theirs", real)
+    assert hashed[12:] == [changed] and again.entries[3] != first.entries[3]
+
+
+def test_training_images_name_the_classes_where_they_are_what_there_is(tmp_path):
+    write_data(tmp_path / "real", classes=[str(k) for k in range(10)], train=1)
+    (tmp_path / "real" / "val").rename(tmp_path / "val")
+    for k in range(10):
+        grey(tmp_path / "theirs" / str(k) / "0.png", 10 * k)
+    images = open_images(str(tmp_path / "theirs"), flag="--data", dataset="cifar10",
+                         train_data_path=str(tmp_path / "real"))
+    assert images.class_names == [str(k) for k in range(10)]
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +238,8 @@ def test_labels_and_students_are_those_of_the_same_images_of_ours(tiny, made, th
     folder, data = theirs(layout), ("--dataset", f"folder:{tiny.data}")
     before = sorted(folder.rglob("*"))
     labels = tiny.relabel(folder, *data)
-    assert labels == Path("out", folder.name, "fkd", "2")
+    home = opened(folder, tiny.data).home
+    assert labels == home / "fkd" / "2"
     for name in ("epoch_000.pt", "epoch_002.pt"):
         ours, others = (torch.load(path / name, weights_only=True) for path in (made / "fkd" / "2", labels))
         assert all(torch.equal(ours[key], others[key]) for key in ours)
@@ -198,11 +247,11 @@ def test_labels_and_students_are_those_of_the_same_images_of_ours(tiny, made, th
     expected = read_json(made / "validate" / "narrow_resnet" / "results.json")["results"]
     assert [student["last"] for student in students] == [student["last"] for student in expected]
     assert sorted(folder.rglob("*")) == before
-    result, = results.read_results(Path("out", folder.name, "validate", "narrow_resnet"))[:1]
+    result, = results.read_results(home / "validate" / "narrow_resnet")[:1]
     assert (result["images_layout"], result["images_config"]["layout"]) == (layout, layout)
     assert result["images"] == image_set_digest(opened(folder, tiny.data).select(2))
     assert f"images of others (layout {layout}); labels prism" in results.describe_students(result)
-    results.main([f"out/{folder.name}/validate/narrow_resnet", str(made / "validate" / "narrow_resnet")])
+    results.main([str(home / "validate" / "narrow_resnet"), str(made / "validate" / "narrow_resnet")])
     shown = capsys.readouterr()
     assert "recover layout: " in shown.out and "images: others" in shown.out
     assert shown.err.count("nothing is written there") == 1
@@ -215,14 +264,14 @@ def test_the_stages_refuse_what_does_not_fit(tiny, theirs, tmp_path, monkeypatch
     assert "with --dataset" in refused(relabel, tiny.relabel_flags(folder))
     assert "with --dataset" in refused(validate, tiny.validate_flags(folder))
     shown, error = dry_run(relabel, tiny.relabel_flags(folder, *data))
-    assert not error and f"out/{folder.name}/fkd/2" in shown
+    assert not error and f"{opened(folder, tiny.data).home}/fkd/2" in shown
     assert not Path("out").exists()
     assert "trained with --size 16, the images here have 12" in \
         refused(relabel, tiny.relabel_flags(folder, *data, "--size", 12))
     labels = tiny.relabel(folder, *data)
     again = tiny.validate_flags(folder, *data, "--fkd-path", labels)
     shown, error = dry_run(validate, again)
-    assert not error and f"out/{folder.name}/validate/narrow_resnet" in shown
+    assert not error and f"{opened(folder, tiny.data).home}/validate/narrow_resnet" in shown
     assert "labels of images of 16 pixels, these are taken at 12; pass --size 16" in \
         refused(validate, [*again, "--size", "12"])
     (folder / "new001/class001_id001.png").write_bytes((folder / "new001/class001_id000.png").read_bytes())
@@ -239,7 +288,7 @@ def test_real_images_of_other_sizes_are_a_set_too(tmp_path, monkeypatch):
                             "ce", "--epochs", "1", "--batch-size", "4", "--model", "narrow_plain",
                             "--gradient-accumulation-steps", "1", "--threads", "1", "--device", "cpu"])
     assert found["n"] == 1 and found["results"][0]["config"]["ipc"] == 3
-    assert Path("out/data/validate/narrow_plain/results.json").is_file()
+    assert len(list(Path("out").glob("data-*/validate/narrow_plain/results.json"))) == 1
 
 
 def test_a_protocol_knows_the_ipc_of_a_set_of_others(tiny, theirs, tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from helpers import POOL, PROCESS, words
 
 from utils.image_sets import open_images
 from utils.measures import read_measures
-from validate import attacks, membership
+from validate import attacks, membership, train_FKD
 from validate.attacks import (
     Gaussian,
     auc,
@@ -180,6 +180,19 @@ def test_the_command_names_what_is_no_student_or_one_of_other_images(made, tmp_p
     other = tiny.recover(tmp_path, "--seed", 5)
     error = refused(membership.main, ["--data", other, "--student", made / "validate" / POOL[0] / "seed0"])
     assert "learnt from other images than --data" in error and not (other / "measured").exists()
+
+
+def test_a_student_is_attacked_at_the_size_at_which_it_learnt(tiny, made, tmp_path, monkeypatch, refused):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(made / "syn", "theirs")
+    theirs = ("--dataset", f"folder:{tiny.data}")
+    train_FKD.main(words("--train-dir", "theirs", *theirs, "--size", 12, "--loss-type", "ce", "--epochs", 1,
+                         "--batch-size", 4, "--model", POOL[2], "--gradient-accumulation-steps", 1,
+                         "--output-dir", "students", *PROCESS))
+    attack = words("--data", "theirs", *theirs, "--student", "students/seed0", "--resamples", 100, *PROCESS)
+    assert "learnt from images of 12 pixels, these are taken at 16; pass --size 12" in refused(
+        membership.main, attack)
+    assert membership.main([*attack, "--size", "12"])["members"] == 24
 
 
 def test_a_student_whose_last_weights_are_gone_is_named(made, tmp_path):

@@ -1,16 +1,17 @@
 """Memorisation of a set: classes one after another in bounded memory, starts made once more, what is said."""
 import dataclasses
 import shutil
-import subprocess
 
 import numpy
 import pytest
 import torch
-from helpers import POOL, PROCESS, pixels_of, words
+from helpers import POOL, PROCESS, pixels_of, words, write_pictures
 from PIL import Image
 
 from benchmarks.memory import LiveBytes
+from models.registry import build_model
 from utils.image_sets import open_images
+from utils.interrupts import Interrupted
 from utils.measures import read_measures
 from validate import memorisation, neighbours, starts
 
@@ -141,17 +142,42 @@ def test_which_sets_started_from_a_real_image_each(config, reason, measured):
 def test_a_recover_that_fails_is_said_and_leaves_it_unknown(measured, tmp_path, capfd, monkeypatch):
     asked = []
 
-    def fail(command, **how):
-        asked.extend(command)
-        return subprocess.CompletedProcess(command, 2, "", "a line\nerror: no such data\n")
-    monkeypatch.setattr(starts.subprocess, "run", fail)
+    def fail(module, argv):
+        asked.extend([module, *argv])
+        raise ValueError(f"{module} ended with status 2: no such data")
+    monkeypatch.setattr(starts, "run_stage", fail)
     images = open_images(str(measured[0]), flag="--data")
     config = memorisation.MemorisationConfig(train_data_path="real images", ipc=1, device="cpu")
     assert memorisation.begun_from(images, images.select(1), config, tmp_path) is None
-    assert capfd.readouterr().err.endswith("how far images moved is not known: no such data\n")
-    told = dict(zip(asked[3::2], asked[4::2], strict=True))
-    assert asked[1:3] == ["-m", "recover.data_synthesis"] and told["--train-data-path"] == "real images"
+    assert capfd.readouterr().err.endswith("how far images moved is not known: recover.data_synthesis ended "
+                                           "with status 2: no such data\n")
+    told = dict(zip(asked[1::2], asked[2::2], strict=True))
+    assert asked[0] == "recover.data_synthesis" and told["--train-data-path"] == "real images"
     assert (told["--iteration"], told["--iteration-step"], told["--ipc-end"]) == ("0", "0", "1")
+
+
+def test_a_recover_that_is_interrupted_ends_the_command(measured, tmp_path, monkeypatch):
+    def interrupt(*args):
+        raise Interrupted("IPC 0 is kept")
+    monkeypatch.setattr(starts, "run_stage", interrupt)
+    images = open_images(str(measured[0]), flag="--data")
+    config = memorisation.MemorisationConfig(device="cpu")
+    with pytest.raises(Interrupted, match="is kept"):
+        memorisation.begun_from(images, images.select(1), config, tmp_path)
+
+
+def test_training_images_alone_serve_a_set_of_others(measured, tiny, tmp_path, monkeypatch):
+    numbers = [str(k) for k in range(10)]
+    write_pictures(tmp_path / "data" / "train", dict.fromkeys(numbers, 3), size=32)
+    write_pictures(tmp_path / "theirs", dict.fromkeys(numbers, 2), size=32, seed=1)
+    monkeypatch.chdir(tmp_path)
+    net = build_model(POOL[2], num_classes=10, stem="small")
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    flags = words("--data", "theirs", "--dataset", "cifar10", "--train-data-path", "data", "--arch-name",
+                  POOL[2], "--weights", f"{POOL[2]}={tmp_path / 'net.pt'}", "--k", 1, *PROCESS)
+    assert memorisation.main(flags)["real_images"] == 30
+    small = memorisation.main([*flags, "--size", "16"])
+    assert small["nearest"] != memorisation.main(flags)["nearest"]
 
 
 def test_bad_input_is_refused(refused, tiny, made, tmp_path):

@@ -11,17 +11,18 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import os
 import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from utils.data import RealSet, dataset_spec, folder_split
-from utils.files import sha256_file
+from utils.files import sha256_bytes, sha256_file
 from utils.folders import KINDS
-from utils.formats import Entry, ImageManifest, assemble_manifest, run_folder, run_path
+from utils.formats import Entry, ImageManifest, assemble_manifest, image_set_digest, run_folder, run_path
 from utils.pictures import FORMATS, open_image
-from utils.pieces import Values, require
+from utils.pieces import Options, Values, option, require
 from utils.records import find_record
 from utils.runtime import progress, say, warn_once
 
@@ -41,12 +42,10 @@ class ForeignImages(ImageManifest):
 
     @property
     def home(self) -> Path:
-        """out/<the folder's name>; with "-made" behind it where that is the folder, or a run of recover."""
-        folder = self.run.absolute()  # as it is called, where it is a link
+        """out/<the folder's name>-<digest of where it lies>: many sets are called ipc10."""
+        folder = Path(os.path.abspath(self.run))  # as it is called, where it is a link
         named = next(part for part in (folder, *folder.parents) if part.name not in ABOVE)
-        home = Path("out") / named.name
-        taken = folder.resolve().is_relative_to(home.resolve()) or _is_run(home)
-        return home.with_name(f"{home.name}-made") if taken else home
+        return Path("out") / f"{named.name}-{sha256_bytes(str(self.run.resolve()).encode())[:8]}"
 
     def select(self, ipc: int) -> list[Entry]:
         """The first `ipc` images of every class, 0 for all.   Raises: ValueError when the set has fewer."""
@@ -54,12 +53,35 @@ class ForeignImages(ImageManifest):
         return [entry for i, entry in enumerate(self.entries) if i % self.ipc < (ipc or self.ipc)]
 
 
-def open_images(path: str, *, flag: str, dataset: str = "", val_dir: str = "", size: int | None = None,
-                write: bool = True) -> ImageManifest:
+def holds(images: ImageManifest, digest: str, ipc: int) -> bool:
+    """Whether the digest is that of the first `ipc` images of every class: labels, students, measures say."""
+    return ipc <= images.ipc and image_set_digest(images.select(ipc)) == digest
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SetFlags(Options):
+    """What commands take that measure sets: what a set of others does not say itself."""
+
+    dataset: str = option("", "of images without a manifest: data set, or folder:PATH", identity=False)
+    val_dir: str = option("", "of images without a manifest: real test data, which name the classes",
+                          identity=False)
+    size: int | None = option(None, "of images without a manifest: side [pixels]; none: the data set's, of "
+                              "folder:PATH the images' own", identity=False, range="in [8, 8192]")
+
+    def open_set(self, path: str, *, flag: str = "--data", train_data_path: str = "",
+                 write: bool = True) -> ImageManifest:
+        """`open_images`, as these flags say."""
+        return open_images(path, flag=flag, dataset=self.dataset, val_dir=self.val_dir, size=self.size,
+                           train_data_path=train_data_path, write=write)
+
+
+def open_images(path: str, *, flag: str, dataset: str = "", val_dir: str = "", train_data_path: str = "",
+                size: int | None = None, write: bool = True) -> ImageManifest:
     """The set that a path names.
 
-    Args:   flag: which named it;  dataset, val_dir, size: of a set that says neither data set, class names
-            nor side itself (None: the data set's; of folder:PATH the images', if all are squares of one);
+    Args:   flag: which named it;  dataset, val_dir or train_data_path, size: of a set that says neither data
+            set, class names (the real images' folders do) nor side itself (None: the data set's; of
+            folder:PATH the images', if all are squares of one);
             write: its manifest, where that is ours and has changed.
     Raises: FileNotFoundError or ValueError naming the flag, what is there and what was expected.
     """
@@ -72,7 +94,7 @@ def open_images(path: str, *, flag: str, dataset: str = "", val_dir: str = "", s
     require(dataset, f"{flag} {folder}: images that no manifest describes (no config.json of recover above "
             f"them); say of which data set they are with --dataset, and where its real images lie with "
             f"--val-dir")
-    found = _open_foreign(folder, dataset, val_dir, size)
+    found = _open_foreign(folder, dataset, _class_names(dataset, val_dir, train_data_path), size)
     _say_what(found.run, found.foreign, found.ipc, found.num_classes, found.home)
     return found
 
@@ -121,18 +143,17 @@ def _by_text_and_number(path: Path) -> list[str | int]:
 
 # ---------------------------------------------------------------- sets of others
 
-def _class_names(dataset: str, val_dir: str) -> list[str]:
-    """Of the real data: of its test images, where there are any at hand, else of its training images."""
+def _class_names(dataset: str, val_dir: str, train_data_path: str) -> list[str]:
+    """Of the real data: of the images that are named, else of its test images at hand, else of the others."""
     size = dataset_spec(dataset).size
-    if not val_dir:
+    if not val_dir and not train_data_path:
         with contextlib.suppress(ValueError):
             return RealSet(dataset, "", "val", size=size).class_names
-        return RealSet(dataset, "", "train", size=size).class_names
-    return RealSet(dataset, val_dir, "val", size=size).class_names
+    split, root = ("val", val_dir) if val_dir else ("train", train_data_path)
+    return RealSet(dataset, root, split, size=size).class_names
 
 
-def _open_foreign(folder: Path, dataset: str, val_dir: str, size: int | None) -> ForeignImages:
-    class_names = _class_names(dataset, val_dir)
+def _open_foreign(folder: Path, dataset: str, class_names: list[str], size: int | None) -> ForeignImages:
     names, places, opener = folder_split(folder)
     label_of = match_classes(names, class_names, folder)
     by_class: list[list[Path]] = [[] for _ in class_names]
@@ -169,7 +190,16 @@ def _common_side(sizes: set[tuple[int, int]]) -> int | None:
 
 
 def _look(path: Path) -> tuple[str, tuple[int, int]]:
-    """The digest of a file, and width and height of its picture.   Raises: as `open_image`."""
+    """The digest of a file, and width and height of its picture: read once a process while it stays as it is.
+
+    Raises: as `open_image`.
+    """
+    stat = path.stat() if path.is_file() else None  # who opens it says what else it is
+    return _look_at(path, stat and (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
+
+
+@functools.cache
+def _look_at(path: Path, state: tuple[int, ...] | None) -> tuple[str, tuple[int, int]]:
     with open_image(path) as picture:
         return sha256_file(path), picture.size
 

@@ -10,13 +10,21 @@ from typing import TypedDict
 from utils.files import write_json
 from utils.flags import Presets, flags_of
 from utils.formats import ImageManifest, image_set_digest
+from utils.image_sets import holds
 from utils.pieces import Options, Values
 from utils.records import FORMAT_VERSION, Count, read_record
 from utils.runtime import versions
 
 
-class Measure(TypedDict):
-    """<home>/measured/<name>.json.   values: whatever was measured, as its module's docstring says."""
+class _Size(TypedDict, total=False):
+    size: Count
+
+
+class Measure(_Size):
+    """<home>/measured/<name>.json.   values: whatever was measured, as its module's docstring says.
+
+    size: side at which the images were taken [pixels], of others' sets no fixed one.
+    """
 
     format: str
     version: int
@@ -39,17 +47,17 @@ def save_measure(images: ImageManifest, name: str, values: Values, *, ipc: int, 
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {
         "format": "prism-measure", "version": FORMAT_VERSION, "name": name, "command": command,
-        "images": image_set_digest(images.select(ipc)), "ipc": ipc or images.ipc, "versions": versions(),
-        "values": values})
+        "images": image_set_digest(images.select(ipc)), "ipc": ipc or images.ipc, "size": images.size,
+        "versions": versions(), "values": values})
     return path
 
 
 def read_measures(images: ImageManifest, prefix: str = "") -> dict[str, Measure]:
-    """The measures of a set whose names begin so, by name; those of other images than are there left out.
+    """The measures of a set whose names begin so, by name; those of other images or another size left out.
 
     Raises: ValueError naming a damaged one.
     """
     found = {path.stem: read_record(path, Measure, form="prism-measure")
              for path in sorted((images.home / "measured").glob(f"{prefix}*.json"))}
-    return {name: measure for name, measure in found.items() if measure["ipc"] <= images.ipc
-            and measure["images"] == image_set_digest(images.select(measure["ipc"]))}
+    return {name: measure for name, measure in found.items() if holds(
+        images, measure["images"], measure["ipc"]) and measure.get("size", images.size) == images.size}

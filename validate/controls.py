@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from utils.files import sha256_json
 from utils.flags import to_words
-from utils.formats import ImageManifest, LabelManifest, assemble_manifest, open_labels
+from utils.formats import ImageManifest, LabelManifest, assemble_manifest, image_set_digest, open_labels
 from utils.interrupts import EXIT_INTERRUPTED, Interrupted
 from utils.methods.controls import CONTROLS
 from utils.pieces import Values, require
@@ -81,14 +81,14 @@ class Maker:
 
     Args: images: the distilled set, of which `ipc` images a class count;  out: where all goes;
           places: flat settings that say where weights, test images and devices are, of which digests hold
-          the threads alone;  real: where the real training images are;
+          the threads alone;  real: where the real training images are;  memory: relabel's `MemoryFlags`;
           teachers: --arch-name and --pool, where known.
     """
 
     def __init__(self, images: ImageManifest, ipc: int, out: Path, *, places: Values, real: Values,
-                 teachers: Values):
+                 memory: Values, teachers: Values):
         self._images, self._ipc, self._out = images, ipc, out
-        self._places, self._real, self._teachers = places, real, teachers
+        self._places, self._real, self._memory, self._teachers = places, real, memory, teachers
         self.commands: list[str] = []
 
     def _digest(self, *settings: object) -> str:
@@ -123,8 +123,11 @@ class Maker:
 
     def labels(self, of: ImageSet, values: Values, more: list[str]) -> LabelManifest:
         """The labels of a set.   Args: values, more: flat settings of relabel, and words behind them."""
-        name = f"_{self._digest(values, more)}"
-        folder = self._out / f"labels{name}" if of.name == DISTILLED else Path(of.path) / f"fkd{name}"
+        if of.name == DISTILLED:  # whose images may be made anew, where a control's folder says what it holds
+            images = image_set_digest(self._images.select(self._ipc))
+            folder = self._out / f"labels_{self._digest(values, more, images)}"
+        else:
+            folder = Path(of.path) / f"fkd_{self._digest(values, more)}"
 
         def done() -> bool:
             try:
@@ -133,7 +136,7 @@ class Maker:
             except FileNotFoundError:
                 return False
         self._stage("relabel.generate_soft_label", {**values, "ipc": self._ipc}, more,
-                    {"data": of.path, "fkd_path": folder}, done)
+                    {"data": of.path, "fkd_path": folder, **self._memory}, done)
         return open_labels(str(folder), self._ipc)
 
 

@@ -19,7 +19,7 @@ from models.places import inherited_places
 from models.registry import model_spec
 from utils.flags import ComputeFlags, WeightFlags, parse_config
 from utils.formats import ImageManifest, image_set_digest
-from utils.image_sets import open_images
+from utils.image_sets import SetFlags
 from utils.measures import command_of, save_measure
 from utils.metrics import Paired, intra_class_cosine, mean_and_std, paired
 from utils.pieces import Values, option, require
@@ -30,7 +30,7 @@ from validate.results import listed_folders, verdict
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DiversityConfig(WeightFlags, ComputeFlags):
+class DiversityConfig(WeightFlags, SetFlags, ComputeFlags):
     """What `python -m validate.diversity` takes."""
 
     data: tuple[str, ...] = option(("out/full_resnet18",), "run of recover, or folder of images; two are "
@@ -39,9 +39,6 @@ class DiversityConfig(WeightFlags, ComputeFlags):
     arch_name: str = option("", "feature network; none: the first at hand that taught nobody",
                             source="paper figure 4: resnet18")
     stem: Literal["imagenet", "small"] | None = option(None, "its first layers; none: as the images")
-    dataset: str = option("", "of images without a manifest: data set, or folder:PATH", identity=False)
-    val_dir: str = option("", "of images without a manifest: real test data, which name the classes",
-                          identity=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -115,9 +112,8 @@ def _is_varied(name: str, side: Sequence[tuple[ImageManifest, Values]]) -> bool:
 # ---------------------------------------------------------------- the command
 
 def open_sides(config: DiversityConfig) -> list[list[ImageManifest]]:
-    """The sets of each side.   Raises: ValueError where their classes are not the same, as `open_images`."""
-    sides = [[open_images(path, flag="--data", dataset=config.dataset, val_dir=config.val_dir)
-              for path in side] for side in config.sides]
+    """The sets of each side.   Raises: ValueError where their classes are not the same, as `open_set`."""
+    sides = [[config.open_set(path) for path in side] for side in config.sides]
     first, *others = [images for side in sides for images in side]
     for images in others:
         require(images.class_names == first.class_names,

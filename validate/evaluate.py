@@ -18,24 +18,22 @@ from models.places import inherited_places
 from utils import flags, loading, measures, methods, runtime
 from utils.data import RealSet
 from utils.formats import ImageManifest
-from utils.image_sets import open_images
+from utils.image_sets import SetFlags
 from utils.pieces import Values, option, require
 from validate import cells, controls, evaluation, evaluation_text, full_data, inherited
 from validate.controls import DISTILLED, REFERENCE, ImageSet, Labelled
+from validate.train_FKD import EVAL_BATCH
 
 DEFAULT_MODEL = "resnet18"
 WORDS = "more words for {}, which win, as one: '--epochs 30 --batch-size 20'"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(methods.MethodFlags, flags.WeightFlags, flags.ComputeFlags):
+class EvaluateConfig(methods.MethodFlags, flags.WeightFlags, SetFlags, flags.MemoryFlags, flags.ComputeFlags):
     """What `python -m validate.evaluate [SET]` takes."""
 
     data: str = option("out/full_resnet18", "the set, also as the first word: run of recover, its syn/ "
                        "folder, or a folder of images", identity=False)
-    dataset: str = option("", "data set of the real images; none: as the set's manifest")
-    size: int | None = option(None, "side of the images [pixels], of a set of others; none: the data set's, "
-                              "of folder:PATH the images' own", range="in [8, 8192]")
     train_data_path: str = option("", "folder of the real training images, of which the controls are",
                                   identity=False)
     val_dir: str = option("", "folder of the real test images", identity=False)
@@ -86,6 +84,11 @@ class EvaluateConfig(methods.MethodFlags, flags.WeightFlags, flags.ComputeFlags)
     def set_flags(self) -> Values:
         """What a set of others does not say itself."""
         return {name: getattr(self, name) for name in ("dataset", "size") if getattr(self, name)}
+
+    @property
+    def memory(self) -> Values:
+        """How much of the images is kept decoded."""
+        return {"resident_gb": self.resident_gb, "workers": self.workers}
 
     @property
     def data_place(self) -> Values:
@@ -148,11 +151,13 @@ def all_cells(config: EvaluateConfig, sets: list[ImageSet], maker: controls.Make
     serves = beside.labels if not (config.teachers or more) else None
     usual = [Labelled(images, serves if serves and images.name == DISTILLED
                       else maker.labels(images, flagged | config.set_flags, more)) for images in sets]
+    whole = [*more, *flags.to_words(inherited.PLAIN)] if more else []  # words behind others win
     plain = [Labelled(images, maker.labels(
-        images, inherited.without_augmentation(flagged) | config.set_flags, more))
+        images, inherited.without_augmentation(flagged) | config.set_flags, whole))
         for images in sets if config.robustness and images.name in (DISTILLED, REFERENCE)]
     controls.check_same_teachers([*usual, *plain])
-    values = {**beside.validate, **config.set_flags, "protocol": config.protocol, **config.places}
+    values = {**beside.validate, **config.set_flags, "protocol": config.protocol, **config.memory,
+              **config.places}
     return [cell for kinds, labelled in (((cells.SOFT, cells.HARD), usual), ((cells.PLAIN_SOFT,), plain))
             for own in labelled for cell in cells.cells_of(
                 own, models, kinds, out=out / "students", values=values,
@@ -171,7 +176,7 @@ def full_accuracies(config: EvaluateConfig, images: ImageManifest, beside: inher
     recipe = full_data.teacher_recipe(config.weights_dir, (*config.pool, *beside.teachers.get("pool", ())))
     trained = [full_data.train_on_all(
         images, models, seed=seed, out=out / "full", recipe=recipe, places=places | config.data_place,
-        more=shlex.split(config.full_flags)) for seed in config.seeds if config.full_data]
+        more=shlex.split(config.full_flags)) for seed in sorted(config.seeds) if config.full_data]
     found = {model: [accuracies[model] for accuracies, _ in trained] for model in models if trained}
     return found, [command for _, command in trained]
 
@@ -194,8 +199,7 @@ def measured(made: list[cells.Cell]) -> tuple[dict[tuple[str, str, str], list[fl
 
 def run(config: EvaluateConfig, command: str) -> Values:
     """Makes what is missing, prints and saves the evaluation; returns its values."""
-    images = open_images(config.data, flag="--data", dataset=config.dataset, val_dir=config.val_dir,
-                         size=config.size)
+    images = config.open_set(config.data)
     ipc, test = config.ipc or images.ipc, check_data(config, images)
     beside = inherited.inherit(images, ipc, config.protocol)
     models = models_of(config, beside)
@@ -206,14 +210,15 @@ def run(config: EvaluateConfig, command: str) -> Values:
                         shlex.split(config.validate_flags))  # bad words before hours of labels
     out = Path(config.out) if config.out else images.home / "evaluate" / f"{config.protocol}-ipc{ipc}"
     maker = controls.Maker(images, ipc, out, places=config.places, real=config.data_place,
-                           teachers=beside.teachers | config.teachers)
+                           memory=config.memory, teachers=beside.teachers | config.teachers)
     for folder in beside.where:
         runtime.say(f"as in {folder}: what was changed of the protocol there holds for every set")
     made = all_cells(config, image_sets(config, maker), maker, beside, models=models, out=out)
     full, full_commands = full_accuracies(config, images, beside, models=models, out=out)
     found, changed = measured(made)
     device = runtime.choose_device(config.device)
-    batches = loading.EvaluationBatches(test, batch_size=250, device=device, resident_gb=16.0, workers=4)
+    batches = loading.EvaluationBatches(test, batch_size=EVAL_BATCH[device.type], device=device,
+                                        **config.memory)
     counts = {(cell.model, cell.labels): cells.confusion_of(cell, images, batches, device)
               for cell in made if cell.images == DISTILLED}
     found |= {(evaluation.FULL, model, cells.HARD): each for model, each in full.items()}

@@ -14,6 +14,7 @@ from utils.augment import normalize
 from utils.data import RealSet
 from utils.flags import WeightFlags
 from utils.formats import Entry, ImageManifest, label_folders
+from utils.image_sets import holds
 from utils.loading import load_distilled, read_batches
 from utils.metrics import logits_of
 from utils.pieces import require
@@ -42,13 +43,14 @@ class Network:
 # ---------------------------------------------------------------- which network
 
 def teachers_of(images: ImageManifest) -> set[str]:
-    """The networks that a set was made with, and those of the labels at <home>/fkd, as far as is recorded.
+    """The networks that a set was made with, and those of its labels at <home>/fkd, as far as is recorded.
 
     By architecture, whose priors are its own with other weights too.
     """
     folders = label_folders(str(images.home / "fkd"))
-    labels = [find_record(folder / "config.json", Labels) for folder in folders]
-    return {*images.saved["weights"], *(name for own in labels if own for name in own["teachers"])}
+    found = [find_record(folder / "config.json", Labels) for folder in folders]
+    labels = [own for own in found if own and holds(images, own["images"], own["ipc"])]
+    return {*images.saved["weights"], *(name for own in labels for name in own["teachers"])}
 
 
 def networks_at_hand(dataset: str, flags: WeightFlags, *, stem: str) -> list[str]:

@@ -6,13 +6,8 @@ when they take what was changed.   Source: ours.
 import dataclasses
 
 from utils.augment import CROPS, RESAMPLER
-from utils.formats import (
-    ImageManifest,
-    LabelManifest,
-    assemble_label_manifest,
-    image_set_digest,
-    label_folders,
-)
+from utils.formats import ImageManifest, LabelManifest, assemble_label_manifest, label_folders
+from utils.image_sets import holds
 from utils.pieces import Values
 from utils.records import Result
 from utils.views import MIXES, OPERATIONS
@@ -45,11 +40,12 @@ class Inherited:
 
 
 def labels_beside(images: ImageManifest, ipc: int) -> LabelManifest | None:
-    """Whole labels in <home>/fkd, of the IPC rather than of another."""
+    """Whole labels of these images in <home>/fkd, of the IPC rather than of another."""
     folders = label_folders(str(images.home / "fkd"))
     found = (assemble_label_manifest(folder, write=False)
              for folder in sorted(folders, key=lambda folder: folder.name != str(ipc)))
-    return next(filter(None, found), None)
+    return next((labels for labels in found if labels and labels.views.size == images.size
+                 and holds(images, labels.images, labels.ipc)), None)
 
 
 def students_beside(images: ImageManifest, labels: str, protocol: str) -> tuple[str, Result] | None:
@@ -71,8 +67,7 @@ def inherit(images: ImageManifest, ipc: int, protocol: str) -> Inherited:
     taken = found.protocol["changed"] if same else BUDGET
     relabel = {name: config[name] for name in (*taken, "seed") if config.get(name) is not None}
     teachers = teachers or {name: config[name] for name in ("arch_name", "pool")}
-    serves = same and found.ipc == ipc and found.resampler == RESAMPLER \
-        and found.images == image_set_digest(images.select(ipc))
+    serves = same and found.ipc == ipc and found.resampler == RESAMPLER
     student = students_beside(images, found.digest, protocol)
     validate = {name: student[1]["config"][name] for name in student[1]["protocol"]["changed"]
                 if name not in OF_LABELS} if student else {}

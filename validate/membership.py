@@ -16,8 +16,8 @@ from utils.augment import normalize
 from utils.data import RealSet
 from utils.files import is_whole, load_tensors
 from utils.flags import ComputeFlags, parse_config
-from utils.formats import ImageManifest, image_set_digest
-from utils.image_sets import open_images
+from utils.formats import ImageManifest
+from utils.image_sets import SetFlags, holds
 from utils.loading import read_batches
 from utils.measures import command_of, save_measure
 from utils.metrics import Batches, logits_of
@@ -69,7 +69,7 @@ def real_confidences(model: nn.Module, real: RealSet, images: ImageManifest, *, 
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MembershipConfig(ComputeFlags):
+class MembershipConfig(SetFlags, ComputeFlags):
     """What `python -m validate.membership` takes."""
 
     data: str = option("out/full_resnet18", "distilled set that the student learnt from", identity=False)
@@ -124,12 +124,15 @@ def main(argv: list[str] | None = None) -> Values:
     device = choose_device(config.device)
     set_threads(config.threads)
     set_precision("fp32", device)
-    images = open_images(config.data, flag="--data", dataset=config.dataset, val_dir=config.val_dir)
+    images = config.open_set(config.data)
     model, result = load_student(Path(config.student), num_classes=images.num_classes)
     ipc, name = result["config"]["ipc"], result["config"]["model"]
     labels = "soft" if result.get("labels") else "hard"
-    require(result.get("images") == image_set_digest(images.select(ipc)),
+    require(holds(images, result.get("images", ""), ipc or images.ipc),
             f"--student {config.student}: it learnt from other images than --data {config.data} holds")
+    size = result.get("images_config", {}).get("size", images.size)
+    require(size == images.size, f"--student {config.student}: it learnt from images of {size} pixels, these "
+            f"are taken at {images.size}; pass --size {size}")
     members, others = (real_confidences(model, RealSet(
         config.dataset or images.dataset, root, split, size=images.size), images, most=config.images,
         device=device) for root, split in ((config.train_data_path, "train"), (config.val_dir, "val")))

@@ -22,7 +22,7 @@ from models.registry import model_spec
 from utils.data import RealSet
 from utils.flags import ComputeFlags, WeightFlags, parse_config
 from utils.formats import Entry, ImageManifest
-from utils.image_sets import open_images
+from utils.image_sets import SetFlags
 from utils.measures import command_of, save_measure
 from utils.metrics import mean_and_std
 from utils.pieces import Values, option
@@ -35,7 +35,7 @@ from validate.starts import remake_starts, starts_of, starts_unknown
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MemorisationConfig(WeightFlags, ComputeFlags):
+class MemorisationConfig(WeightFlags, SetFlags, ComputeFlags):
     """What `python -m validate.memorisation` takes."""
 
     data: str = option("out/full_resnet18", "run of recover, or folder of images", identity=False)
@@ -48,7 +48,6 @@ class MemorisationConfig(WeightFlags, ComputeFlags):
     stem: Literal["imagenet", "small"] | None = option(None, "its first layers; none: as the images")
     starts: str = option("", "folder for what images started from, made once more; none: a temporary one",
                          identity=False)
-    dataset: str = option("", "of images without a manifest: data set, or folder:PATH", identity=False)
     workers: int = option(4, "processes that decode real images", identity=False, range="in [0, 256]")
 
     def __post_init__(self) -> None:
@@ -154,7 +153,7 @@ def begun_from(images: ImageManifest, entries: Sequence[Entry], config: Memorisa
             starts = remake_starts(images, config.ipc or images.ipc, folder, device=config.device,
                                    train_data_path=config.train_data_path)
             return starts, starts_of(entries, starts)
-        except (ValueError, FileNotFoundError) as error:
+        except (ValueError, FileNotFoundError, RuntimeError) as error:
             reason = str(error)
     say(f"{images.run}: how far images moved is not known: {reason}")
     return None
@@ -195,7 +194,7 @@ def run(config: MemorisationConfig) -> Values:
     device = choose_device(config.device)
     set_threads(config.threads)
     set_precision("fp32", device)
-    images = open_images(config.data, flag="--data", dataset=config.dataset, val_dir=config.train_data_path)
+    images = config.open_set(config.data, train_data_path=config.train_data_path)
     entries = images.select(config.ipc)
     real = RealSet(images.dataset, config.train_data_path, "train", size=images.size)
     real.check_classes(images.class_names, flag="--train-data-path", whose="the distilled images")

@@ -2,9 +2,6 @@
 
 The run's own settings with --iteration 0 keep the starts, in a run of their own, by a process of its own.
 """
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,11 +10,11 @@ from utils.files import write_json
 from utils.flags import to_words
 from utils.formats import Entry, ImageManifest
 from utils.image_sets import open_images
+from utils.methods.controls import REAL_STARTS
 from utils.pieces import Values, require
 from utils.runtime import say
+from validate.controls import run_stage
 
-ROOT = Path(__file__).resolve().parents[1]
-REAL = ("real", "random", "herding", "k-centre", "centre-margin")  # --init of one real image each
 # Without iterations nothing of these does anything; they may be checked against them.
 BARE: Values = {"iteration": 0, "iteration_step": 0, "slices_per_batch": 1, "batching": "cross-class",
                 "blocks": "one", "perturbation": "none", "min_teacher_accuracy": 0}
@@ -29,7 +26,7 @@ def starts_unknown(images: ImageManifest) -> str:
     if "init" not in config:
         return "how these images were made is not recorded"
     whole = config["init"] == "medium" and config.get("factor", 0) == 0
-    return "" if config["init"] in REAL or whole else \
+    return "" if config["init"] in REAL_STARTS or whole else \
         f"images started from --init {config['init']}, no real image each"
 
 
@@ -38,7 +35,7 @@ def remake_starts(images: ImageManifest, ipc: int, folder: Path, *, train_data_p
     """The run of the starts of the first `ipc` images a class, below `folder`; finished work there is kept.
 
     Networks that choose starts are looked for where the run's recover found them.
-    Raises: ValueError with the line of a recover that fails, or where the starts are not the run's.
+    Raises: as `run_stage`; ValueError where the starts are not the run's.
     """
     config = images.saved["config"]
     write_json(folder / "of.json", {"config": config})
@@ -47,14 +44,8 @@ def remake_starts(images: ImageManifest, ipc: int, folder: Path, *, train_data_p
     if train_data_path:
         flags["train_data_path"] = train_data_path
     say(f"{images.run}: its starts are made once more (recover --init {config['init']} --iteration 0)")
-    done = subprocess.run(
-        [sys.executable, "-m", "recover.data_synthesis", "--config", str(folder / "of.json"),
-         *to_words({name: value for name, value in flags.items() if value not in ((), "")})],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get(
-            "PYTHONPATH")])])}, capture_output=True, text=True)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        raise ValueError(lines[-1].removeprefix("error: "))
+    run_stage("recover.data_synthesis", ["--config", str(folder / "of.json"), *to_words(
+        {name: value for name, value in flags.items() if value not in ((), "")})])
     starts = open_images(str(folder / "starts"), flag="--starts")
     check_starts(images, starts)
     return starts
