@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from utils.files import read_lines, write_bytes
-from utils.flags import parse_config
+from utils.flags import first_words, parse_config
 from utils.pieces import Options, Values, option, require
 from utils.runtime import command_line, say
 
@@ -138,10 +138,7 @@ WRITERS: dict[str, Callable[[dict[str, list[Values]], Path, str], None]] = {
 
 def main(argv: list[str] | None = None) -> Path:
     """Converts the logs of a run; returns the folder of what was written."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    if words and not words[0].startswith("-"):
-        words.insert(0, "--run")
-    config = parse_config(ConvertConfig, words, description=__doc__)
+    config = parse_config(ConvertConfig, first_words(argv, "--run"), description=__doc__)
     require(config.run, "which run? python -m utils.convert_log RUN --to csv")
     run = Path(config.run)
     if not run.is_dir():

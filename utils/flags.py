@@ -128,6 +128,12 @@ def build_config(cls: type[S], explicit: Values, *, presets: Presets | None = No
     return build(cls, merge(cls, _implied(cls, explicit, presets), explicit))
 
 
+def first_words(argv: Sequence[str] | None, flag: str) -> list[str]:
+    """A command line whose words before any flag are values of `flag`.   Args: argv: as `parse_config`."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    return [flag, *words] if words and not words[0].startswith("-") else words
+
+
 def to_words(values: Mapping[str, Any]) -> list[str]:
     """Flat values as the words of a command line."""
     words = []

@@ -1,8 +1,8 @@
 """Intra-class cosine similarity of distilled sets (paper figure 4): lower is more diverse.
 
-    python -m validate.diversity --data RUN --arch-name resnet18
-    python -m validate.diversity --data A B                  paired by class
-    python -m validate.diversity --data A0,A1,A2 B0,B1,B2    paired by draw
+    python -m validate.diversity RUN --arch-name resnet18
+    python -m validate.diversity A B                  paired by class
+    python -m validate.diversity A0,A1,A2 B0,B1,B2    paired by draw
 
 The features are the penultimate ones of a trained network, by default one that taught nobody.  What is
 measured of a set lies beside it, <run>/measured/diversity_<network>.json.  Over classes an interval holds for
@@ -17,7 +17,7 @@ import torch
 
 from models.places import inherited_places
 from models.registry import model_spec
-from utils.flags import ComputeFlags, WeightFlags, parse_config
+from utils.flags import ComputeFlags, WeightFlags, first_words, parse_config
 from utils.formats import ImageManifest, image_set_digest
 from utils.image_sets import SetFlags
 from utils.measures import command_of, save_measure
@@ -181,7 +181,8 @@ def describe(measured: Sequence[Values]) -> str:
 
 def main(argv: list[str] | None = None) -> Values:
     """Of one set mean and std over classes, and one value a class; of two sides their difference too."""
-    return run(parse_config(DiversityConfig, argv, description=__doc__, presets=presets))
+    return run(parse_config(DiversityConfig, first_words(argv, "--data"), description=__doc__,
+                            presets=presets))
 
 
 if __name__ == "__main__":

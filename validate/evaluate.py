@@ -10,7 +10,6 @@ the worst classes; a rerun makes what is missing.   Source: baselines.md 16b, ec
 """
 import dataclasses
 import shlex
-import sys
 from pathlib import Path
 
 from models import registry
@@ -240,10 +239,8 @@ def run(config: EvaluateConfig, command: str) -> Values:
 
 def main(argv: list[str] | None = None) -> Values:
     """Runs a command line's words; returns the evaluation's values."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    if words and not words[0].startswith("-"):
-        words.insert(0, "--data")
-    config = flags.parse_config(EvaluateConfig, words, description=__doc__, presets=presets)
+    config = flags.parse_config(EvaluateConfig, flags.first_words(argv, "--data"), description=__doc__,
+                                presets=presets)
     return run(config, measures.command_of("validate.evaluate", config, presets))
 
 

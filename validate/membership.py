@@ -15,7 +15,7 @@ from models.registry import build_model
 from utils.augment import normalize
 from utils.data import RealSet
 from utils.files import is_whole, load_tensors
-from utils.flags import ComputeFlags, parse_config
+from utils.flags import ComputeFlags, first_words, parse_config
 from utils.formats import ImageManifest
 from utils.image_sets import SetFlags, holds
 from utils.loading import read_batches
@@ -118,7 +118,7 @@ def main(argv: list[str] | None = None) -> Values:
     Members are training images, the others test images: what tells these apart beside membership (other
     cameras, other years, a split that is not at random) counts as membership here.
     """
-    config = parse_config(MembershipConfig, argv, description=__doc__)
+    config = parse_config(MembershipConfig, first_words(argv, "--data"), description=__doc__)
     require(config.student, "--student: expected a finished student's folder, such as "
             "RUN/validate/resnet18/seed0")
     device = choose_device(config.device)

@@ -20,7 +20,7 @@ import torch
 from models.places import inherited_places
 from models.registry import model_spec
 from utils.data import RealSet
-from utils.flags import ComputeFlags, WeightFlags, parse_config
+from utils.flags import ComputeFlags, WeightFlags, first_words, parse_config
 from utils.formats import Entry, ImageManifest
 from utils.image_sets import SetFlags
 from utils.measures import command_of, save_measure
@@ -219,7 +219,8 @@ def run(config: MemorisationConfig) -> Values:
 
 def main(argv: list[str] | None = None) -> Values:
     """Runs a command line's words; returns what was measured."""
-    return run(parse_config(MemorisationConfig, argv, description=__doc__, presets=presets))
+    return run(parse_config(MemorisationConfig, first_words(argv, "--data"), description=__doc__,
+                            presets=presets))
 
 
 if __name__ == "__main__":
