@@ -13,11 +13,11 @@ from utils.files import write_json
 from utils.flags import to_words
 from utils.formats import Entry, ImageManifest
 from utils.image_sets import open_images
+from utils.methods.controls import REAL_STARTS
 from utils.pieces import Values, require
 from utils.runtime import say
 
 ROOT = Path(__file__).resolve().parents[1]
-REAL = ("real", "random", "herding", "k-centre", "centre-margin")  # --init of one real image each
 # Without iterations nothing of these does anything; they may be checked against them.
 BARE: Values = {"iteration": 0, "iteration_step": 0, "slices_per_batch": 1, "batching": "cross-class",
                 "blocks": "one", "perturbation": "none", "min_teacher_accuracy": 0}
@@ -29,7 +29,7 @@ def starts_unknown(images: ImageManifest) -> str:
     if "init" not in config:
         return "how these images were made is not recorded"
     whole = config["init"] == "medium" and config.get("factor", 0) == 0
-    return "" if config["init"] in REAL or whole else \
+    return "" if config["init"] in REAL_STARTS or whole else \
         f"images started from --init {config['init']}, no real image each"
 
 
