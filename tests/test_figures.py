@@ -130,6 +130,10 @@ def test_curves_are_over_seeds_or_over_draws(tmp_path):
     assert student["top1"] == {"epochs": [1], "mean": [50], "std": [pytest.approx(1250 ** 0.5, rel=1e-5)]}
     student, = curves.numbers([NamedRun("AB", (a, b))])["runs"][0]["students"]
     assert (student["over"], student["n"], student["loss"]["mean"]) == ("draws", 2, [4, 2.5])
+    write_students(tmp_path / "B" / "few", {0: [1.0]}, {0: {0: 0.5}}, images=image_set_digest(a.select(1)))
+    write_students(tmp_path / "A" / "few", {0: [1.0]}, {0: {0: 0.5}}, images=of_a)
+    assert [own["folder"] for own in curves.numbers([NamedRun("AB", (a, b))])["runs"][0]["students"]] == [
+        "few", "hard"]  # B's saw other images
     student, = curves.numbers([NamedRun("B", (b,))])["runs"][0]["students"]
     assert student["loss"]["std"] == [None, None]
 

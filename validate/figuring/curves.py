@@ -31,11 +31,13 @@ def numbers(runs: list[NamedRun]) -> Values:
 
 
 def _by_folder(run: NamedRun) -> dict[str, list[Students]]:
-    """Folder below the run -> the students there of each draw."""
+    """Folder below the run, with its IPC where the one of another draw has another -> students by draw."""
     found: dict[str, list[Students]] = {}
     for images in run.draws:
         for own in find_students(images):
-            found.setdefault(own.folder.relative_to(images.home).as_posix(), []).append(own)
+            name = own.folder.relative_to(images.home).as_posix()
+            other = name in found and found[name][0].ipc != own.ipc
+            found.setdefault(f"{name} (IPC {own.ipc})" if other else name, []).append(own)
     return found
 
 

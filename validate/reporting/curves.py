@@ -62,13 +62,13 @@ def _student_block(folder: str, students: dict[str, Values], sets: Sequence[Imag
                         least=0, most=100, description="; ".join(
                             f"{name}: {own['mean'][0]:.1f} % at first, {own['mean'][-1]:.1f} % at last"
                             for name, own in known.items()))
-    rows = [[str(epoch), name, f"{own['mean'][i]:.1f}", number(own["std"][i]),
+    rows = [[str(epoch), name, str(students[name]["ipc"]), f"{own['mean'][i]:.1f}", number(own["std"][i]),
              _loss_at(students[name]["loss"], epoch)] for name, own in known.items()
             for i, epoch in ((i, own["epochs"][i]) for i in thinned(own["epochs"]))]
     return Block(chart=chart, folded=True, notes=[_over({name: students[name] for name in known})],
                  commands=[command("curves", sets)],
                  table=Table(caption=f"Students over the epochs, {title}", rows=rows,
-                             head=["epoch", "set", "top-1 [%]", "std", "training loss"]))
+                             head=["epoch", "set", "IPC", "top-1 [%]", "std", "training loss"]))
 
 
 def _over(students: Mapping[str, Values]) -> str:

@@ -134,9 +134,11 @@ def score_block(scores: Sequence[Score], test: Test) -> Block:
     notes += [f"The students are not alike in all: {'; '.join(differing)}."
               for differing in [unlike(list(scores))] if differing]
     table = Table(caption=f"Top-1 accuracy [%]: {test}",
-                  head=["set", "mean", "std", "n", "of", "student seeds a draw", "each", "best epoch, mean"],
-                  rows=[[own.set.name, f"{own.mean:.1f}", DASH if own.std is None else f"{own.std:.1f}",
-                         str(own.n), own.over, str(own.seeds), ", ".join(f"{v:.1f}" for v in own.each),
+                  head=["set", "images", "mean", "std", "n", "of", "student seeds a draw", "each",
+                        "best epoch, mean"],
+                  rows=[[own.set.name, f"{own.size:,.0f}", f"{own.mean:.1f}",
+                         DASH if own.std is None else f"{own.std:.1f}", str(own.n), own.over,
+                         str(own.seeds), ", ".join(f"{v:.1f}" for v in own.each),
                          f"{own.best:.1f}"] for own in scores])
     return Block(chart=chart, table=table, folded=True, notes=notes,
                  commands=[train_command(scores[0])])

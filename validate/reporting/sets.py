@@ -95,7 +95,7 @@ def find_runs(words: Sequence[str], *, dataset: str, val_dir: str) -> list[Image
     require(words, "say which runs: python -m validate.report RUN..., a run or a folder that holds runs")
     found: dict[Path, ImageManifest] = {}
     for word in words:
-        below = [] if _is_run(run_path(word)) else list(runs_below(Path(word)))
+        below = [] if _is_image_run(run_path(word)) else list(runs_below(Path(word)))
         for path in below or [Path(word)]:
             try:
                 images = open_images(str(path), flag="RUN", dataset=dataset, val_dir=val_dir, write=False)
@@ -134,12 +134,12 @@ def runs_below(folder: Path) -> Iterator[Path]:
     """The runs below a folder, by name; what lies in a run is not looked at."""
     for place, names, _ in os.walk(folder):
         names.sort()
-        if _is_run(Path(place)):
+        if _is_image_run(Path(place)):
             names.clear()
             yield Path(place)
 
 
-def _is_run(folder: Path) -> bool:
+def _is_image_run(folder: Path) -> bool:
     saved = find_record(folder / "config.json", Values)
     return (saved or {}).get("format") == "prism-images" or not saved and (
         find_record(folder / "manifest.json", Values) or {}).get("format") == "prism-images"
