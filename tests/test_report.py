@@ -217,7 +217,11 @@ def test_the_first_screen_takes_the_evaluation_of_the_whole_set_and_says_which(t
 def test_over_draws_an_evaluation_has_one_control_for_all(tmp_path):
     for draw in range(2):
         write_evaluation(write_run(tmp_path / f"draw{draw}" / "x", seed=draw), mean=-4 - draw)
-    assert "over 2 draws, all against the same random real images" in read(tmp_path).plain
+    text = read(tmp_path).plain
+    assert "over 2 draws, all against the same random real images" in text
+    assert "over draws; their real images are the same" in text
+    text = read(tmp_path / "draw0").plain
+    assert "over student seeds; of random, each on a draw of real images of its own" in text
 
 
 def test_a_restart_is_known_by_units_that_go_back(tmp_path):
@@ -251,6 +255,24 @@ def test_commands_survive_spaces_and_pair_the_common_draws(tmp_path):
     assert f"python -m validate.figures terms '{runs}'" in text
     for side in sides:
         assert all((Path(folder) / "seed0").is_dir() for folder in side.split(","))
+
+
+def test_commands_name_the_data_of_sets_of_others(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # what is made of them goes to out/
+    run = write_run(tmp_path / "run", control="real", dataset=f"folder:{tmp_path / 'real data'}")
+    for copy in ("real data", "theirs"):
+        shutil.copytree(run / "syn", tmp_path / copy)
+    dataset = f"folder:{tmp_path / 'real data'}"
+    text = read("theirs", "--dataset", dataset, "--out", tmp_path / "x.html").plain
+    for command in ("validate.diversity --data", "validate.figures embedding", "validate.evaluate"):
+        assert f"python -m {command} theirs --dataset '{dataset}'" in text
+
+
+def test_real_images_are_counted_once(tmp_path, monkeypatch):
+    seen: list[str] = []
+    monkeypatch.setattr(found_sets, "RealSet", lambda dataset, *_, **__: seen.append(dataset) or range(3))
+    dataset = f"folder:{tmp_path}"
+    assert [found_sets.count_real(dataset) for _ in range(2)] == [3, 3] and seen == [dataset]
 
 
 def test_tables_leave_room_for_images(tmp_path, monkeypatch):

@@ -25,7 +25,8 @@ def named(own: ImageSet) -> NamedRun:
 def command(figure: str, sets: Sequence[ImageSet]) -> str:
     """The command that draws a figure of these sets."""
     runs = (",".join(str(draw.path) for draw in own.draws) for own in sets)
-    return shlex.join(["python", "-m", "validate.figures", figure, *runs])
+    of = ["--dataset", sets[0].images.dataset] if any(own.images.foreign for own in sets) else []
+    return shlex.join(["python", "-m", "validate.figures", figure, *runs, *of])
 
 
 def number(value: float | None) -> str:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 from utils.measures import Measure
 from utils.metrics import paired
 from utils.pieces import Values
+from validate.controls import REFERENCE
 from validate.evaluation_text import over_what
 from validate.reporting.facts import DASH, spread
 from validate.reporting.measured import commands_of, measures_of, names_of, number
@@ -107,7 +108,9 @@ def _blocks(own: ImageSet, found: Sequence[Measure]) -> Iterator[Block]:
                         [of, cell.model, cell.labels, spread(each_of(own_rows)),
                            ", ".join(number(value, 1) for value in each_of(own_rows))]
                           for (cell, of), own_rows in rows.items()]),
-        notes=[f"Means and standard deviations (n - 1) over {over(found)}.",
+        notes=[f"Means and standard deviations (n - 1) over {over(found)}; " + (
+            "their real images are the same." if len(found) > 1 else
+            f"of {REFERENCE}, each on a draw of real images of its own."),
                *[f"Changed of the protocol: {', '.join(values['changed'])}."] * bool(values["changed"])],
         commands=[*commands_of(found), *values.get("commands", [])])
     yield Block(table=Table(

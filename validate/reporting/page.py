@@ -26,7 +26,8 @@ def write_page(sets: Sequence[ImageSet], *, command: str) -> str:
 
     Raises: ValueError without Jinja2.
     """
-    run = shlex.quote(str(sets[0].draws[0].path))
+    first = sets[0].images
+    run = shlex.join([str(first.run), *(["--dataset", first.dataset] if first.foreign else [])])
     real_images = known_real(sets)
     head = headline(sets, real_images, run=run)
     every = sections_of(sets, head, real_images, run=run)
