@@ -228,8 +228,8 @@ def test_curves_say_of_each_set_what_they_are_over(tmp_path):
     for draw in range(2):
         write_students(write_run(tmp_path / f"draw{draw}" / "a", seed=draw), {0: 0.5})
     write_students(write_run(tmp_path / "draw0" / "b", control="random"), {0: 0.5, 1: 0.6, 2: 0.7})
-    assert "a: mean and standard deviation (n − 1) over 2 draws; b (real images): mean and standard deviation " \
-           "(n − 1) over 3 seeds." in read(tmp_path).plain
+    how = "mean and standard deviation (n − 1) over"
+    assert f"a: {how} 2 draws; b (real images): {how} 3 seeds." in read(tmp_path).plain
 
 
 def test_a_restart_is_known_by_units_that_go_back(tmp_path):
