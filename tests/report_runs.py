@@ -16,7 +16,7 @@ POOL = ("resnet18", "mobilenet_v2")
 PRISM = {"name": "prism", "changed": ["lr"]}
 
 
-def picture(size: int, ending: str, seed: int = 0) -> bytes:
+def picture(size: int, ending: str, seed: Sequence[int] = (0,)) -> bytes:
     """A noisy image's bytes: the worst that a file format can meet."""
     rng, file = numpy.random.default_rng(seed), io.BytesIO()
     Image.fromarray(rng.integers(0, 256, (size, size, 3), numpy.uint8)).save(
@@ -34,7 +34,8 @@ def write_run(run: Path, *, classes: Sequence[str] = ("ant", "bee"), ipc: int = 
               teachers: bool = True) -> Path:
     """A finished run.   Args: control: start of a run of real images; "": distilled."""
     ending = "png" if size < 64 else "jpg"
-    content, weights = picture(size, ending, seed), {} if control else {
+    content = picture(size, ending, [*f"{seed} {control} {lr}".encode()])
+    weights = {} if control else {
         name: sha256_bytes(f"{name} {seed}".encode()) for name in POOL}
     for i in range(ipc):
         files = {f"syn/{name}/{name}_ipc{i:04d}.{ending}": sha256_bytes(content) for name in classes}
@@ -65,12 +66,14 @@ def write_run(run: Path, *, classes: Sequence[str] = ("ant", "bee"), ipc: int = 
     return run
 
 
-def write_students(run: Path, top1: dict[int, float], *, soft: bool = True, name: str = "") -> Path:
-    """Finished students.   Args: top1: seed -> accuracy of the last epoch, a share."""
+def write_students(run: Path, top1: dict[int, float], *, soft: bool = True, name: str = "",
+                   ipc: int = 0) -> Path:
+    """Finished students.   Args: top1: seed -> accuracy of the last epoch, a share;  ipc: 0 for all."""
     folder = run / "validate" / (name or ("soft" if soft else "hard"))
     images = open_images(str(run), flag="RUN", write=False)
-    digest = image_set_digest(images.select(0))
-    config = {"model": "resnet18", "loss_type": "mse_gt" if soft else "ce", "ipc": images.ipc, "epochs": 2}
+    digest = image_set_digest(images.select(ipc))
+    config = {"model": "resnet18", "loss_type": "mse_gt" if soft else "ce", "ipc": ipc or images.ipc,
+              "epochs": 2}
     write_json(folder / "config.json", {"format": "prism-students", "version": 1, "config": config,
                                         "images": digest})
     rows = []
@@ -86,14 +89,36 @@ def write_students(run: Path, top1: dict[int, float], *, soft: bool = True, name
     return folder
 
 
-def write_measures(run: Path, *, cosine: float = 0.5) -> None:
-    """Every measure that the report reads, with values that are told apart."""
+def write_evaluation(run: Path, *, protocol: str = "rd3", ipc: int = 2, mean: float = -4.25,
+                     against: str = "random") -> None:
+    """An evaluation.   Args: mean: of distilled - real images."""
+    images = open_images(str(run), flag="RUN", write=False)
+    names = images.class_names
+    difference = {"model": "resnet18", "labels": "soft", "set": "distilled", "against": against,
+                  "mean": mean, "standard_error": 0.5, "interval": [mean - 1.25, mean + 1.25], "n": 3,
+                  "each": [mean + 0.25, mean, mean - 0.25], "decided": True}
+    save_measure(images, f"evaluation_{protocol}_ipc{ipc}", {
+        "protocol": protocol, "changed": ["epochs"], "dataset": images.dataset, "ipc": ipc,
+        "models": ["resnet18"], "seeds": [0, 1, 2], "differences": [difference],
+        "commands": ["python -m relabel.x"],
+        "accuracies": [{"set": own, "model": "resnet18", "labels": "soft", "mean": mean, "std": 1.0,
+                        "each": [mean]} for own, mean in (("distilled", 51.25), (against, 55.5))],
+        "scores": {"resnet18": {"hlr": {"mean": 0.0425, "std": None, "each": [0.0425]}, "ior": None,
+                                "lrs": None, "ars": None}},
+        "classes": {"resnet18": {"soft": dict.fromkeys(names, 62.5)}},
+        "confusion": {"resnet18": {"soft": {"matrix": None, "worst": [
+            {"true": names[0], "predicted": names[-1], "share": 0.375}]}}}},
+        ipc=ipc, command="python -m validate.evaluate x")
+
+
+def write_measures(run: Path, *, cosine: float = 0.5, ipc: int = 0) -> None:
+    """Every measure that the report reads, with values that are told apart.   Args: ipc: but evaluations'."""
     images = open_images(str(run), flag="RUN", write=False)
     names = images.class_names
     command = "python -m validate.measure --data 'a & b'"
 
     def save(name: str, **values: object) -> None:
-        save_measure(images, name, values, ipc=0, command=command)
+        save_measure(images, name, values, ipc=ipc, command=command)
     save("diversity_vgg", arch="vgg", taught=False, mean=cosine, std=0.125,
          classes=dict.fromkeys(names, cosine))
     scalars = {"precision": 0.111, "recall": 0.222, "density": 0.333, "coverage": 0.444}
@@ -107,15 +132,4 @@ def write_measures(run: Path, *, cosine: float = 0.5) -> None:
     save("embedding_vgg", arch="vgg", taught=False, method="t-sne", seed=0, points=[
         {"x": float(i), "y": float(i * i), "class": names[i % len(names)], "kind": kind}
         for kind in ("real", "distilled") for i in range(6)])
-    difference = {"model": "resnet18", "labels": "soft", "set": "distilled", "against": "random",
-                  "mean": -4.25, "standard_error": 0.5, "interval": [-5.5, -3.0], "n": 3,
-                  "each": [-4.0, -4.25, -4.5], "decided": True}
-    save("evaluation_rd3_ipc2", protocol="rd3", changed=["epochs"], dataset=images.dataset, ipc=2,
-         models=["resnet18"], seeds=[0, 1, 2], differences=[difference], commands=["python -m relabel.x"],
-         accuracies=[{"set": own, "model": "resnet18", "labels": "soft", "mean": mean, "std": 1.0,
-                      "each": [mean]} for own, mean in (("distilled", 51.25), ("random", 55.5))],
-         scores={"resnet18": {"hlr": {"mean": 0.0425, "std": None, "each": [0.0425]}, "ior": None,
-                              "lrs": None, "ars": None}},
-         classes={"resnet18": {"soft": dict.fromkeys(names, 62.5)}},
-         confusion={"resnet18": {"soft": {"matrix": None, "worst": [
-             {"true": names[0], "predicted": names[-1], "share": 0.375}]}}})
+    write_evaluation(run, ipc=min(2, images.ipc))

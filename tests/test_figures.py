@@ -1,19 +1,23 @@
 """validate.figures: numbers against records made by hand, and each figure drawn of a tiny run."""
 import json
+from types import SimpleNamespace
 
 import numpy
 import pytest
+import torch
 from helpers import POOL, words
 from PIL import Image
 
-from utils.formats import Entry, ImageManifest
+from utils.formats import Entry, ImageManifest, image_set_digest
 from utils.image_sets import open_images
 from utils.measures import save_measure
 from utils.metrics import T_975
 from utils.records import read_json
 from validate import figures
+from validate.features import Network
 from validate.figuring import cosine, curves, embedding, starts, style, teachers, terms
-from validate.figuring.runs import NamedRun, names_of, open_runs, split_word
+from validate.figuring.figure import SourceFlags
+from validate.figuring.runs import NamedRun, names_of, open_runs, split_word, spread_over
 
 pytest_plugins = ["stage_fixtures"]
 
@@ -99,7 +103,8 @@ def test_units_of_unequal_lengths_are_compared_by_their_share(tmp_path):
     assert mean[24] == pytest.approx((10 - 2.4 + 20 - 4.8) / 2)
 
 
-def write_students(folder, losses: dict[int, list[float]], top1: dict[int, dict[int, float]]) -> None:
+def write_students(folder, losses: dict[int, list[float]], top1: dict[int, dict[int, float]], *,
+                   images: str) -> None:
     for seed, values in losses.items():
         seen_at = {epoch: {"top1": value} for epoch, value in top1[seed].items()}
         write_log(folder / f"seed{seed}", *({"epoch": epoch, "loss": loss, **seen_at.get(epoch, {})}
@@ -107,14 +112,17 @@ def write_students(folder, losses: dict[int, list[float]], top1: dict[int, dict[
         seen = {"epoch": 1, "top1": 0.5, "top5": 0.5}
         (folder / f"seed{seed}" / "result.json").write_text(json.dumps({
             "seed": seed, "last": seen, "best": seen, "config": {"model": "m", "loss_type": "ce"},
-            "protocol": {"name": "prism", "changed": []}}))
+            "protocol": {"name": "prism", "changed": []}, "images": images}))
 
 
 def test_curves_are_over_seeds_or_over_draws(tmp_path):
-    write_students(tmp_path / "A" / "hard", {0: [4.0, 2.0], 1: [2.0, 1.0]}, {0: {1: 0.25}, 1: {1: 0.75}})
-    write_students(tmp_path / "B" / "hard", {0: [5.0, 3.5]}, {0: {0: 0.1, 1: 1.0}})
-    write_log(tmp_path / "A" / "hard" / "seed2", {"epoch": 0, "loss": 99})  # not finished
     a, b = (set_of(tmp_path / name) for name in "AB")
+    of_a, of_b = (image_set_digest(list(images.entries)) for images in (a, b))
+    write_students(tmp_path / "A" / "hard", {0: [4.0, 2.0], 1: [2.0, 1.0]}, {0: {1: 0.25}, 1: {1: 0.75}},
+                   images=of_a)
+    write_students(tmp_path / "B" / "hard", {0: [5.0, 3.5]}, {0: {0: 0.1, 1: 1.0}}, images=of_b)
+    write_students(tmp_path / "A" / "made_before", {0: [9.0]}, {0: {0: 0.9}}, images=of_b)
+    write_log(tmp_path / "A" / "hard" / "seed2", {"epoch": 0, "loss": 99})  # not finished
     student, = curves.numbers([NamedRun("A", (a,))])["runs"][0]["students"]
     assert (student["folder"], student["over"], student["n"], student["model"]) == ("hard", "seeds", 2, "m")
     assert student["loss"] == {"epochs": [0, 1], "mean": [3, 1.5],
@@ -122,6 +130,10 @@ def test_curves_are_over_seeds_or_over_draws(tmp_path):
     assert student["top1"] == {"epochs": [1], "mean": [50], "std": [pytest.approx(1250 ** 0.5, rel=1e-5)]}
     student, = curves.numbers([NamedRun("AB", (a, b))])["runs"][0]["students"]
     assert (student["over"], student["n"], student["loss"]["mean"]) == ("draws", 2, [4, 2.5])
+    write_students(tmp_path / "B" / "few", {0: [1.0]}, {0: {0: 0.5}}, images=image_set_digest(a.select(1)))
+    write_students(tmp_path / "A" / "few", {0: [1.0]}, {0: {0: 0.5}}, images=of_a)
+    assert [own["folder"] for own in curves.numbers([NamedRun("AB", (a, b))])["runs"][0]["students"]] == [
+        "few", "hard"]  # B's saw other images
     student, = curves.numbers([NamedRun("B", (b,))])["runs"][0]["students"]
     assert student["loss"]["std"] == [None, None]
 
@@ -142,6 +154,44 @@ def test_cosine_is_of_saved_measures_with_an_interval_over_draws(tmp_path):
     assert several["classes"] == pytest.approx({"a": 0.6, "b": 0.8}) and several["ipc"] == 2
     assert one["std"] is one["interval"] is None and one["class_std"] == 0.1
     assert cosine.numbers([NamedRun("none", (set_of(tmp_path / "C"),))]) == {"arch": None, "runs": []}
+
+
+def test_a_figure_is_of_the_ipc_and_the_network_that_were_just_measured(tmp_path, monkeypatch):
+    images = set_of(tmp_path)
+    for arch, ipc, mean in (("vgg", 2, 0.5), ("alexnet", 1, 0.25)):
+        save_measure(images, f"diversity_{arch}", {"arch": arch, "taught": False, "mean": mean, "std": 0.1,
+                                                   "classes": {"a": mean}}, ipc=ipc, command=arch)
+    runs = [NamedRun("A", (images,))]
+    assert cosine.numbers(runs)["runs"][0]["mean"] == 0.5  # of all images
+    assert cosine.numbers(runs, ipc=1)["arch"] == "alexnet" and cosine.numbers(runs, "vgg", 1)["runs"] == []
+    network = Network(name="vgg", model=torch.nn.Identity(), taught=False)
+    monkeypatch.setattr(cosine, "open_network", lambda *args, **kwargs: network)
+    monkeypatch.setattr(cosine, "measure", lambda own, network, config, device: save_measure(
+        own, "diversity_vgg", {"mean": 0.75, "std": 0.1, "classes": {"a": 0.75}}, ipc=config.ipc,
+        command=f"--dataset {config.dataset} --val-dir {config.val_dir}"))
+    flags = SourceFlags(dataset="x", val_dir="y")
+    figure = cosine.Cosine(arch_name="vgg", ipc=1).prepare(runs, flags, device=torch.device("cpu"),
+                                                           command="")
+    run, = figure.numbers(runs)["runs"]
+    assert (run["mean"], run["ipc"], run["commands"]) == (0.75, 1, ["--dataset x --val-dir y"])
+
+
+def test_an_embedding_is_shown_of_the_network_that_was_asked_for(tmp_path, monkeypatch):
+    pytest.importorskip("sklearn")
+    images, values = set_of(tmp_path), {"taught": False, "method": "t-sne", "points": []}
+    save_measure(images, "embedding_alexnet", {**values, "arch": "alexnet", "seed": 0}, ipc=0, command="old")
+    network = Network(name="vgg", model=torch.nn.Identity(), taught=False)
+    monkeypatch.setattr(embedding, "RealSet", lambda *args, **kwargs: SimpleNamespace(
+        check_classes=lambda *args, **kwargs: None))
+    monkeypatch.setattr(embedding, "open_network", lambda *args, **kwargs: network)
+    monkeypatch.setattr(embedding, "embed", lambda sets, *args, seed, **kwargs: [
+        {**values, "arch": "vgg", "seed": seed} for _ in sets])
+    runs = [NamedRun("A", (images,))]
+    figure = embedding.Embedding(seed=7, ipc=1).prepare(runs, SourceFlags(), device=torch.device("cpu"),
+                                                        command="new")
+    found = figure.numbers(runs)
+    run, = found["runs"]
+    assert (found["arch"], run["seed"], run["ipc"], run["command"]) == ("vgg", 7, 1, "new")
 
 
 def test_starts_are_paired_with_what_was_made_of_them(tiny, tmp_path):
@@ -175,8 +225,8 @@ def test_an_embedding_keeps_groups_together_and_is_repeated():
     same = numpy.repeat(numpy.arange(3), 12)[:, None] == numpy.repeat(numpy.arange(3), 12)
     assert distance[same].max() < distance[~same].min()
     assert (plane == embedding.place(features, method="t-sne", seed=0)).all()
-    assert embedding.spread_classes(1000, 4) == [0, 250, 500, 750]
-    assert embedding.spread_classes(3, 10) == [0, 1, 2]
+    assert spread_over(1000, 4) == [0, 250, 500, 750]
+    assert spread_over(3, 10) == [0, 1, 2]
     with pytest.raises(ValueError, match="6 images are too few to embed"):
         embedding.place(features[:6], method="t-sne", seed=0)
 

@@ -1,16 +1,23 @@
 """The report: its numbers are the records', nothing in it is anybody's markup, it stays below its size."""
+import hashlib
 import html.parser
 import re
+import shlex
 import shutil
 import sys
+from pathlib import Path
 
 import numpy
 import pytest
-from report_runs import write_measures, write_run, write_students
+from report_runs import write_evaluation, write_lines, write_measures, write_run, write_students
 
 from utils import verify
+from utils.files import write_json
+from utils.image_sets import open_images
 from utils.metrics import T_975
+from utils.records import read_json
 from validate import report
+from validate.reporting import facts, scores
 from validate.reporting import page as pages
 from validate.reporting import sets as found_sets
 from validate.reporting.parts import Axis
@@ -115,7 +122,176 @@ def test_without_controls_a_measure_decides_and_without_both_a_command_is_named(
     write_measures(run)
     text = read(run).plain
     assert "Decided: random real images (resnet18, soft labels) ahead by 4.2 points" in text
-    assert "over 3 student seeds on these images" in text
+    assert "over 3 draws of the real images and students' seeds" in text
+    assert "protocol rd3, IPC 2: run − random" in text
+
+
+def test_students_of_fewer_images_are_a_test_of_their_own(tmp_path):
+    run, real = write_run(tmp_path / "prism"), write_run(tmp_path / "real", control="random")
+    write_students(run, {0: 0.25}, name="one", ipc=1)
+    write_students(real, {0: 0.5})
+    text = read(tmp_path).plain
+    assert "trained from scratch on prism's 2 images" in text and "on prism's 4 images" not in text
+    assert "ahead by" not in text  # 2 images against 4 decide nothing
+    write_students(run, {0: 0.75}, name="whole")
+    text = read(tmp_path).plain
+    assert "trained from scratch on prism's 4 images and their soft labels, is right on 75.0 %" in text
+    assert "Not decided: prism ahead by 25.0 points" in text
+    assert "resnet18, soft labels, protocol prism, IPC 1" in text
+    write_students(real, {0: 0.625}, name="one", ipc=1)
+    sets = found_sets.group(found_sets.find_runs([str(tmp_path)], dataset="", val_dir=""))
+    tests = scores.find_tests(sets)
+    assert [test.ipc for test in tests] == [2, 1]
+    assert [[(own.mean, own.size) for own in found_sets_scores] for found_sets_scores in (
+        [scores.score(own, test) for own in sets] for test in tests)] == [
+            [(75, 4), (50, 4)], [(25, 2), (62.5, 2)]]
+
+
+def test_all_real_images_stand_beside_a_test_of_any_ipc(tmp_path):
+    folder = tmp_path / "pictures"
+    whole = write_run(tmp_path / "runs" / "whole", dataset=f"folder:{folder}", control="real", ipc=4)
+    shutil.copytree(whole / "syn", folder)
+    write_students(whole, {0: 0.875})
+    write_students(write_run(tmp_path / "runs" / "prism", dataset=f"folder:{folder}"), {0: 0.5})
+    text = read(tmp_path / "runs").plain
+    assert "on prism's 4 images" in text and "on all 8 real training images: 87.5 %" in text
+
+
+def test_a_copy_is_no_draw(tmp_path, capsys):
+    run, real = write_run(tmp_path / "prism"), write_run(tmp_path / "real", control="random")
+    write_students(run, {0: 0.5})
+    write_students(real, {0: 0.75})
+    open_images(str(run), flag="")  # which writes its manifest
+    shutil.copytree(run, tmp_path / "prism_backup")
+    shutil.copytree(run, tmp_path / "a-hub")
+    (tmp_path / "a-hub" / "config.json").unlink()  # an export has a manifest alone
+    text = read(tmp_path).plain
+    assert "Not decided: real ahead" in text and "over 2 draws" not in text
+    said = capsys.readouterr().err
+    assert f"{tmp_path / 'a-hub'} holds the images of {run}" in said and "prism_backup holds" in said
+    sets = found_sets.group(found_sets.find_runs([str(tmp_path)], dataset="", val_dir=""))
+    assert [(own.name, [draw.path for draw in own.draws]) for own in sets] == [
+        ("prism", [run]), ("real", [real])]
+
+
+def test_draws_of_controls_may_have_the_same_images(tmp_path):
+    for draw in range(2):
+        run = write_run(tmp_path / f"draw{draw}" / "first", control="real", teachers=False)
+        saved = read_json(run / "config.json")
+        saved["config"]["seed"] = draw  # of which the choice of the first images does not depend
+        write_json(run / "config.json", saved)
+    one, = found_sets.group(found_sets.find_runs([str(tmp_path)], dataset="", val_dir=""))
+    assert [draw.seed for draw in one.draws] == [0, 1]
+
+
+def test_a_set_holds_one_run_of_a_seed(tmp_path):
+    paths = [write_run(tmp_path / name / "x", seed=seed) for name, seed in (("a", 0), ("b", 1), ("c", 0))]
+    saved = read_json(paths[2] / "config.json")
+    saved["config"]["threads"] = 7
+    write_json(paths[2] / "config.json", saved)
+    picture = next((paths[2] / "syn").rglob("*.png"))
+    for unit in (paths[2] / "units").glob("*.json"):  # other threads, other images
+        record = read_json(unit)
+        record["files"] = {name: hashlib.sha256(b"other").hexdigest() for name in record["files"]}
+        for name in record["files"]:
+            (paths[2] / name).write_bytes(b"other")
+        write_json(unit, record)
+    assert picture.read_bytes() == b"other"
+    sets = found_sets.group(found_sets.find_runs([str(tmp_path)], dataset="", val_dir=""))
+    assert [[draw.seed for draw in own.draws] for own in sets] == [[0, 1], [0]]
+
+
+def test_the_first_screen_takes_the_evaluation_of_the_whole_set_and_says_which(tmp_path):
+    run = write_run(tmp_path / "run")
+    write_evaluation(run, protocol="aaa", ipc=1, mean=30)
+    write_evaluation(run, protocol="prism", ipc=2, mean=-4.5)
+    write_measures(run, ipc=1)
+    page = read(run)
+    assert "Decided: random real images (resnet18, soft labels) ahead by 4.5 points" in page.plain
+    assert "protocol prism, IPC 2: run − random" in page.plain and "IPC 1, seed 0" in page.plain
+    for caption in ("Intra-class cosine by vgg", "Membership inference", "k = 5"):
+        table = page.plain.split(caption, 2)[-1]
+        assert "setIPC" in table[:200].replace(" ", ""), caption
+
+
+def test_over_draws_an_evaluation_has_one_control_for_all(tmp_path):
+    for draw in range(2):
+        write_evaluation(write_run(tmp_path / f"draw{draw}" / "x", seed=draw), mean=-4 - draw)
+    text = read(tmp_path).plain
+    assert "over 2 draws, all against the same random real images" in text
+    assert "over draws; their real images are the same" in text
+    text = read(tmp_path / "draw0").plain
+    assert "over student seeds; of random, each on a draw of real images of its own" in text
+
+
+def test_curves_say_of_each_set_what_they_are_over(tmp_path):
+    for draw in range(2):
+        write_students(write_run(tmp_path / f"draw{draw}" / "a", seed=draw), {0: 0.5})
+    write_students(write_run(tmp_path / "draw0" / "b", control="random"), {0: 0.5, 1: 0.6, 2: 0.7})
+    how = "mean and standard deviation (n − 1) over"
+    assert f"a: {how} 2 draws; b (real images): {how} 3 seeds." in read(tmp_path).plain
+
+
+def test_a_restart_is_known_by_units_that_go_back(tmp_path):
+    def row(ipc_id: int, step: int, seconds: float) -> dict:
+        return {"ipc_id": ipc_id, "chunk": 0, "step": step, "elapsed_s": seconds}
+    run = write_run(tmp_path / "run")
+    draw = found_sets.open_draw(open_images(str(run), flag="", write=False))
+    for rows, seconds in (([row(0, 0, 10), row(0, 0, 30), row(0, 9, 60)], 70),
+                          ([row(0, 0, 10), row(1, 0, 10), row(0, 5, 20), row(1, 5, 20)], 20),
+                          ([row(0, 0, 10), row(0, 5, 20), row(1, 0, 3), {"elapsed_s": 4}], 24)):
+        write_lines(run / "log.jsonl", rows)
+        assert facts.recover_seconds(draw) == seconds
+
+
+def test_commands_survive_spaces_and_pair_the_common_draws(tmp_path):
+    for draw in range(3):
+        run = write_run(tmp_path / "my runs" / f"draw{draw}" / "a", seed=draw)
+        write_students(run, {0: 0.5 + draw / 10})
+        if draw:
+            real = write_run(tmp_path / "my runs" / f"draw{draw}" / "b", seed=draw, control="random")
+            write_students(real, {0: 0.6})
+    text = read(tmp_path / "my runs", "--val-dir", "my data").plain
+    first = tmp_path / "my runs" / "draw0" / "a"
+    sides = [",".join(str(first.parents[1] / f"draw{draw}" / name / "validate/soft") for draw in (1, 2))
+             for name in "ba"]
+    assert shlex.join(["python", "-m", "validate.results", *sides]) in text
+    assert f"python -m validate.evaluate '{first}'" in text
+    assert f"--data '{first}' --student '{first}/validate/soft/seed0'" in text
+    assert f"validate.report '{tmp_path / 'my runs'}' --val-dir 'my data'" in text
+    runs = ",".join(str(tmp_path / "my runs" / f"draw{draw}" / "a") for draw in range(3))
+    assert f"python -m validate.figures terms '{runs}'" in text
+    for side in sides:
+        assert all((Path(folder) / "seed0").is_dir() for folder in side.split(","))
+
+
+def test_commands_name_the_data_of_sets_of_others(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # what is made of them goes to out/
+    run = write_run(tmp_path / "run", control="real", dataset=f"folder:{tmp_path / 'real data'}")
+    for copy in ("real data", "theirs"):
+        shutil.copytree(run / "syn", tmp_path / copy)
+    dataset = f"folder:{tmp_path / 'real data'}"
+    text = read("theirs", "--dataset", dataset, "--out", tmp_path / "x.html").plain
+    for command in ("validate.diversity --data", "validate.figures embedding", "validate.evaluate"):
+        assert f"python -m {command} theirs --dataset '{dataset}'" in text
+
+
+def test_real_images_are_counted_once(tmp_path, monkeypatch):
+    seen: list[str] = []
+    monkeypatch.setattr(found_sets, "RealSet", lambda dataset, *_, **__: seen.append(dataset) or range(3))
+    dataset = f"folder:{tmp_path}"
+    assert [found_sets.count_real(dataset) for _ in range(2)] == [3, 3] and seen == [dataset]
+
+
+def test_tables_leave_room_for_images(tmp_path, monkeypatch):
+    classes = [f"class {i:04d}" for i in range(400)]
+    run = write_run(tmp_path / "run", classes=classes, ipc=1)
+    write_measures(run)
+    rest = len(report.main([str(run)]).read_bytes())
+    monkeypatch.setattr(pages, "MOST_BYTES", int(0.6 * rest))
+    page = report.main([str(run)])
+    assert page.stat().st_size <= 0.6 * rest
+    assert "rows, spread evenly)" in Parsed(page.read_text(encoding="utf-8")).plain
 
 
 def test_real_images_alone_decide_nothing(tmp_path):

@@ -36,15 +36,20 @@ def tables(values: Values) -> list[str]:
     return lines
 
 
+def over_what(against: str) -> str:
+    """What a difference of one distilled set is over."""
+    return "draws of the real images and students' seeds" if against == REFERENCE else \
+        "students' seeds, on one set a side"
+
+
 def difference_in_words(row: Values) -> str:
     """A paired difference: how large, whether decided, and over what its interval is."""
     text = f"{row['model']}, {row['labels']}: {row['set']} - {row['against']} {row['mean']:+.1f} points"
     if row["interval"] is None:
         return f"{text}; one seed says nothing of the spread: nothing is decided"
     low, high = row["interval"]
-    over = "draws of the real images and students' seeds" if row["against"] == REFERENCE else \
-        "students' seeds, on one set a side"
     verdict = "decided" if row["decided"] else "not decided, the interval holds 0"
+    over = over_what(row["against"])
     return f"{text} (95 % {low:+.1f} to {high:+.1f} over n = {row['n']} {over}): {verdict}"
 
 

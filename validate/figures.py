@@ -43,9 +43,6 @@ class FiguresConfig(SourceFlags):
     figure: Figure = choice(FIGURES, "cosine", "which figure; or the first word")
     runs: tuple[str, ...] = option((), "RUN, A0,A1,A2 (draws), NAME=RUN; or the words behind it",
                                    identity=False)
-    dataset: str = option("", "of images without a manifest: data set, or folder:PATH", identity=False)
-    val_dir: str = option("", "of images without a manifest: real test data, which name the classes",
-                          identity=False)
     out: str = option("out/figures", "folder of the pictures", identity=False)
     format: Literal["png", "pdf", "svg"] = option("png", "of the pictures", identity=False)
 
@@ -104,10 +101,10 @@ def main(argv: list[str] | None = None) -> Path:
     device = choose_device(config.device)
     set_threads(config.threads)
     set_precision("fp32", device)
-    config.figure.prepare(runs, config, device=device, command=command)
-    values = config.figure.numbers(runs)
+    figure = config.figure.prepare(runs, config, device=device, command=command)
+    values = figure.numbers(runs)
     with matplotlib.rc_context(style.SETTINGS):
-        picture = style.picture_bytes(config.figure.draw(values), config.format)
+        picture = style.picture_bytes(figure.draw(values), config.format)
     path = Path(config.out) / f"{file_name(name, runs)}.{config.format}"
     write_figure(path, picture, values, figure=name, runs=runs, command=command)
     say(f"{path} shows {name} of {', '.join(run.name for run in runs)}; {path.with_suffix('.json')} has the "

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from utils.files import readable, write_bytes
-from utils.flags import parse_config
+from utils.flags import flags_of, parse_config
 from utils.pieces import Options, option
 from utils.runtime import command_line
 from validate.reporting.page import write_page
@@ -43,13 +43,20 @@ def default_path(words: Sequence[str], homes: Sequence[Path]) -> Path:
     return folder / "report.html"
 
 
+def shown_command(config: ReportConfig) -> str:
+    """The command of a config, its runs first, as people write them."""
+    flags = flags_of(dataclasses.replace(config, runs=()), presets=lambda given: {})
+    return shlex.join(["python", "-m", "validate.report", *config.runs, *flags])
+
+
 def write(words: Sequence[str], path: Path | None = None, *, dataset: str = "", val_dir: str = "") -> Path:
     """Writes the report on runs, or folders that hold runs; returns its path.
 
     Raises: ValueError or FileNotFoundError, before anything is written.
     """
     found = find_runs(words, dataset=dataset, val_dir=val_dir)
-    page = write_page(group(found), command=shlex.join(["python", "-m", "validate.report", *words]))
+    config = ReportConfig(runs=tuple(words), out=str(path or ""), dataset=dataset, val_dir=val_dir)
+    page = write_page(group(found), command=shown_command(config))
     path = path or default_path(words, [own.home for own in found])
     write_bytes(path, page.encode())
     return path

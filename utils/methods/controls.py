@@ -19,4 +19,5 @@ CONTROLS = (
     control("k-centre", "Sener and Savarese, ICLR 2018; facts-2026.md 6", "ours"),
     control("centre-margin", "after BPS, CVPR 2026; facts-2026.md 3.3",
             "ours, after BeCarefulOfYournaoke/BPS 7d016db (2026-03-10)"))
-REAL_STARTS = ("real", *(control.name for control in CONTROLS))  # --init of one real image each
+# What --init of one real image each is called: the controls, and the first images of every class.
+REAL_STARTS = ("real", *(control.name for control in CONTROLS))

@@ -18,25 +18,25 @@ from validate.figuring.runs import NamedRun
 SHAPED, DOTTED = 20, 200  # classes from which on a distribution, up to which each class is shown
 
 
-def numbers(runs: list[NamedRun], arch: str = "") -> Values:
+def numbers(runs: list[NamedRun], arch: str = "", ipc: int = 0) -> Values:
     """Intra-class cosine of each run, by the saved measures diversity_<arch> (python -m validate.diversity).
 
     Args:    arch: the feature network; "": one that measured every draw of every run, best one that taught
-             nobody.
+             nobody;  ipc: of the first `ipc` images of each class; 0: of all of each set.
     Returns: {"arch": None where no network measured all, "runs": [{"name", "taught": whether the network
     taught these images or their labels, "ipc", "mean": over draws, "std", "interval": over draws, 95 %
     (Student's t), both None of one draw, "draws": [each draw's mean], "class_std": mean over draws of the
     standard deviation over classes, "classes": {class: mean over draws}, "commands": [..]}]}.
     """
-    measured = [[read_measures(images, "diversity_") for images in run.draws] for run in runs]
+    measured = [[_measured(images, ipc) for images in run.draws] for run in runs]
     common = set.intersection(*(set(found) for of_run in measured for found in of_run))
-    names = sorted(name for name in common if not arch or name == f"diversity_{arch}")
-    if not names:
+    archs = sorted(name for name in common if name == (arch or name))
+    if not archs:
         return {"arch": arch or None, "runs": []}
-    name = min(names, key=lambda name: any(found[name]["values"].get("taught") for of_run in measured
+    arch = min(archs, key=lambda name: any(found[name]["values"].get("taught") for of_run in measured
                                            for found in of_run))
-    return {"arch": name.removeprefix("diversity_"), "runs": [
-        {"name": run.name, **_over_draws([found[name] for found in of_run])}
+    return {"arch": arch, "runs": [
+        {"name": run.name, **_over_draws([found[arch] for found in of_run])}
         for run, of_run in zip(runs, measured, strict=True)]}
 
 
@@ -97,24 +97,26 @@ class Cosine(Figure):
     ipc: int = option(0, "images per class; 0 = all complete ones", range="in [0, 10000]")
 
     def prepare(self, runs: list[NamedRun], flags: SourceFlags, *, device: torch.device,
-                command: str) -> None:
+                command: str) -> Figure:
         sets = [images for run in runs for images in run.draws]
-        if all(_measured(images, self.ipc) for images in sets) and numbers(runs, self.arch_name)["runs"]:
-            return
+        if numbers(runs, self.arch_name, self.ipc)["runs"]:
+            return self
         network = open_network(self.arch_name, sets[0], flags, device=device, others=sets[1:])
-        config = DiversityConfig(ipc=self.ipc, weights=flags.weights, weights_dir=flags.weights_dir)
+        config = DiversityConfig(ipc=self.ipc, dataset=flags.dataset, val_dir=flags.val_dir,
+                                 weights=flags.weights, weights_dir=flags.weights_dir)
         for images in sets:
             if network.name not in _measured(images, self.ipc):
                 measure(images, network, config, device)
+        return dataclasses.replace(self, arch_name=network.name)
 
     def numbers(self, runs: list[NamedRun]) -> Values:
-        return numbers(runs, self.arch_name)
+        return numbers(runs, self.arch_name, self.ipc)
 
     def draw(self, values: Values) -> Any:
         return draw(values)
 
 
-def _measured(images: ImageManifest, ipc: int) -> list[str]:
-    """The networks by which the first `ipc` images of each class are measured."""
-    return [name.removeprefix("diversity_") for name, own in read_measures(images, "diversity_").items()
-            if own["ipc"] == (ipc or images.ipc)]
+def _measured(images: ImageManifest, ipc: int) -> dict[str, Measure]:
+    """Network -> the measure of the first `ipc` images of each class by it."""
+    return {name.removeprefix("diversity_"): own for name, own in read_measures(images, "diversity_").items()
+            if own["ipc"] == (ipc or images.ipc)}

@@ -6,52 +6,49 @@ from pathlib import Path
 from typing import Any
 
 from utils.files import read_lines
-from utils.formats import ImageManifest
 from utils.metrics import mean_and_std
 from utils.pieces import Values, require
 from utils.records import Result
 from validate.figuring import style
 from validate.figuring.figure import Figure
 from validate.figuring.runs import NamedRun, rounded
-from validate.results import read_results
+from validate.students_found import Students, find_students
 
-NOT_STUDENTS = ("syn", "units", "unfinished", "measured", "fkd")  # hundreds of thousands of files
 Curve = dict[int, float]  # epoch -> value
 
 
 def numbers(runs: list[NamedRun]) -> Values:
-    """Loss and accuracy of the finished students below each run's folder, per epoch.
+    """Loss and accuracy of the finished students of each run's images, per epoch.
 
     Mean and spread (n - 1) are over student seeds; with several draws over draws, of the means over seeds.
-    Returns: {"runs": [{"name", "students": [{"folder": below the run, "model", "loss_type", "over": "seeds" |
-    "draws", "n", "loss": {"epochs": [..], "mean": [..], "std": [..]}, "top1": the same [%], at the evaluated
-    epochs}]}]}.
+    Returns: {"runs": [{"name", "students": [{"folder": below the run, "model", "ipc", "loss_type", "over":
+    "seeds" | "draws", "n", "loss": {"epochs": [..], "mean": [..], "std": [..]}, "top1": the same [%], at the
+    evaluated epochs}]}]}.
     """
     return {"runs": [{"name": run.name, "students": [
-        _over_students(run, folder) for folder in dict.fromkeys(
-            folder for images in run.draws for folder in student_folders(images))]} for run in runs]}
+        _over_students(name, of_draws, several=len(run.draws) > 1)
+        for name, of_draws in _by_folder(run).items()]} for run in runs]}
 
 
-def student_folders(images: ImageManifest) -> list[str]:
-    """The folders of finished students below a set's home, one or two levels deep, as paths from there."""
-    above = [path for path in sorted(images.home.glob("*/")) if path.name not in NOT_STUDENTS]
-    found = [path for top in above for path in (top, *sorted(top.glob("*/")))
-             if any(path.glob("seed*/result.json"))]
-    return [str(path.relative_to(images.home)) for path in found]
+def _by_folder(run: NamedRun) -> dict[str, list[Students]]:
+    """Folder below the run, with its IPC where the one of another draw has another -> students by draw."""
+    found: dict[str, list[Students]] = {}
+    for images in run.draws:
+        for own in find_students(images):
+            name = own.folder.relative_to(images.home).as_posix()
+            other = name in found and found[name][0].ipc != own.ipc
+            found.setdefault(f"{name} (IPC {own.ipc})" if other else name, []).append(own)
+    return found
 
 
-def _over_students(run: NamedRun, folder: str) -> Values:
-    of_draws = [(images.home / folder, found) for images in run.draws
-                if (found := read_results(images.home / folder))]
-    first = of_draws[0][1][0]
-    several = len(run.draws) > 1
-    curves: dict[str, list[Curve]] = {}
-    for name, factor in (("loss", 1), ("top1", 100)):
-        each = [list(_curves(path, results, name, factor)) for path, results in of_draws]
-        curves[name] = [_mean(own) for own in each] if several else each[0]
-    return {"folder": folder, "model": first["config"].get("model"),
-            "loss_type": first["config"].get("loss_type"), "over": "draws" if several else "seeds",
-            "n": len(curves["loss"]), **{name: _spread(own) for name, own in curves.items()}}
+def _over_students(name: str, of_draws: list[Students], *, several: bool) -> Values:
+    first, curves = of_draws[0], dict[str, list[Curve]]()
+    for value, factor in (("loss", 1), ("top1", 100)):
+        each = [list(_curves(own.folder, own.results, value, factor)) for own in of_draws]
+        curves[value] = [_mean(own) for own in each] if several else each[0]
+    return {"folder": name, "model": first.config.get("model"), "ipc": first.ipc,
+            "loss_type": first.config.get("loss_type"), "over": "draws" if several else "seeds",
+            "n": len(curves["loss"]), **{value: _spread(own) for value, own in curves.items()}}
 
 
 def _curves(folder: Path, results: list[Result], name: str, factor: float) -> Iterator[Curve]:

@@ -17,7 +17,7 @@ from utils.pieces import Values, option, require
 from validate.features import Network, distilled_features, open_network, real_features
 from validate.figuring import style
 from validate.figuring.figure import Figure, SourceFlags
-from validate.figuring.runs import NamedRun, rounded
+from validate.figuring.runs import NamedRun, rounded, spread_over
 
 # Paul Tol's "muted" and grey: ten classes that colour-blind readers tell apart.
 CLASS_COLOURS = ("#332288", "#88ccee", "#44aa99", "#117733", "#999933", "#ddcc77", "#cc6677", "#882255",
@@ -30,31 +30,23 @@ def numbers(runs: list[NamedRun], arch: str = "") -> Values:
 
     Runs that one command embedded share the plane and the points of the real images.
     Args:    arch: the feature network; "": the first by which every run was embedded.
-    Returns: {"arch": None where there is none, "method": "umap" | "t-sne", "seed", "together": whether one
-    command embedded all, "runs": [{"name", "taught": whether the network taught these images or their labels,
-    "points": [{"x", "y", "class", "kind": "real" | "distilled"}], "command"}]}.
+    Returns: {"arch": None where there is none, "together": whether one command embedded all, "runs":
+    [{"name", "method": "umap" | "t-sne", "seed", "ipc", "taught": whether the network taught these images or
+    their labels, "points": [{"x", "y", "class", "kind": "real" | "distilled"}], "command"}]}.
     """
     measured = [read_measures(run.draws[0], "embedding_") for run in runs]
     names = sorted(name for name in set.intersection(*map(set, measured))
                    if not arch or name == f"embedding_{arch}")
     if not names:
-        return {"arch": arch or None, "method": None, "seed": None, "together": False, "runs": []}
+        return {"arch": arch or None, "together": False, "runs": []}
     found = [own[names[0]] for own in measured]
-    values = found[0]["values"]
-    return {"arch": values["arch"], "method": values["method"], "seed": values["seed"],
-            "together": len({measure["command"] for measure in found}) == 1,
-            "runs": [{"name": run.name, "taught": measure["values"]["taught"],
-                      "points": measure["values"]["points"], "command": measure["command"]}
-                     for run, measure in zip(runs, found, strict=True)]}
+    return {"arch": found[0]["values"]["arch"], "together": len({own["command"] for own in found}) == 1,
+            "runs": [{"name": run.name, "ipc": own["ipc"], "command": own["command"],
+                      **{key: own["values"][key] for key in ("method", "seed", "taught", "points")}}
+                     for run, own in zip(runs, found, strict=True)]}
 
 
 # ---------------------------------------------------------------- the embedding
-
-def spread_classes(num_classes: int, num: int) -> list[int]:
-    """At most `num` classes, spread over all, the same each time."""
-    num = min(num, num_classes)
-    return [k * num_classes // num for k in range(num)]
-
 
 def embed(sets: Sequence[ImageManifest], real_set: RealSet, network: Network, *, classes: int,
           real_images: int, ipc: int, seed: int, device: torch.device) -> list[Values]:
@@ -66,7 +58,7 @@ def embed(sets: Sequence[ImageManifest], real_set: RealSet, network: Network, *,
     Raises:  ValueError where neither scikit-learn nor umap-learn is installed, or there are too few images.
     """
     method = method_at_hand()
-    chosen = spread_classes(sets[0].num_classes, classes)
+    chosen = spread_over(sets[0].num_classes, classes)
     positions = [i for k in chosen for i in real_set.by_class[k][:real_images]]
     seen = [_gather(real_features(network, real_set, positions, sets[0], device))]
     for images in sets:
@@ -131,7 +123,8 @@ def draw(values: Values) -> Any:
         _draw_points(ax, run["points"])
         ax.set_title(style.plain(run["name"]), color=style.colour(i), loc="left")
     taught = ", which taught some" * any(run["taught"] for run in runs)
-    style.note(figure, f"pale: real, outlined: distilled images; {values['method']} of "
+    methods = " or ".join(dict.fromkeys(run["method"] for run in runs))
+    style.note(figure, f"pale: real, outlined: distilled images; {methods} of "
                f"{style.plain(values['arch'])}'s features{taught}")
     return figure
 
@@ -165,7 +158,7 @@ class Embedding(Figure):
     seed: int = option(0, "seed of the embedding", range="in [0, 2147483647]")
 
     def prepare(self, runs: list[NamedRun], flags: SourceFlags, *, device: torch.device,
-                command: str) -> None:
+                command: str) -> Figure:
         sets = [run.draws[0] for run in runs]
         for run, images in zip(runs, sets, strict=True):
             require(images.class_names == sets[0].class_names, f"{run.name}: its classes are not those of "
@@ -178,6 +171,7 @@ class Embedding(Figure):
                        ipc=self.ipc, seed=self.seed, device=device)
         for images, own in zip(sets, values, strict=True):
             save_measure(images, f"embedding_{network.name}", own, ipc=self.ipc, command=command)
+        return dataclasses.replace(self, arch_name=network.name)
 
     def numbers(self, runs: list[NamedRun]) -> Values:
         return numbers(runs, self.arch_name)

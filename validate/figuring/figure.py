@@ -13,6 +13,9 @@ from validate.figuring.runs import NamedRun
 class SourceFlags(WeightFlags, ComputeFlags):
     """What figures take whose numbers are not all on disk: where networks and real images are."""
 
+    dataset: str = option("", "of images without a manifest: data set, or folder:PATH", identity=False)
+    val_dir: str = option("", "of images without a manifest: real test data, which name the classes",
+                          identity=False)
     train_data_path: str = option("", "folder of the real training data (holding train/, or the classes)",
                                   identity=False)
 
@@ -22,8 +25,12 @@ class Figure(Options):
     """Base of all figures."""
 
     def prepare(self, runs: list[NamedRun], flags: SourceFlags, *, device: torch.device,
-                command: str) -> None:
-        """Measures and makes what the numbers are read from, where it is not there yet."""
+                command: str) -> "Figure":
+        """Measures and makes what the numbers are read from, where it is not there yet.
+
+        Returns: the figure of just that: with its network by name where the options leave it open.
+        """
+        return self
 
     def numbers(self, runs: list[NamedRun]) -> Values:
         """What is drawn, as JSON values."""

@@ -66,3 +66,8 @@ def open_runs(words: Sequence[str], *, dataset: str = "", val_dir: str = "") -> 
 def rounded(value: float) -> float:
     """Six digits: more than a figure shows, and half of the bytes."""
     return float(f"{value:.6g}")
+
+
+def spread_over(num: int, most: int) -> list[int]:
+    """At most `most` of the numbers below `num`, evenly and the same each time."""
+    return [i * num // min(num, most) for i in range(min(num, most))]

@@ -133,7 +133,7 @@ class Starts(Figure):
     images: int = option(CELLS, "images a run, spread over the classes", range="in [1, 100]")
 
     def prepare(self, runs: list[NamedRun], flags: SourceFlags, *, device: torch.device,
-                command: str) -> None:
+                command: str) -> Figure:
         sets = [run.draws[0] for run in runs]
         cells = chosen_cells(sets[0].num_classes, min(images.ipc for images in sets), self.images)
         ipc = 1 + max(i for _, i in cells)
@@ -142,6 +142,7 @@ class Starts(Figure):
                 remake_starts(images, ipc, images.home / "starts", device=str(device),
                               train_data_path=flags.train_data_path)
                 (images.home / "starts" / "of.json").unlink()  # which that process alone reads
+        return self
 
     def numbers(self, runs: list[NamedRun]) -> Values:
         return numbers(runs, self.images)

@@ -2,7 +2,8 @@
 
 The numbers are those of validate.figures (validate/figuring), as charts of the page.
 """
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 
 from utils.pieces import Values
 from validate.figuring import curves, teachers, terms
@@ -24,7 +25,8 @@ def named(own: ImageSet) -> NamedRun:
 def command(figure: str, sets: Sequence[ImageSet]) -> str:
     """The command that draws a figure of these sets."""
     runs = (",".join(str(draw.path) for draw in own.draws) for own in sets)
-    return f"python -m validate.figures {figure} {' '.join(runs)}"
+    of = ["--dataset", sets[0].images.dataset] if any(own.images.foreign for own in sets) else []
+    return shlex.join(["python", "-m", "validate.figures", figure, *runs, *of])
 
 
 def number(value: float | None) -> str:
@@ -61,14 +63,22 @@ def _student_block(folder: str, students: dict[str, Values], sets: Sequence[Imag
                         least=0, most=100, description="; ".join(
                             f"{name}: {own['mean'][0]:.1f} % at first, {own['mean'][-1]:.1f} % at last"
                             for name, own in known.items()))
-    rows = [[str(epoch), name, f"{own['mean'][i]:.1f}", number(own["std"][i]),
+    rows = [[str(epoch), name, str(students[name]["ipc"]), f"{own['mean'][i]:.1f}", number(own["std"][i]),
              _loss_at(students[name]["loss"], epoch)] for name, own in known.items()
             for i, epoch in ((i, own["epochs"][i]) for i in thinned(own["epochs"]))]
-    over = f"Mean and standard deviation (n − 1) over {one['n']} {one['over']}." if one["n"] > 1 else \
-        f"One of the {one['over']} alone."
-    return Block(chart=chart, folded=True, notes=[over], commands=[command("curves", sets)],
+    return Block(chart=chart, folded=True, notes=[_over({name: students[name] for name in known})],
+                 commands=[command("curves", sets)],
                  table=Table(caption=f"Students over the epochs, {title}", rows=rows,
-                             head=["epoch", "set", "top-1 [%]", "std", "training loss"]))
+                             head=["epoch", "set", "IPC", "top-1 [%]", "std", "training loss"]))
+
+
+def _over(students: Mapping[str, Values]) -> str:
+    """What curves are over, set by set where that differs."""
+    words = {name: f"mean and standard deviation (n − 1) over {one['n']} {one['over']}" if one["n"] > 1 else
+             f"one of the {one['over']} alone" for name, one in students.items()}
+    alike = len(set(words.values())) == 1
+    says = next(iter(words.values())) if alike else "; ".join(f"{name}: {own}" for name, own in words.items())
+    return f"{says[0].upper() * alike}{says[alike:]}."
 
 
 def styles_of(sets: Sequence[ImageSet]) -> list[str]:

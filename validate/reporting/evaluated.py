@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 from utils.measures import Measure
 from utils.metrics import paired
 from utils.pieces import Values
+from validate.controls import REFERENCE
+from validate.evaluation_text import over_what
 from validate.reporting.facts import DASH, spread
 from validate.reporting.measured import commands_of, measures_of, names_of, number
 from validate.reporting.parts import Block, Table, dots_chart
@@ -55,23 +57,32 @@ def over(found: Sequence[Measure]) -> str:
 # ---------------------------------------------------------------- what it decides
 
 def verdicts(own: ImageSet) -> list[Verdict]:
-    """A set against each control, by the first of its evaluations."""
-    for one, _, found in evaluations([own]):
-        return [verdict(one.name, against, cell, rows)
-                for (cell, against), rows in rows_of(found, "differences").items()]
-    return []
+    """A set against each control, by its evaluation of the most images, of the set's protocol if there is."""
+    found = max((found for _, _, found in evaluations([own])), default=[], key=lambda found: (
+        found[0]["ipc"], found[0]["values"]["protocol"] == own.protocol))
+    return [verdict(own.name, against, cell, rows, by=title_of(found[0]))
+            for (cell, against), rows in rows_of(found, "differences").items()]
 
 
-def verdict(name: str, against: str, cell: Cell, rows: Sequence[Values]) -> Verdict:
-    """Over draws where there are several, else over the seeds of students on the same images."""
+def title_of(measure: Measure) -> str:
+    """Of which test an evaluation is."""
+    return f"protocol {measure['values']['protocol']}, IPC {measure['ipc']}"
+
+
+def verdict(name: str, against: str, cell: Cell, rows: Sequence[Values], *, by: str = "") -> Verdict:
+    """Over draws where there are several, else as validate.evaluate says.
+
+    Every draw's evaluation draws its real images by the same seeds, so over draws nothing of them is varied.
+    """
     b = f"{against} real images ({cell})"
     if len(rows) > 1:
         seen = paired([row["mean"] for row in rows])
-        return Verdict(a=name, b=b, mean=seen.mean, interval=seen.interval, n=seen.n, each=seen.each)
+        return Verdict(a=name, b=b, mean=seen.mean, interval=seen.interval, n=seen.n, each=seen.each,
+                       over=f"draws, all against the same {against} real images", by=by)
     row, = rows
     interval = tuple(row["interval"]) if row.get("interval") else None
     return Verdict(a=name, b=b, mean=row["mean"], interval=interval, n=row["n"], each=row["each"],
-                   over="student seeds on these images", why="one student seed says nothing of the spread")
+                   over=over_what(against), why="one student seed says nothing of the spread", by=by)
 
 
 # ---------------------------------------------------------------- blocks of the page
@@ -84,7 +95,7 @@ def evaluation_blocks(sets: Sequence[ImageSet]) -> list[Block]:
 
 def _blocks(own: ImageSet, found: Sequence[Measure]) -> Iterator[Block]:
     values = found[0]["values"]
-    title = f"{own.name}, protocol {values['protocol']}, IPC {values['ipc']}"
+    title = f"{own.name}, {title_of(found[0])}"
     rows = rows_of(found, "accuracies")
     first = next(iter(rows), (None, ""))[0]
     shown = [(of, "distilled" if of == "distilled" else "real", each_of(own_rows), spread(each_of(own_rows)))
@@ -97,7 +108,9 @@ def _blocks(own: ImageSet, found: Sequence[Measure]) -> Iterator[Block]:
                         [of, cell.model, cell.labels, spread(each_of(own_rows)),
                            ", ".join(number(value, 1) for value in each_of(own_rows))]
                           for (cell, of), own_rows in rows.items()]),
-        notes=[f"Means and standard deviations (n - 1) over {over(found)}.",
+        notes=[f"Means and standard deviations (n - 1) over {over(found)}; " + (
+            "their real images are the same." if len(found) > 1 else
+            f"of {REFERENCE}, each on a draw of real images of its own."),
                *[f"Changed of the protocol: {', '.join(values['changed'])}."] * bool(values["changed"])],
         commands=[*commands_of(found), *values.get("commands", [])])
     yield Block(table=Table(

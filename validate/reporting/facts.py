@@ -1,6 +1,7 @@
 """How sets were made, from what, and at what cost: tables from what the stages recorded."""
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from utils.files import read_lines, readable
@@ -49,9 +50,10 @@ def stages_of(own: ImageSet, tests: Sequence[Test]) -> dict[str, tuple[Values, V
     stages = {"recover": (draw.config, draw.images.saved.get("protocol"))}
     if labels := labels_of(draw):
         stages["relabel"] = dict(labels["config"]), labels["protocol"]
-    several = len({test.model for test in tests}) > 1
+    models, ipcs = ({getattr(test, name) for test in tests} for name in ("model", "ipc"))
     for test, students in tests_of(draw).items():
-        stages[f"validate, {test.labels} labels" + f", {test.model}" * several] = (
+        stages[f"validate, {test.labels} labels" + f", {test.model}" * (len(models) > 1)
+               + f", IPC {test.ipc}" * (len(ipcs) > 1)] = (
             students.config, students.results[0]["protocol"])
     return {stage: (config, protocol) for stage, (config, protocol) in stages.items() if config and protocol}
 
@@ -77,7 +79,7 @@ def how_made(sets: Sequence[ImageSet], tests: Sequence[Test]) -> Section:
     for own in sets:
         stages = stages_of(own, tests)
         if own.kind != "distilled":
-            text.append(f"{own.name}: {describe_start(own)}, never optimised.")
+            text.append(f"{own.name}: {describe_start(own, own.size)}, never optimised.")
             continue
         rows, named = changes(own, stages), dict.fromkeys(p["name"] for _, p in stages.values())
         if not named:
@@ -97,13 +99,13 @@ def how_made(sets: Sequence[ImageSet], tests: Sequence[Test]) -> Section:
     return Section(id="made", title="How it was made", text=text, blocks=blocks)
 
 
-def describe_start(own: ImageSet) -> str:
-    """Which real images a control is."""
+def describe_start(own: ImageSet, size: float) -> str:
+    """Which real images a control is.   Args: size: as many of them."""
     init = own.draws[0].config.get("init", "")
     if own.kind == "whole":
-        return f"all {own.size:,.0f} real training images"
+        return f"all {size:,.0f} real training images"
     how = {"random": "drawn at random", "real": "the first of every class"}.get(init, f"chosen by {init}")
-    return f"{own.size:,.0f} real training images, {how}"
+    return f"{size:,.0f} real training images, {how}"
 
 
 # ---------------------------------------------------------------- from what
@@ -156,14 +158,26 @@ def roles(name: str, draws: Sequence[Draw]) -> str:
 
 def recover_seconds(draw: Draw) -> float:
     """Seconds of all units by the logs, those of interrupted sessions too."""
-    total = 0.0
-    for path in draw.images.home.glob("log*.jsonl"):
-        before = 0.0
-        for row in read_lines(path):
-            now = row.get("elapsed_s", before)
-            total += now - before if now >= before else now  # less: a session of its own
-            before = now
-    return total
+    return sum(seconds for path in draw.images.home.glob("log*.jsonl")
+               for seconds in _sessions(read_lines(path)))
+
+
+def _sessions(rows: Iterable[Values]) -> Iterator[float]:
+    """Seconds of each session of a log.
+
+    A new one is known by its clock, or by a unit that goes back; of one that went on from a save and logs
+    later than the one before it ended nothing tells, and it counts from there.
+    """
+    last, steps = 0.0, dict[tuple[int, int], int]()
+    for row in rows:
+        unit, now = (row.get("ipc_id", -1), row.get("chunk", -1)), row.get("elapsed_s", last)
+        if now < last or row.get("step", 0) <= steps.get(unit, -1):
+            yield last
+            steps = {}
+        last = now
+        if "step" in row:
+            steps[unit] = row["step"]
+    yield last
 
 
 def relabel_seconds(draw: Draw) -> float:
@@ -177,8 +191,8 @@ def cost(sets: Sequence[ImageSet]) -> Section:
     """Seconds of each stage and bytes, the mean over draws."""
     rows = []
     for own in sets:
-        walls = [row["wall_s"] for draw in own.draws for one in draw.students for row in one.rows
-                 if row.get("wall_s")]
+        walls = [row["wall_s"] for draw in own.draws for one in draw.students
+                 for row in _rows(one.folder / "results.jsonl") if row.get("wall_s")]
         seconds = [statistics.fmean(map(spent, own.draws)) for spent in (recover_seconds, relabel_seconds)]
         images, labels = (statistics.fmean(folder_bytes(draw, place) for draw in own.draws)
                           for place in ("syn/*/*", "fkd/*/epoch_*.pt"))
@@ -199,6 +213,10 @@ def cost(sets: Sequence[ImageSet]) -> Section:
 def folder_bytes(draw: Draw, place: str) -> int:
     """Bytes of a run's files of that pattern."""
     return sum(path.stat().st_size for path in draw.images.home.glob(place))
+
+
+def _rows(path: Path) -> list[Values]:
+    return list(read_lines(path)) if path.is_file() else []
 
 
 def _time(seconds: float) -> str:

@@ -7,7 +7,17 @@ from utils.pieces import Values
 from validate.reporting import evaluated
 from validate.reporting.facts import DASH, NBSP, describe_start, labels_of, spread
 from validate.reporting.parts import Block, Table, dots_chart
-from validate.reporting.scores import Score, Test, Verdict, compare, find_tests, score, signed, unlike
+from validate.reporting.scores import (
+    Score,
+    Test,
+    Verdict,
+    common_draws,
+    compare,
+    find_tests,
+    score,
+    signed,
+    unlike,
+)
 from validate.reporting.sets import ImageSet
 
 EVALUATE = "python -m validate.evaluate {run}"
@@ -86,9 +96,9 @@ def describe_result(scores: Sequence[Score], test: Test) -> list[str]:
     number = f"{tested['images']:,} test images" if "images" in tested else "the test images"
     soft = " and their soft labels" if test.labels == "soft" else ""
     says = [f"A new {test.model}, trained from scratch on {first.set.name}'s "
-            f"{plural(first.set.size, 'image')}{soft}, is right on {percent(first)} of {number}."]
+            f"{plural(first.size, 'image')}{soft}, is right on {percent(first)} of {number}."]
     instead = [f"on {described}: {percent(own)}" for own in others for described in [
-        own.set.name if own.set.kind == "distilled" else describe_start(own.set)]]
+        own.set.name if own.set.kind == "distilled" else describe_start(own.set, own.size)]]
     return [*says, f"Trained instead {'; '.join(instead)}."] if instead else says
 
 
@@ -97,16 +107,16 @@ def percent(own: Score) -> str:
     return spread(own.each, unit=f"{NBSP}%")
 
 
-def control_of(main: Score, scores: Sequence[Score]) -> Score | None:
-    """As many real images as the set has, drawn at random where there are several such controls."""
-    same = [own for own in scores if own.set.kind == "real" and own.set.images.ipc == main.set.images.ipc]
+def control_of(scores: Sequence[Score]) -> Score | None:
+    """Of one test, so of one IPC: real images, drawn at random where there are several such controls."""
+    same = [own for own in scores if own.set.kind == "real"]
     return min(same, key=lambda own: own.set.draws[0].config.get("init") != "random", default=None)
 
 
 def verdicts_of(scores: Sequence[Score], test: Test) -> list[Verdict]:
     """The first set against real images, then against every other set."""
     main, *others = scores
-    control = control_of(main, others)
+    control = control_of(others)
     ordered = [*([control] if control else []), *(own for own in others if own is not control)]
     return [compare(main, own, test) for own in ordered if main.set.kind == "distilled"]
 
@@ -124,9 +134,11 @@ def score_block(scores: Sequence[Score], test: Test) -> Block:
     notes += [f"The students are not alike in all: {'; '.join(differing)}."
               for differing in [unlike(list(scores))] if differing]
     table = Table(caption=f"Top-1 accuracy [%]: {test}",
-                  head=["set", "mean", "std", "n", "of", "student seeds a draw", "each", "best epoch, mean"],
-                  rows=[[own.set.name, f"{own.mean:.1f}", DASH if own.std is None else f"{own.std:.1f}",
-                         str(own.n), own.over, str(own.seeds), ", ".join(f"{v:.1f}" for v in own.each),
+                  head=["set", "images", "mean", "std", "n", "of", "student seeds a draw", "each",
+                        "best epoch, mean"],
+                  rows=[[own.set.name, f"{own.size:,.0f}", f"{own.mean:.1f}",
+                         DASH if own.std is None else f"{own.std:.1f}", str(own.n), own.over,
+                         str(own.seeds), ", ".join(f"{v:.1f}" for v in own.each),
                          f"{own.best:.1f}"] for own in scores])
     return Block(chart=chart, table=table, folded=True, notes=notes,
                  commands=[train_command(scores[0])])
@@ -141,23 +153,25 @@ def train_command(own: Score) -> str:
                        "--seeds", *map(str, sorted(students.top1))])
 
 
-def compare_command(a: Score, b: Score) -> str:
-    """How A - B is had."""
-    return shlex.join(["python", "-m", "validate.results", *(
-        ",".join(str(one.folder) for one in own.students) for own in (b, a))])
+def compare_command(a: Score, b: Score, test: Test) -> str:
+    """How A - B is had, of the draws that both have."""
+    common = common_draws(a, b, test)
+    sides = ([theirs.folder for _, theirs in common], [mine.folder for mine, _ in common])
+    return shlex.join(["python", "-m", "validate.results", *(",".join(map(str, side)) for side in sides)])
 
 
-def verdict_block(verdicts: Sequence[Verdict], scores: Sequence[Score]) -> Block:
+def verdict_block(verdicts: Sequence[Verdict], scores: Sequence[Score], test: Test) -> Block:
     """Paired differences with their intervals.   Args: scores: of the first set, then of all others."""
     return Block(table=Table(
-        caption="Paired differences [points], draw by draw",
+        caption=f"Paired differences [points], draw by draw: {test}",
         head=["difference", "mean", "95 % interval", "n", "over", "each", "decided"],
         rows=[[f"{own.a} − {own.b}", signed(own.mean),
                f"{signed(own.interval[0])} to {signed(own.interval[1])}" if own.interval else DASH,
                str(own.n), own.over, ", ".join(signed(value) for value in own.each) or DASH,
                "yes" if own.decided else "no"] for own in verdicts]),
         notes=["The interval is Student's t over the draws: decided where it leaves out 0."],
-        commands=[compare_command(scores[0], other) for other in scores[1:]])
+        commands=[compare_command(scores[0], other, test) for other in scores[1:]
+                  if common_draws(scores[0], other, test)])
 
 
 # ---------------------------------------------------------------- the whole of it
@@ -175,9 +189,10 @@ def headline(sets: Sequence[ImageSet], real_images: int | None, *, run: str) -> 
         missing = f"no student was trained yet. python -m validate.train_FKD --train-dir {run} does."
         return Headline(title=title, made=made, result=[], verdicts=judged, block=None,
                         undecided="" if judged else missing)
-    test = max(found, key=lambda test: (test.labels == "soft", len(found[test])))
+    test = max(found, key=lambda test: (test.ipc, test.labels == "soft", len(found[test])))
     result = describe_result(found[test], test)
-    other = next((own for own in found if own.labels != test.labels and own.model == test.model), None)
+    other = next((own for own in found if own.labels != test.labels
+                  and (own.model, own.ipc) == (test.model, test.ipc)), None)
     if other:
         result.append(f"With {other.labels} labels instead: " + ", ".join(
             f"{percent(own)} ({own.set.name})" for own in found[other]) + "." + "".join(

@@ -18,8 +18,9 @@ POINTS = 1500  # of an embedding, of each kind
 
 
 def measures_of(own: ImageSet, name: str) -> list[Measure]:
-    """A measure of each draw that has it."""
-    return [draw.measures[name] for draw in own.draws if name in draw.measures]
+    """A measure of each draw that has it; where draws were measured at several IPCs, of the largest alone."""
+    found = [draw.measures[name] for draw in own.draws if name in draw.measures]
+    return [measure for measure in found if measure["ipc"] == max(other["ipc"] for other in found)]
 
 
 def names_of(sets: Sequence[ImageSet], prefix: str) -> list[str]:
@@ -60,13 +61,14 @@ def diversity(sets: Sequence[ImageSet]) -> Section | None:
     name = often.most_common(1)[0][0]
     shown = [own for own in sets if len(measures_of(own, name)) == len(own.draws)]
     arch = name.removeprefix("diversity_")
-    runs = cosine.numbers([named(own) for own in shown], arch)["runs"]
+    runs = [cosine.numbers([named(own)], arch, ipc=measures_of(own, name)[0]["ipc"])["runs"][0]
+            for own in shown]
     chart = dots_chart([(own.name, own.kind, run["draws"], spread(run["draws"], 3))
                         for own, run in zip(shown, runs, strict=True)],
                        title=f"Intra-class cosine similarity by {arch}", most=1)
     table = Table(caption=f"Intra-class cosine by {arch}",
-                  head=["set", "mean over draws", "std", "each draw", "std over classes"],
-                  rows=[[run["name"], number(run["mean"]), number(run["std"]),
+                  head=["set", "IPC", "mean over draws", "std", "each draw", "std over classes"],
+                  rows=[[run["name"], str(run["ipc"]), number(run["mean"]), number(run["std"]),
                          ", ".join(number(value) for value in run["draws"]), number(run["class_std"])]
                         for run in runs])
     taught = any(run["taught"] for run in runs)
@@ -91,15 +93,17 @@ def memorisation(sets: Sequence[ImageSet]) -> Section | None:
         found = {own.name: measures_of(own, name) for own in sets if measures_of(own, name)}
         first = next(iter(found.values()))[0]["values"]
         scalars = ("precision", "recall", "density", "coverage")
-        rows = [[own, *(over_draws(measures, key) for key in (*scalars, "coverage_expected")),
+        rows = [[own, str(measures[0]["ipc"]),
+                 *(over_draws(measures, key) for key in (*scalars, "coverage_expected")),
                  over_draws(measures, "nearest", "mean"), over_draws(measures, "nearest", "least"),
                  over_draws(measures, "real_nearest", "mean"), over_draws(measures, "moved", "mean"),
                  over_draws(measures, "still_closest", digits=2)] for own, measures in found.items()]
         blocks.append(Block(
             table=Table(caption=f"Against {first['real_images']:,} real images, by {first['arch']}, "
                                 f"k = {first['k']}", rows=rows,
-                        head=["set", *scalars, "of as many real images", "nearest real image: mean", "least",
-                              "real images among themselves", "moved from its start", "still closest to it"]),
+                        head=["set", "IPC", *scalars, "of as many real images", "nearest real image: mean",
+                              "least", "real images among themselves", "moved from its start",
+                              "still closest to it"]),
             notes=["Distances are between features. A distilled image much nearer to a real one than real "
                    "images are to each other is a copy rather than a summary. Recall says little of few "
                    "images a class: the balls around them that it counts are huge."],
@@ -120,13 +124,13 @@ def privacy(sets: Sequence[ImageSet]) -> Section | None:
             for draw, measure in enumerate(measures_of(own, name)):
                 values = measure["values"]
                 which = own.name + f", draw {draw}" * (len(own.draws) > 1)
-                rows.append([which, f"{values['model']}, {values['labels']} labels", values["attack"],
-                             f"{values['members']:,}", f"{values['nonmembers']:,}",
+                rows.append([which, str(measure["ipc"]), f"{values['model']}, {values['labels']} labels",
+                             values["attack"], f"{values['members']:,}", f"{values['nonmembers']:,}",
                              *(within(values.get(key)) for key in ("auc", "tpr_at_1"))])
                 found.append(measure)
     return Section(id="privacy", title="Privacy", blocks=[Block(
         table=Table(caption="Membership inference", rows=rows, head=[
-            "set", "student", "attack", "members", "others", "AUC (95 %)", "TPR at 1 % FPR (95 %)"]),
+            "set", "IPC", "student", "attack", "members", "others", "AUC (95 %)", "TPR at 1 % FPR (95 %)"]),
         notes=["AUC 0.5 and a true positive rate of 0.01 are guessing: members cannot be told from others."],
         commands=commands_of(found))]) if rows else None
 
@@ -150,7 +154,7 @@ def embedded(sets: Sequence[ImageSet]) -> Section | None:
             kinds = {kind: [point for point in run["points"] if point["kind"] == kind]
                      for kind in ("real", "distilled")}
             kept = {kind: points[::-(-len(points) // POINTS) or 1] for kind, points in kinds.items()}
-            how = f"{found['method']} of features of {found['arch']}, seed {found['seed']}"
+            how = f"{run['method']} of features of {found['arch']}, IPC {run['ipc']}, seed {run['seed']}"
             blocks.append(_plane(own, how, kept, run["command"],
                                  {kind: len(points) for kind, points in kinds.items()}))
     return Section(id="embedding", title="Real and distilled images in one plane", blocks=blocks) \

@@ -4,19 +4,21 @@ Jinja2 writes it (an extra, requirements-report.txt); every value is escaped, si
 folders are other people's.
 """
 import dataclasses
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from utils.runtime import versions
 from validate.reporting import curves, evaluated, facts, measured
 from validate.reporting.headline import EVALUATE, Headline, headline, score_block, verdict_block, verdicts_of
-from validate.reporting.parts import Block, Section, Table
+from validate.reporting.parts import Block, Section, Table, thin
 from validate.reporting.scores import find_tests, score
 from validate.reporting.sets import ImageSet, count_real
 from validate.reporting.thumbnails import make_grids
 
 FOLDER = Path(__file__).parent
 MOST_BYTES = 4_900_000  # of the whole page, which stays below 5 MB
+MOST_ROWS = (100_000, 1000, 300, 100)  # of a table, the first at which half of the page is left for images
 
 
 def write_page(sets: Sequence[ImageSet], *, command: str) -> str:
@@ -24,11 +26,16 @@ def write_page(sets: Sequence[ImageSet], *, command: str) -> str:
 
     Raises: ValueError without Jinja2.
     """
-    run = str(sets[0].draws[0].path)
+    first = sets[0].images
+    run = shlex.join([str(first.run), *(["--dataset", first.dataset] if first.foreign else [])])
     real_images = known_real(sets)
     head = headline(sets, real_images, run=run)
-    sections = sections_of(sets, head, real_images, run=run)
-    rest = len(render(head, sections, command=command).encode())
+    every = sections_of(sets, head, real_images, run=run)
+    for most in MOST_ROWS:
+        sections = [thin(section, most) for section in every]
+        rest = len(render(head, sections, command=command).encode())
+        if rest <= MOST_BYTES / 2:
+            break
     share = 1.0
     while True:
         grids, says = make_grids(sets, int(share * (MOST_BYTES - rest)))
@@ -85,7 +92,7 @@ def scores(sets: Sequence[ImageSet], head: Headline) -> Section:
         blocks.append(dataclasses.replace(block, chart=None, folded=False, notes=block.notes[1:])
                       if seen else block)
         if len(found) > 1 and found[0].set.kind == "distilled":
-            blocks.append(verdict_block(verdicts_of(found, test), found))
+            blocks.append(verdict_block(verdicts_of(found, test), found, test))
     blocks += evaluated.evaluation_blocks(sets)
     text = ["Accuracies are of the last epoch; the best epoch stands beside them in the "
             "tables, never instead."]
@@ -95,8 +102,9 @@ def scores(sets: Sequence[ImageSet], head: Headline) -> Section:
 def missing(sets: Sequence[ImageSet], *, run: str) -> Section | None:
     """What could be measured and was not, with the command that does."""
     known = {name.partition("_")[0] for own in sets for draw in own.draws for name in draw.measures}
-    students = [f"{one.folder}/seed{seed}" for one in sets[0].draws[0].students for seed in one.top1]
-    student = students[0] if students else f"{run}/validate/resnet18/seed0"
+    draw = sets[0].draws[0]
+    students = [one.folder / f"seed{seed}" for one in draw.students for seed in one.top1]
+    student = shlex.quote(str(students[0] if students else draw.path / "validate" / "resnet18" / "seed0"))
     could = {"evaluation": ("scores under one protocol, with real images as controls",
                             EVALUATE.format(run=run)),
              "diversity": ("diversity", f"python -m validate.diversity --data {run}"),

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from utils.metrics import mean_and_std
+from validate.figuring.runs import spread_over
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -180,6 +181,29 @@ class Section:
     text: Sequence[str] = ()
     blocks: Sequence[Block] = ()
     grids: Sequence[Grid] = ()
+
+
+def thin(section: Section, most: int) -> Section:
+    """A section whose tables and planes have at most so many rows, and points of a kind, evenly."""
+    return dataclasses.replace(section, blocks=[dataclasses.replace(
+        block, table=block.table and _thin_table(block.table, most),
+        chart=_thin_points(block.chart, most) if isinstance(block.chart, Scatter) else block.chart)
+        for block in section.blocks])
+
+
+def _thin_table(table: Table, most: int) -> Table:
+    num = len(table.rows)
+    if num <= most:
+        return table
+    return dataclasses.replace(table, rows=[table.rows[i] for i in spread_over(num, most)],
+                               caption=f"{table.caption} ({most:,} of {num:,} rows, spread evenly)")
+
+
+def _thin_points(chart: Scatter, most: int) -> Scatter:
+    if all(len(own) <= most for own in chart.points.values()):
+        return chart
+    return dataclasses.replace(chart, title=f"{chart.title} (at most {most:,} points of a kind)", points={
+        kind: [own[i] for i in spread_over(len(own), most)] for kind, own in chart.points.items()})
 
 
 STYLES = ("s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7")

@@ -9,32 +9,41 @@ from typing import NamedTuple
 
 from utils.metrics import paired
 from utils.pieces import Values
-from validate.reporting.sets import Draw, ImageSet, Students
+from validate.reporting.sets import Draw, ImageSet, kind_of
 from validate.results import draw_differences
+from validate.students_found import Students
 
 # What tells students of one test apart, but not tests: whose the set is, and how much of it there is.
 OWN = ("seed", "ipc", "threads", "steps_per_epoch")
+EVERY = 0  # the IPC of a test on all real images, which belongs beside that of any IPC
 
 
 class Test(NamedTuple):
-    """One way to train and test students; `folder` where a run holds several of it."""
+    """One way to train and test students.
+
+    ipc: images of each class that they saw, EVERY for all real ones;  folder: where a run holds several.
+    """
 
     labels: str
     model: str
     protocol: str
+    ipc: int
     folder: str = ""
 
     def __str__(self) -> str:
-        kind = "soft labels" if self.labels == "soft" else "hard labels"
-        return f"{self.model}, {kind}, protocol {self.protocol}" + f", {self.folder}" * bool(self.folder)
+        parts = [self.model, f"{self.labels} labels", f"protocol {self.protocol}",
+                 f"IPC {self.ipc}" if self.ipc != EVERY else "all real images", self.folder]
+        return ", ".join(filter(None, parts))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Score:
-    """Accuracy of a set's students [percent].   each: by draw, or by seed;  over: which of them;  std: n - 1,
-    None for a single value;  seeds: student seeds a draw."""
+    """Accuracy of a set's students [percent].   size: images that they saw, the mean over draws;  each: by
+    draw, or by seed;  over: which of them;  std: n - 1, None for a single value;  seeds: student seeds a
+    draw."""
 
     set: ImageSet
+    size: float
     mean: float
     std: float | None
     each: list[float]
@@ -52,7 +61,7 @@ class Score:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Verdict:
     """A - B.   interval: 95 %, None where nothing is paired;  why: in words, why there is none;  over: what
-    was drawn anew each time."""
+    was drawn anew each time;  by: the protocol and IPC, where nothing beside says them."""
 
     a: str
     b: str
@@ -62,6 +71,7 @@ class Verdict:
     each: list[float]
     over: str = "draws"
     why: str = ""
+    by: str = ""
 
     @property
     def decided(self) -> bool:
@@ -78,7 +88,7 @@ class Verdict:
     @property
     def words(self) -> str:
         """The difference with its interval, and what that decides."""
-        says = f"{self.a} − {self.b}: {signed(self.mean)} points"
+        says = f"{self.by}{': ' * bool(self.by)}{self.a} − {self.b}: {signed(self.mean)} points"
         if self.interval is None:
             return f"{says}; {self.why}"
         low, high = self.interval
@@ -93,43 +103,55 @@ def signed(value: float, digits: int = 1) -> str:
 
 
 def find_tests(sets: list[ImageSet]) -> list[Test]:
-    """The tests that a report has scores of, those with soft labels first."""
+    """The tests that a report has scores of, those with soft labels and of more images first."""
     tests = dict.fromkeys(test for own in sets for draw in own.draws for test in tests_of(draw))
-    return sorted(tests, key=lambda test: test.labels != "soft")
+    with_ipc = {test._replace(ipc=EVERY) for test in tests if test.ipc != EVERY}
+    shown = [test for test in tests if test not in with_ipc]
+    return sorted(shown, key=lambda test: (test.labels != "soft", -test.ipc))
 
 
 def tests_of(draw: Draw) -> dict[Test, Students]:
     """A run's students by test."""
     found: dict[Test, Students] = {}
+    whole = kind_of(draw) == "whole"
     for students in draw.students:
-        test = Test(students.labels, students.config["model"], students.results[0]["protocol"]["name"])
+        ipc = EVERY if whole and students.ipc == draw.images.ipc else students.ipc
+        test = Test(students.labels, students.config["model"], students.results[0]["protocol"]["name"], ipc)
         if test in found:
             test = test._replace(folder=students.folder.relative_to(draw.images.home).as_posix())
         found[test] = students
     return found
 
 
+def students_of(draw: Draw, test: Test) -> Students | None:
+    """A run's students of a test; those on all real images belong to the test of any IPC."""
+    found = tests_of(draw)
+    return found.get(test) or found.get(test._replace(ipc=EVERY))
+
+
 def score(own: ImageSet, test: Test) -> Score | None:
     """What a set came to in a test; None where it has no students of it."""
-    students = [found for draw in own.draws if (found := tests_of(draw).get(test))]
-    if not students:
+    tested = [(draw, found) for draw in own.draws if (found := students_of(draw, test))]
+    if not tested:
         return None
+    students = [found for _, found in tested]
     each = [statistics.fmean(one.top1.values()) for one in students]
     best = statistics.fmean(100 * result["best"]["top1"] for one in students for result in one.results)
     over = "draws"
     if len(each) == 1 and len(students[0].top1) > 1:
         each, over = list(students[0].top1.values()), "student seeds"
-    return Score(set=own, mean=statistics.fmean(each), std=statistics.stdev(each) if len(each) > 1 else None,
-                 each=each, over=over, seeds=len(students[0].top1), students=students, best=best)
+    size = statistics.fmean(len(draw.images.select(found.ipc)) for draw, found in tested)
+    return Score(set=own, size=size, mean=statistics.fmean(each),
+                 std=statistics.stdev(each) if len(each) > 1 else None, each=each, over=over,
+                 seeds=len(students[0].top1), students=students, best=best)
 
 
 def compare(a: Score, b: Score, test: Test) -> Verdict:
     """Two sets, draw by draw."""
-    mine, theirs = (_by_seed(own.set, test) for own in (a, b))
-    seeds = sorted(mine.keys() & theirs.keys())
+    common = common_draws(a, b, test)
     try:
-        each = draw_differences([theirs[seed].results for seed in seeds],
-                                [mine[seed].results for seed in seeds])
+        each = draw_differences([theirs.results for _, theirs in common],
+                                [mine.results for mine, _ in common])
     except ValueError:  # draws whose students share no seed
         each = []
     if len(each) < 2:
@@ -141,8 +163,14 @@ def compare(a: Score, b: Score, test: Test) -> Verdict:
     return Verdict(a=a.set.name, b=b.set.name, mean=found.mean, interval=found.interval, n=found.n, each=each)
 
 
+def common_draws(a: Score, b: Score, test: Test) -> list[tuple[Students, Students]]:
+    """The students of the draws that two sets have in common, paired."""
+    mine, theirs = (_by_seed(own.set, test) for own in (a, b))
+    return [(mine[seed], theirs[seed]) for seed in sorted(mine.keys() & theirs.keys())]
+
+
 def _by_seed(own: ImageSet, test: Test) -> dict[int, Students]:
-    return {draw.config.get("seed", 0): found for draw in own.draws if (found := tests_of(draw).get(test))}
+    return {draw.seed: found for draw in own.draws if (found := students_of(draw, test))}
 
 
 def unlike(scores: list[Score]) -> list[str]:

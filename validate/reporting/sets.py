@@ -4,6 +4,8 @@ Runs that differ in nothing but the seed (and so in their teachers) are draws of
 distilled or a control of real images is read from its config, never from its name.
 """
 import dataclasses
+import functools
+import itertools
 import json
 import os
 import re
@@ -14,45 +16,19 @@ from pathlib import Path
 from typing import Literal
 
 from utils.data import RealSet
-from utils.files import read_lines
 from utils.formats import ImageManifest, image_set_digest, run_path
 from utils.image_sets import open_images
 from utils.measures import Measure, read_measures
-from utils.methods.controls import CONTROLS
+from utils.methods.controls import REAL_STARTS
 from utils.pieces import Values, require
-from utils.records import Checked, Result, find_record
+from utils.records import Checked, find_record
 from utils.runtime import note
-from validate.results import read_results
+from validate.students_found import Students, find_students
 
 Kind = Literal["distilled", "real", "whole"]
-REAL_STARTS = {"real", *(control.name for control in CONTROLS)}
 # Training images of the public data sets, as they are released.
 TRAIN_IMAGES = {"imagenet-1k": 1281167, "cifar10": 50000, "cifar100": 50000, "tiny-imagenet": 100000,
                 "imagenette": 9469, "digits": 1347}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Students:
-    """The students of one folder.   rows: of results.jsonl, with their times;  folder: below the run."""
-
-    folder: Path
-    results: list[Result]
-    rows: list[Values]
-
-    @property
-    def labels(self) -> str:
-        """Of which kind they were trained on."""
-        return "soft" if self.results[0].get("labels") else "hard"
-
-    @property
-    def config(self) -> Values:
-        """Their settings."""
-        return self.results[0]["config"]
-
-    @property
-    def top1(self) -> dict[int, float]:
-        """Seed -> accuracy at the last epoch, in percent."""
-        return {result["seed"]: 100 * result["last"]["top1"] for result in self.results}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,6 +49,11 @@ class Draw:
     def config(self) -> Values:
         """Recover's settings; of images that others made what little is known."""
         return self.images.saved.get("config", {})
+
+    @property
+    def seed(self) -> int:
+        """Recover's, which tells draws of a set apart."""
+        return self.config.get("seed", 0)
 
     @property
     def units(self) -> list[Values]:
@@ -107,14 +88,14 @@ class ImageSet:
 # ---------------------------------------------------------------- finding them
 
 def find_runs(words: Sequence[str], *, dataset: str, val_dir: str) -> list[ImageManifest]:
-    """The runs that these paths name, or that lie below them; each set of images once.
+    """The runs that these paths name, or that lie below them; of equal images one, where they were made.
 
     Raises: FileNotFoundError or ValueError, as `open_images`.
     """
     require(words, "say which runs: python -m validate.report RUN..., a run or a folder that holds runs")
     found: dict[Path, ImageManifest] = {}
     for word in words:
-        below = [] if _is_run(run_path(word)) else list(runs_below(Path(word)))
+        below = [] if _is_image_run(run_path(word)) else list(runs_below(Path(word)))
         for path in below or [Path(word)]:
             try:
                 images = open_images(str(path), flag="RUN", dataset=dataset, val_dir=val_dir, write=False)
@@ -125,49 +106,50 @@ def find_runs(words: Sequence[str], *, dataset: str, val_dir: str) -> list[Image
                 continue
             found.setdefault(images.run.resolve(), images)
     require(found, f"{' '.join(words)}: no run there has a finished IPC index; run recover to its end first")
-    return list(found.values())
+    return without_copies(list(found.values()))
+
+
+def without_copies(found: Sequence[ImageManifest]) -> list[ImageManifest]:
+    """One run of equal images and settings: a copy or an export is no draw.  The one of recover's stays.
+
+    Draws of some controls have equal images, and seeds of their own.
+    """
+    kept: dict[tuple[str, str], ImageManifest] = {}
+    for images in sorted(found, key=lambda images: not (images.run / "config.json").is_file()):
+        first = kept.setdefault((image_set_digest(list(images.entries)), settings_of(images)), images)
+        if first is not images:
+            note(f"left out: {images.run} holds the images of {first.run}")
+    runs = {images.run for images in kept.values()}
+    return [images for images in found if images.run in runs]
+
+
+def settings_of(images: ImageManifest, *without: str) -> str:
+    """Recover's settings, as text to compare; threads are none of a set's."""
+    config = images.saved.get("config", {})
+    return json.dumps({name: value for name, value in config.items() if name not in ("threads", *without)},
+                      sort_keys=True, default=str)
 
 
 def runs_below(folder: Path) -> Iterator[Path]:
     """The runs below a folder, by name; what lies in a run is not looked at."""
     for place, names, _ in os.walk(folder):
         names.sort()
-        if _is_run(Path(place)):
+        if _is_image_run(Path(place)):
             names.clear()
             yield Path(place)
 
 
-def students_below(folder: Path) -> Iterator[Path]:
-    """The folders of students below a set, those of validate.evaluate left to its measure."""
-    for place, names, _ in os.walk(folder):
-        names[:] = sorted(set(names) - {"syn", "fkd", "units", "measured", "unfinished", "evaluate"})
-        if (find_record(Path(place, "config.json"), Values) or {}).get("format") == "prism-students":
-            names.clear()
-            yield Path(place)
-
-
-def _is_run(folder: Path) -> bool:
+def _is_image_run(folder: Path) -> bool:
     saved = find_record(folder / "config.json", Values)
     return (saved or {}).get("format") == "prism-images" or not saved and (
         find_record(folder / "manifest.json", Values) or {}).get("format") == "prism-images"
 
 
 def open_draw(images: ImageManifest) -> Draw:
-    """A run with its students (those of other images than are there left out) and measures."""
-    students = []
-    for folder in students_below(images.home):
-        results = [result for result in read_results(folder) if _of_these(images, result)]
-        if results:
-            rows = folder / "results.jsonl"
-            students.append(Students(folder=folder, results=results, rows=list(
-                read_lines(rows)) if rows.is_file() else []))
+    """A run with its students and measures."""
     checked = find_record(images.home / "preflight.json", dict[str, Checked])
-    return Draw(images=images, students=students, measures=read_measures(images), checked=checked or {})
-
-
-def _of_these(images: ImageManifest, result: Result) -> bool:
-    ipc = result["config"].get("ipc") or images.ipc
-    return ipc <= images.ipc and result.get("images") == image_set_digest(images.select(ipc))
+    return Draw(images=images, students=find_students(images), measures=read_measures(images),
+                checked=checked or {})
 
 
 # ---------------------------------------------------------------- putting them together
@@ -175,22 +157,23 @@ def _of_these(images: ImageManifest, result: Result) -> bool:
 def group(found: Iterable[ImageManifest]) -> list[ImageSet]:
     """Sets of draws, in the order of their first runs, the distilled ones first.
 
+    A set holds one run of a seed: the next one of it (made with other threads) opens a set of its own.
     Raises: ValueError where they are not of one data set.
     """
     found = list(found)
-    first, sets = found[0], dict[str, list[Draw]]()
+    first, sets = found[0], dict[tuple[str, int], list[Draw]]()
     for images in found:
         require((images.dataset, images.class_names) == (first.dataset, first.class_names),
                 f"{images.run} is of {images.dataset} ({images.num_classes} classes), {first.run} of "
                 f"{first.dataset} ({first.num_classes}); a report is about one data set and its classes")
-        config = {name: value for name, value in images.saved.get("config", {}).items()
-                  if name not in ("seed", "threads")}
-        key = json.dumps([images.ipc, "" if images.saved["units"] else str(images.run), config,
-                          images.saved.get("protocol", {}).get("name")], sort_keys=True, default=str)
-        sets.setdefault(key, []).append(open_draw(images))
+        key = json.dumps([images.ipc, "" if images.saved["units"] else str(images.run),
+                          settings_of(images, "seed"), images.saved.get("protocol", {}).get("name")])
+        draw = open_draw(images)
+        same = (sets.setdefault((key, number), []) for number in itertools.count())
+        next(own for own in same if draw.seed not in [other.seed for other in own]).append(draw)
     named = name_sets(list(sets.values()))
     made = [ImageSet(name=name, kind=kind_of(draws[0]), draws=sorted(
-        draws, key=lambda draw: draw.config.get("seed", 0))) for name, draws in named]
+        draws, key=lambda draw: draw.seed)) for name, draws in named]
     order = ("distilled", "real", "whole")
     return sorted(made, key=lambda own: order.index(own.kind))
 
@@ -218,8 +201,9 @@ def kind_of(draw: Draw) -> Kind:
     return "whole" if len(draw.images.entries) == count_real(draw.images.dataset) else "real"
 
 
+@functools.cache
 def count_real(dataset: str) -> int | None:
-    """How many real training images there are; None where nobody can say."""
+    """How many real training images there are, counted once a process; None where nobody can say."""
     if not dataset.startswith("folder:"):
         return TRAIN_IMAGES.get(dataset)
     try:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from utils.pictures import decode_image, open_image
+from validate.figuring.runs import spread_over
 from validate.reporting.parts import Grid, Row, Tile
 from validate.reporting.sets import Draw, ImageSet
 
@@ -54,11 +55,6 @@ def places_of(own: ImageSet) -> dict[int, list[Place]]:
     for entry in own.draws[0].images.entries:
         found.setdefault(entry.label, []).append(Place(own.draws[0], entry.path, entry.label))
     return found
-
-
-def spread_over(num: int, most: int) -> list[int]:
-    """At most `most` of the numbers below `num`, evenly."""
-    return [i * num // min(num, most) for i in range(min(num, most))]
 
 
 def choose_layout(sets: Sequence[ImageSet], budget: int) -> tuple[Layout, int]:
