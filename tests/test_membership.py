@@ -203,3 +203,11 @@ def test_a_student_whose_last_weights_are_gone_is_named(made, tmp_path):
     (folder / "student_last.pt").unlink()
     with pytest.raises(ValueError, match="student_last.pt: missing, or not the weights"):
         membership.load_student(folder, num_classes=4)
+
+
+def test_a_student_of_real_images_alone_is_said_to_have_seen_them_alone(tiny, tmp_path, capfd):
+    run = tiny.recover(tmp_path, "--iteration", 0, "--init", "random")
+    tiny.validate(run, "--fkd-path", "", "--loss-type", "ce", "--epochs", 1, "--batch-size", 4, "--seeds", 0)
+    student = run / "validate" / POOL[0] / "seed0"
+    membership.main(words(run, "--student", student, "--resamples", 100, *PROCESS))
+    assert "saw 8 real images and no teacher's labels" in capfd.readouterr().err

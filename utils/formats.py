@@ -42,8 +42,8 @@ from utils.runtime import versions, warn_once
 from utils.unit_files import check_paths, index_of, read_unit
 from utils.views import EpochViews, Views
 
-# ---------------------------------------------------------------- distilled images
 
+# ---------------------------------------------------------------- distilled images
 class Entry(NamedTuple):
     """One distilled image: its path below the run, the digest of its bytes, its class.   foreign: others'."""
 
@@ -106,8 +106,9 @@ def run_folder(path: str, *, flag: str) -> Path:
     """The run that `<run>` or `<run>/syn` names.   Raises: FileNotFoundError naming flag and stage."""
     folder = run_path(path)
     if not path or not ((folder / "config.json").is_file() or (folder / "manifest.json").is_file()):
-        raise FileNotFoundError(f"{flag} {path}: no distilled images there (no config.json or manifest.json);"
-                                f" make them with recover/recover_r18.sh or python -m recover.data_synthesis")
+        why = "config.json or manifest.json" if folder.is_dir() else "such folder"
+        raise FileNotFoundError(f"{flag} {path}: no distilled images there (no {why}); make them with "
+                                f"recover/recover_r18.sh or python -m recover.data_synthesis")
     return folder
 
 

@@ -21,6 +21,7 @@ from utils.data import RealSet, dataset_spec, folder_split
 from utils.files import sha256_bytes, sha256_file
 from utils.folders import KINDS
 from utils.formats import Entry, ImageManifest, assemble_manifest, image_set_digest, run_folder, run_path
+from utils.methods.controls import REAL_STARTS
 from utils.pictures import FORMATS, open_image
 from utils.pieces import Options, Values, option, require
 from utils.records import find_record
@@ -56,6 +57,13 @@ class ForeignImages(ImageManifest):
 def holds(images: ImageManifest, digest: str, ipc: int) -> bool:
     """Whether the digest is that of the first `ipc` images of every class: labels, students, measures say."""
     return ipc <= images.ipc and image_set_digest(images.select(ipc)) == digest
+
+
+def are_real(images: ImageManifest) -> bool:
+    """Whether a run's images are real ones: chosen by recover, and never optimised."""
+    config = images.saved["config"]
+    return not (config.get("iteration", 1) or config.get("iteration_step")) \
+        and config.get("init") in REAL_STARTS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

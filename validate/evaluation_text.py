@@ -82,23 +82,23 @@ def describe(values: Values, *, command: str, notes: Sequence[str]) -> str:
     """All of it as text.   Args: command: which repeats it;  notes: what else is to be said."""
     changed = "; ".join(values["changed"])
     num = len(values["seeds"])
-    repeat = f"    {command}"
     spread = "One student of each says nothing of the spread." if num < 2 else (
         f"+- is the standard deviation (n - 1) over n = {num} students; of {REFERENCE}, a draw each.")
     parts = [
         f"{values['dataset']}, IPC {values['ipc']}, protocol {values['protocol']}"
         + (f" (changed: {changed})" if changed else "") + f", n = {num} seeds",
         "", *tables(values),
-        f"Top-1 is of the last epoch. {spread}", *notes, repeat, "",
+        f"Top-1 is of the last epoch. {spread}", *notes, "",
         "Differences, paired by seed; the distilled set is one, its own spread over draws is in no interval "
         "(python -m validate.results measures that):",
-        *(f"- {difference_in_words(row)}" for row in values["differences"]), repeat, "",
+        *(f"- {difference_in_words(row)}" for row in values["differences"]), "",
         "Scores, of fractions, by seed (DD-Ranking's formulas; its package feeds percentages):",
         *(f"- {line}" for model, own in values["scores"].items() for line in scores_in_words(model, own)),
-        repeat, "",
+        "",
         f"Classes of the distilled set's students, all seeds together (the matrix is in the measure; {HARD} "
         f"labels are the images alone):",
-        *(f"- {line}" for line in classes_in_words(values)), repeat]
+        *(f"- {line}" for line in classes_in_words(values)), "",
+        "All of it again, what is missing made:", f"    {command}"]
     return "\n".join(parts)
 
 

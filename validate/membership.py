@@ -1,8 +1,10 @@
-"""Can one tell from a student which real images were in its training data?  An attack on one student.
+"""Can one tell from a student the data set's training images from others?  An attack.
 
-    python -m validate.membership --data RUN --student RUN/validate/NAME/seed0
+    python -m validate.membership RUN --student RUN/validate/NAME/seed0
 
-The attack is the loss threshold; LiRA needs many students of other images: `python -m scripts.privacy`.
+Members are the training images that its teachers saw; a student of a few real images and hard labels saw
+fewer, which is said.  The attack is the loss threshold; LiRA needs many students of other images:
+`python -m scripts.privacy`.
 """
 import dataclasses
 import math
@@ -17,7 +19,7 @@ from utils.data import RealSet
 from utils.files import is_whole, load_tensors
 from utils.flags import ComputeFlags, first_words, parse_config
 from utils.formats import ImageManifest
-from utils.image_sets import SetFlags, holds
+from utils.image_sets import SetFlags, are_real, holds
 from utils.loading import read_batches
 from utils.measures import command_of, save_measure
 from utils.metrics import Batches, logits_of
@@ -141,6 +143,9 @@ def main(argv: list[str] | None = None) -> Values:
     save_measure(images, f"membership_{name}_{labels}", values, ipc=ipc, command=command_of(
         "validate.membership", config, lambda given: {}))
     say(f"{config.student}: loss threshold, {in_words(values)}")
+    if labels == "hard" and are_real(images):
+        say(f"this student saw {len(images.select(ipc))} real images and no teacher's labels: the others of "
+            f"these {len(members)} were never in its training data")
     say("training and test images may differ in more than membership: python -m scripts.privacy draws both "
         "from one set")
     return values
