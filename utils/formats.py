@@ -43,7 +43,6 @@ from utils.unit_files import check_paths, index_of, read_unit
 from utils.views import EpochViews, Views
 
 
-# ---------------------------------------------------------------- distilled images
 class Entry(NamedTuple):
     """One distilled image: its path below the run, the digest of its bytes, its class.   foreign: others'."""
 
