@@ -26,12 +26,12 @@ class Session:
 
 
 def open_session(config: Any) -> Session:
-    """Settles a process by `ProcessFlags`, and by `PrecisionFlags` and `ShardFlags` where a config has them.
+    """Settles a process by `ComputeFlags`, and by the stages' flags where a config has them.
 
     Raises: ValueError on a device that is not usable, a bad --shard, --overwrite by one process of several.
     """
     shard = parse_shard(getattr(config, "shard", ""))
-    require(not config.overwrite or shard[1] == 1,
+    require(not getattr(config, "overwrite", False) or shard[1] == 1,
             "--overwrite would delete what other processes or shards make; run it unsharded, in one process")
     device = choose_device(config.device, local_rank=local_rank())
     if device.type == "cuda":

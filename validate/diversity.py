@@ -23,8 +23,8 @@ from utils.image_sets import SetFlags
 from utils.measures import command_of, save_measure
 from utils.metrics import Paired, intra_class_cosine, mean_and_std, paired
 from utils.pieces import Values, option, require
-from utils.precision import set_precision
-from utils.runtime import choose_device, command_line, say, set_threads
+from utils.runtime import command_line, say
+from utils.session import open_session
 from validate.features import Network, distilled_features, open_network, teachers_of
 from validate.results import listed_folders, verdict
 
@@ -146,9 +146,7 @@ def measure(images: ImageManifest, network: Network, config: DiversityConfig, de
 
 def run(config: DiversityConfig) -> Values:
     """Measures every set, and compares two sides."""
-    device = choose_device(config.device)
-    set_threads(config.threads)
-    set_precision("fp32", device)
+    device = open_session(config).device
     sides = open_sides(config)
     first, *others = [images for side in sides for images in side]
     network = open_network(config.arch_name, first, config, stem=config.stem, device=device, others=others)

@@ -19,6 +19,7 @@ from utils.data import RealSet
 from utils.formats import ImageManifest
 from utils.image_sets import SetFlags
 from utils.pieces import Values, option, require
+from utils.session import open_session
 from validate import cells, controls, evaluation, evaluation_text, full_data, inherited
 from validate.controls import DISTILLED, REFERENCE, ImageSet, Labelled
 from validate.train_FKD import EVAL_BATCH
@@ -215,7 +216,7 @@ def run(config: EvaluateConfig, command: str) -> Values:
     made = all_cells(config, image_sets(config, maker), maker, beside, models=models, out=out)
     full, full_commands = full_accuracies(config, images, beside, models=models, out=out)
     found, changed = measured(made)
-    device = runtime.choose_device(config.device)
+    device = open_session(config).device
     batches = loading.EvaluationBatches(test, batch_size=EVAL_BATCH[device.type], device=device,
                                         **config.memory)
     counts = {(cell.model, cell.labels): cells.confusion_of(cell, images, batches, device)

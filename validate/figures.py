@@ -27,8 +27,8 @@ from utils.files import write_bytes, write_json
 from utils.flags import flags_of, parse_config
 from utils.formats import image_set_digest
 from utils.pieces import Values, choice, flatten, option, require
-from utils.precision import set_precision
-from utils.runtime import choose_device, command_line, say, set_threads, versions
+from utils.runtime import command_line, say, versions
+from utils.session import open_session
 from validate.figuring import FIGURES, style
 from validate.figuring.figure import Figure, SourceFlags
 from validate.figuring.runs import NamedRun, open_runs, split_word
@@ -98,9 +98,7 @@ def main(argv: list[str] | None = None) -> Path:
     import matplotlib
     runs = open_runs(config.runs, dataset=config.dataset, val_dir=config.val_dir)
     name, command = flatten(config)["figure"], shown_command(config)
-    device = choose_device(config.device)
-    set_threads(config.threads)
-    set_precision("fp32", device)
+    device = open_session(config).device
     figure = config.figure.prepare(runs, config, device=device, command=command)
     values = figure.numbers(runs)
     with matplotlib.rc_context(style.SETTINGS):

@@ -24,9 +24,9 @@ from utils.loading import read_batches
 from utils.measures import command_of, save_measure
 from utils.metrics import Batches, logits_of
 from utils.pieces import Values, option, require
-from utils.precision import set_precision
 from utils.records import Result, read_record
-from utils.runtime import choose_device, command_line, generator, progress, say, set_threads
+from utils.runtime import command_line, generator, progress, say
+from utils.session import open_session
 from validate.attacks import bootstrapped, confidence, guessed
 
 
@@ -123,9 +123,7 @@ def main(argv: list[str] | None = None) -> Values:
     config = parse_config(MembershipConfig, first_words(argv, "--data"), description=__doc__)
     require(config.student, "--student: expected a finished student's folder, such as "
             "RUN/validate/resnet18/seed0")
-    device = choose_device(config.device)
-    set_threads(config.threads)
-    set_precision("fp32", device)
+    device = open_session(config).device
     images = config.open_set(config.data)
     model, result = load_student(Path(config.student), num_classes=images.num_classes)
     ipc, name = result["config"]["ipc"], result["config"]["model"]

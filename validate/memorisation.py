@@ -26,8 +26,8 @@ from utils.image_sets import SetFlags
 from utils.measures import command_of, save_measure
 from utils.metrics import mean_and_std
 from utils.pieces import Values, option
-from utils.precision import set_precision
-from utils.runtime import choose_device, command_line, say, set_threads
+from utils.runtime import command_line, say
+from utils.session import open_session
 from validate import neighbours
 from validate.features import Features, distilled_features, open_network, real_features
 from validate.neighbours import Neighbours
@@ -191,9 +191,7 @@ def describe(values: Values) -> list[str]:
 
 def run(config: MemorisationConfig) -> Values:
     """Measures a set, says and saves it."""
-    device = choose_device(config.device)
-    set_threads(config.threads)
-    set_precision("fp32", device)
+    device = open_session(config).device
     images = config.open_set(config.data, train_data_path=config.train_data_path)
     entries = images.select(config.ipc)
     real = RealSet(images.dataset, config.train_data_path, "train", size=images.size)
