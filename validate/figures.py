@@ -96,7 +96,7 @@ def main(argv: list[str] | None = None) -> Path:
                           description=__doc__, presets=presets)
     style.check_matplotlib()
     import matplotlib
-    runs = open_runs(config.runs, dataset=config.dataset, val_dir=config.val_dir)
+    runs = open_runs(config.runs, config)
     name, command = flatten(config)["figure"], shown_command(config)
     device = open_session(config).device
     figure = config.figure.prepare(runs, config, device=device, command=command)

@@ -102,7 +102,7 @@ class Cosine(Figure):
         if numbers(runs, self.arch_name, self.ipc)["runs"]:
             return self
         network = open_network(self.arch_name, sets[0], flags, device=device, others=sets[1:])
-        config = DiversityConfig(ipc=self.ipc, dataset=flags.dataset, val_dir=flags.val_dir,
+        config = DiversityConfig(ipc=self.ipc, dataset=flags.dataset, val_dir=flags.val_dir, size=flags.size,
                                  weights=flags.weights, weights_dir=flags.weights_dir)
         for images in sets:
             if network.name not in _measured(images, self.ipc):

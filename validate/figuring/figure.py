@@ -5,17 +5,15 @@ from typing import Any
 import torch
 
 from utils.flags import ComputeFlags, WeightFlags
+from utils.image_sets import SetFlags
 from utils.pieces import Options, Values, option
 from validate.figuring.runs import NamedRun
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SourceFlags(WeightFlags, ComputeFlags):
+class SourceFlags(SetFlags, WeightFlags, ComputeFlags):
     """What figures take whose numbers are not all on disk: where networks and real images are."""
 
-    dataset: str = option("", "of images without a manifest: data set, or folder:PATH", identity=False)
-    val_dir: str = option("", "of images without a manifest: real test data, which name the classes",
-                          identity=False)
     train_data_path: str = option("", "folder of the real training data (holding train/, or the classes)",
                                   identity=False)
 

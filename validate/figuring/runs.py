@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from utils.formats import ImageManifest
-from utils.image_sets import open_images
+from utils.image_sets import SetFlags
 from utils.pieces import require
 from validate.results import listed_folders
 
@@ -49,17 +49,17 @@ def names_of(words: Sequence[tuple[str, list[str]]]) -> list[str]:
     return [name if len(name) <= NAME else "..." + name[3 - NAME:] for name in names]
 
 
-def open_runs(words: Sequence[str], *, dataset: str = "", val_dir: str = "") -> list[NamedRun]:
+def open_runs(words: Sequence[str], flags: SetFlags | None = None) -> list[NamedRun]:
     """The runs that words name.
 
-    Args:   dataset, val_dir: as `open_images`, of sets without a manifest.
+    Args:   flags: of sets without a manifest.
     Raises: ValueError or FileNotFoundError naming the run.
     """
     require(words, "expected a run: python -m validate.figures FIGURE RUN ..., a run RUN, NAME=RUN or, over "
             "draws, A0,A1,A2")
     split = [split_word(word) for word in words]
-    return [NamedRun(name, tuple(open_images(folder, flag="RUN", dataset=dataset, val_dir=val_dir)
-                                 for folder in folders))
+    own = flags or SetFlags()
+    return [NamedRun(name, tuple(own.open_set(folder, flag="RUN") for folder in folders))
             for name, (_, folders) in zip(names_of(split), split, strict=True)]
 
 
