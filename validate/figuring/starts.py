@@ -111,6 +111,10 @@ def draw(values: Values) -> Any:
         ax.set_title(f"{style.plain(cell['class'], 11)}\n{cell['index']}", fontsize=7)
     axes[0][0].annotate("class\nIPC index", (0, 1), (-4, 4), xycoords="axes fraction", ha="right",
                         va="bottom", textcoords="offset points", fontsize=7, color=style.MUTED)
+    unknown = [style.plain(run["run"]) for run, start in zip(shown[0]["made"], values["starts"], strict=True)
+               if start is None]
+    if unknown:
+        style.note(figure, f"no start is recorded of {', '.join(unknown)}, which others made")
     return figure
 
 

@@ -68,7 +68,8 @@ def draw(values: Values) -> Any:
         _count(bars, [run["aligned"].get(name, 0) for name in names], style.colour(i))
     rows[-1][0].set_xlabel("units, by IPC index")
     dotted = ", dot: gave the logits" * any(len(run["units"]) <= DOTS for _, run in runs)
-    style.note(figure, f"filled: aligned the unit's images{dotted}; right: of how many units")
+    style.note(figure, f"filled: drawn to align the unit's images (by BatchNorm, where it has any){dotted}; "
+               f"right: of how many units")
     return figure
 
 
