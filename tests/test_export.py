@@ -296,6 +296,26 @@ def test_an_accuracy_is_judged_by_the_interval_of_so_many_more_students():
     assert verify.judge({"accuracies": [row, {**row, "name": "b"}]}, [49.2], None)[0] == 2
 
 
+def examples(folder: Path) -> list[list[str]]:
+    """The words for verify.py that a card shows."""
+    return [shlex.split(line, comments=True)[2:] for line in (folder / "README.md").read_text().splitlines()
+            if line.startswith("    python verify.py")]
+
+
+def test_the_examples_on_the_card_run_as_they_stand(made, tiny: Tiny, exported, tmp_path):
+    run = shutil.copytree(made, tmp_path / "run")
+    shutil.copytree(run / STUDENTS, run / "validate/a student's")
+    export.main([str(run), "--out", str(tmp_path / "out")])
+    for folder, of in ((exported("imagefolder"), []), (tmp_path / "out", ["--of", "validate/a student's"])):
+        whole, accuracy, teachers = examples(folder)
+        assert whole == [] and accuracy[0] == "--accuracy" and accuracy[2:] == of
+        assert check(folder, *accuracy)[0] == 0 and teachers == ["--teachers", "FOLDER"]
+    for seed in (1, *range(2, 5)):
+        shutil.rmtree(run / STUDENTS / f"seed{seed}", ignore_errors=True)
+    export.main([str(run), "--students", str(run / STUDENTS), "--out", str(tmp_path / "single")])
+    assert examples(tmp_path / "single") == [[], teachers]  # of one student no interval is known
+
+
 def test_the_recorded_interval_is_that_of_the_students(made, exported):
     row, = json.loads((exported("imagefolder") / "export.json").read_text())["accuracies"]
     each = [100 * json.loads((made / STUDENTS / f"seed{seed}/result.json").read_text())["last"]["top1"]

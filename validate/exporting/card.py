@@ -3,6 +3,7 @@
 Names come from other people: they stand in code spans, or not at all.
 """
 import re
+import shlex
 from collections.abc import Iterable
 
 from utils.methods import METHODS
@@ -32,14 +33,25 @@ def card(contents: Contents, target: ImageFolder, title: str, commands: Iterable
         "## What was measured", "", *measured(contents, controls), "",
         "## Use", "", usage, "", "HERE is this folder.", "",
         "## Is it what was published?", "",
-        "    python verify.py                     # every file's sha256, the order of classes; no packages",
-        "    python verify.py --accuracy 49.1     # your re-run's top-1 in percent: within the interval?",
-        "    python verify.py --teachers FOLDER   # are these the teachers?", "",
+        *checks(contents), "",
         "Again, from the root of PRISM (DATA: the real data; TEACHERS: the teachers' weights; HERE: this "
         "folder; what else is in capitals is not in it):",
         "", *(f"    {command}" for command in commands), "",
         "On a CPU equal seeds, threads and library versions give equal bytes; elsewhere only the interval is "
         "promised.", ""])
+
+
+def checks(contents: Contents) -> list[str]:
+    """What verify.py tells of this set: each line runs as it stands, FOLDER filled in."""
+    examples = [("", "every file's sha256, the order of classes; no packages")]
+    known = [row for row in (own.row() for own in contents.students) if row["interval"]]
+    if row := next((row for row in known if row["name"].isprintable()), None):
+        of = f" --of {shlex.quote(row['name'])}" if len(contents.students) > 1 else ""
+        examples.append((f" --accuracy {row['mean']:.1f}{of}", "your re-run's top-1 in percent: within?"))
+    if contents.teachers():
+        examples.append((" --teachers FOLDER", "are these the teachers?"))
+    width = max(len(words) for words, _ in examples)
+    return [f"    python verify.py{words:<{width}}   # {why}" for words, why in examples]
 
 
 def about(contents: Contents) -> list[str]:
