@@ -354,6 +354,15 @@ def test_the_hubs_folder_is_a_run_that_trains_the_same_students(made, tiny: Tiny
     assert check(folder)[0] == 0
 
 
+@pytest.mark.parametrize("flags", [(), ("--labels",)])
+def test_prism_trains_on_the_hubs_folder_as_its_card_says(flags, tiny: Tiny, exported, tmp_path, dry_run):
+    folder = exported("hub", *flags)
+    said = (folder / "README.md").read_text().partition("`python -m validate.train_FKD ")[2].partition("`")[0]
+    words = shlex.split(said.replace("HERE", str(folder)).replace("DATA", str(tiny.data)))
+    words += ["--output-dir", str(tmp_path / "out"), "--model", "narrow_resnet"]
+    assert dry_run(train_FKD.main, words)[1] == "" and ("--fkd-path" in words) == bool(flags)
+
+
 def test_the_recorded_commands_make_it_again_from_nothing(made, tiny: Tiny, exported, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (_, *recover), (_, *relabel), _ = commands(exported("ddranking"), DATA=tiny.data, TEACHERS=tiny.teachers)

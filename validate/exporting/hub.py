@@ -96,8 +96,7 @@ class Hub(ImageFolder):
 
     def usage(self, contents: Contents) -> str:
         """As `ImageFolder.usage`."""
-        own = "" if contents.images.foreign else (
-            "\n\nThe folder is a run of PRISM too: `python -m validate.train_FKD --train-dir HERE` reads it.")
+        own = "" if contents.images.foreign else f"\n\n{self.as_run(contents)}"
         return """```python
 from datasets import load_dataset
 
@@ -106,6 +105,17 @@ names = images.features["label"].names             # names[label]
 picture, label = images[0]["image"], images[0]["label"]
 ```""" + own + self.labels * ("\n\nSoft labels lie in `fkd/`, a file an epoch: `torch.load(path, "
                               "weights_only=True)`; which tensors: `utils/formats.py` of PRISM.")
+
+    def as_run(self, contents: Contents) -> str:
+        """How PRISM trains on it: with the soft labels that lie there, else with hard ones."""
+        data = "" if contents.images.dataset == "digits" else " --val-dir DATA"
+        if self.labels:
+            labels, later = f"--fkd-path HERE/fkd/{contents.ipc}", ""
+        else:
+            labels = "--loss-type ce --epochs 300 --batch-size 10"
+            later = " with hard labels; `python -m relabel.generate_soft_label --data HERE` makes soft ones"
+        return ("The folder is a run of PRISM too, from whose root `python -m validate.train_FKD --train-dir "
+                f"HERE {labels}{data}` trains a student on it{later}.")
 
     def publish(self, out: Path) -> None:
         """As `ImageFolder.publish`."""
