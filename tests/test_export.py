@@ -543,6 +543,32 @@ def test_a_set_of_others_goes_out_numbered_and_without_a_manifest(made, tmp_path
     assert relabel[relabel.index("--dataset") + 1] == "folder:DATA" and check(tmp_path / "out")[0] == 0
 
 
+def test_images_of_unrecorded_making_are_called_no_more_than_that(made, tiny: Tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for i, name in enumerate(("ant", "bee", "cat", "dog")):
+        (tmp_path / "theirs" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8 + 2 * (i == 3))).save(tmp_path / "theirs" / name / "0.png")
+    words = ["theirs", "--dataset", f"folder:{tiny.data}", "--size", "16", "--to"]
+    for layout in ("hub", "imagefolder", "ddranking"):
+        export.main([*words, layout, "--out", layout])
+    for layout in ("hub", "imagefolder"):
+        card = Path(layout, "README.md").read_text()
+        assert "A set of images, of whose making nothing is recorded" in card
+        assert "files have 8 x 8 to 8 x 10 pixels; students see them at 16 x 16 pixels" in card
+        assert "distill" not in card.lower()
+    assert "Networks see 16 x 16 pixels." in Path("ddranking/README.md").read_text()
+    assert front_matter(Path("hub"))["tags"] == []
+    for name in ("ant", "bee", "cat", "dog"):
+        Image.new("RGB", (16, 16)).save(tmp_path / f"theirs/{name}/0.png")
+    export.main([*words, "imagefolder", "--out", "whole"])
+    assert "The files have 16 x 16 pixels." in Path("whole/README.md").read_text()
+
+
+def test_a_distilled_set_is_called_one(exported):
+    assert "A distilled data set" in (exported("hub") / "README.md").read_text()
+    assert "synthetic" in front_matter(exported("hub"))["tags"]
+
+
 def test_a_record_that_is_none_is_one_line(exported, tmp_path):
     folder = shutil.copytree(exported("imagefolder"), tmp_path / "out")
     (folder / "classes.json").write_text("[" * 100_000)

@@ -28,7 +28,7 @@ def card(contents: Contents, target: ImageFolder, title: str, commands: Iterable
     usage = usage.replace("MEAN", str(list(images.mean))).replace("STD", str(list(images.std)))
     usage = usage.replace("```python\n", "```python\nimport torch\n") if "torch." in usage else usage
     return "\n".join([
-        f"{target.front_matter(contents)}# {code(title)}", "", *about(contents), "",
+        f"{target.front_matter(contents)}# {code(title)}", "", *about(contents, target), "",
         "## How it was made", "", *made(contents), "",
         "## What was measured", "", *measured(contents, controls), "",
         "## Use", "", usage, "", "HERE is this folder.", "",
@@ -54,15 +54,30 @@ def checks(contents: Contents) -> list[str]:
     return [f"    python verify.py{words:<{width}}   # {why}" for words, why in examples]
 
 
-def about(contents: Contents) -> list[str]:
+def about(contents: Contents, target: ImageFolder) -> list[str]:
     """What it is."""
     images, counts = contents.images, contents.counts
     each = str(counts[0]) if len({*counts}) == 1 else f"{min(counts)} to {max(counts)}"
-    num = len(contents.entries)
-    held = f"{num} images of {images.num_classes} classes, {each} a class"
-    return [f"A distilled data set: {held}, {images.size} x {images.size} pixels, made "
-            f"of {code(images.dataset)} to train networks in its place. Pixel mean {list(images.mean)}, "
-            f"standard deviation {list(images.std)}."]
+    held = f"{len(contents.entries)} images of {images.num_classes} classes, {each} a class"
+    statistics = f"Pixel mean {list(images.mean)}, standard deviation {list(images.std)}."
+    if not images.foreign:
+        return [f"A distilled data set: {held}, {images.size} x {images.size} pixels, made of "
+                f"{code(images.dataset)} to train networks in its place. {statistics}"]
+    return [f"A set of images, of whose making nothing is recorded: {held}, of the classes of "
+            f"{code(images.dataset)}. {sizes(contents, target)} {statistics}"]
+
+
+def sizes(contents: Contents, target: ImageFolder) -> str:
+    """Of a set of others: the sides of its files, and at which size students take them."""
+    side = contents.images.size
+    seen = f"{side} x {side} pixels"
+    if not target.paths(contents):
+        return f"Networks see {seen}."
+    found = contents.file_sizes()
+    if found == {(side, side)}:
+        return f"The files have {seen}."
+    own = " to ".join(f"{w} x {h}" for w, h in dict.fromkeys((min(found), max(found))))
+    return f"The files have {own} pixels; students see them at {seen}."
 
 
 def made(contents: Contents) -> list[str]:

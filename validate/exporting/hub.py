@@ -88,7 +88,8 @@ class Hub(ImageFolder):
             "license": self.license or "unknown", "pretty_name": self.pretty_name or title(contents),
             "task_categories": ["image-classification"],
             "size_categories": [next((text for most, text in SIZES if num < most), "n>1M")],
-            "tags": ["dataset-distillation", "dataset-condensation", "synthetic"],
+            "tags": [] if contents.images.foreign else [
+                "dataset-distillation", "dataset-condensation", "synthetic"],
             "configs": [{"config_name": "default", "features": features, "data_files": [
                 {"split": "train", "path": ["metadata.jsonl", f"{folder}/**"]}]}],
             "dataset_info": {"features": features}}
@@ -123,16 +124,17 @@ picture, label = images[0]["image"], images[0]["label"]
             hub = extra("huggingface_hub", "--push").HfApi()
             hub.create_repo(self.push, repo_type="dataset", exist_ok=True)
             hub.upload_folder(repo_id=self.push, repo_type="dataset", folder_path=str(out),
-                              commit_message="A distilled data set, exported by PRISM")
+                              commit_message="Exported by PRISM")
             say(f"{out} is pushed to {self.push}")
 
 
 def title(contents: Contents) -> str:
     """What a set is called where nobody says it."""
-    protocol = (contents.images.saved.get("protocol") or {}).get("name")
-    dataset = contents.images.dataset
-    return f"{Path(dataset).name if dataset.startswith('folder:') else dataset}, distilled" + (
-        f" by {protocol}" if protocol else "") + f", {contents.ipc} images a class"
+    images = contents.images
+    name = Path(images.dataset).name if images.dataset.startswith("folder:") else images.dataset
+    protocol = (images.saved.get("protocol") or {}).get("name")
+    made = "" if images.foreign else f", distilled by {protocol}" if protocol else ", distilled"
+    return f"{name}{made}, {contents.ipc} images a class"
 
 
 def manifest_of(contents: Contents) -> Values:
