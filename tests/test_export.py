@@ -2,6 +2,7 @@
 import dataclasses
 import functools
 import json
+import re
 import shlex
 import shutil
 import subprocess
@@ -278,6 +279,22 @@ def test_teachers_are_known_by_their_bytes(exported, tiny: Tiny, tmp_path):
     (folder / "export.json").write_text(json.dumps(record))
     status, said = check(folder, "--teachers", tmp_path)
     assert status == 1 and "\x1b" not in said and "a\\x1b[2J" in said
+
+
+def test_a_teacher_with_other_bytes_is_not_called_missing(exported, tiny: Tiny, tmp_path):
+    folder = shutil.copytree(tiny.teachers, tmp_path / "teachers")
+    for name in ("narrow_resnet.pt", "narrow_plain.pt"):
+        assert (folder / name).is_file()
+    (folder / "narrow_resnet.pt").rename(folder / "narrow_resnet-1234.pth")
+    with open(folder / "narrow_resnet-1234.pth", "ab") as file:
+        file.write(b"more")
+    (folder / "narrow_plain.pt").unlink()
+    status, said = check(exported("hub"), "--teachers", folder)
+    assert status == 1 and said.count("found ") == 2
+    assert re.search(r"changed narrow_resnet \w{64}: .*narrow_resnet-1234.pth has other bytes", said)
+    assert re.search(r"missing narrow_plain \w{64}$", said, re.M)
+    assert check(exported("hub"), "--teachers", tmp_path / "none") == (
+        2, f"error: --teachers {tmp_path / 'none'}: no such folder\n")
 
 
 def test_an_accuracy_is_judged_by_the_interval_of_so_many_more_students():

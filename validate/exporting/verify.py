@@ -21,6 +21,7 @@ ASIDE = (".git", ".cache")  # what git and the Hub's client keep beside a set
 CARD_KEYS = ("configs", "dataset_info")  # datasets 5.2.0 shows the second's class names, else the first's
 PICTURES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
 ROUNDING = 0.05  # percent: accuracies are told with one decimal
+WEIGHTS = (".pt", ".pth")
 
 
 def digest_of(path):
@@ -167,9 +168,17 @@ def check_teachers(record, folder):
     wanted = list(dict.fromkeys(teacher for own in record["teachers"].values() for teacher in own.items()))
     if not wanted:
         return 2, ["no teachers are recorded of this set"]
-    found = {digest_of(path) for path in folder.rglob("*") if path.is_file()}
-    return int(any(digest not in found for _, digest in wanted)), [
-        f"{'found  ' if digest in found else 'missing'} {name} {digest}" for name, digest in wanted]
+    if not folder.is_dir():
+        return 2, [f"error: --teachers {folder}: no such folder"]
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    found = {digest_of(path) for path in files}
+    named = {path.stem.partition("-")[0]: path for path in files if path.suffix in WEIGHTS}
+    lines = []
+    for name, digest in wanted:
+        other = "" if digest in found else named.get(name, "")
+        what = "found" if digest in found else "changed" if other else "missing"
+        lines.append(f"{what:<8}{name} {digest}" + (f": {other} has other bytes" if other else ""))
+    return int(any(digest not in found for _, digest in wanted)), lines
 
 
 def check(folder, record):
