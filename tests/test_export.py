@@ -297,6 +297,19 @@ def test_a_teacher_with_other_bytes_is_not_called_missing(exported, tiny: Tiny, 
         2, f"error: --teachers {tmp_path / 'none'}: no such folder\n")
 
 
+ROW = {"name": "a", "model": "resnet18", "labels": "soft", "n": 2, "mean": 90.0, "std": 1.0, "t": 12.706}
+
+
+def test_an_interval_too_wide_to_check_much_is_called_so():
+    """12.706 sqrt(3 / 2) = 15.56 points either side of 90, cut at 100: 25.6 points wide."""
+    status, line = verify.judge({"accuracies": [ROW]}, [99.9], None)
+    assert status == 0 and line.endswith("within the 95 % interval [74.44, 100.00]; 25.6 points wide, it "
+                                         "checks little")
+    assert verify.describe(ROW).endswith("[74.44, 100.00]; 25.6 points wide, it checks little")
+    narrow = {**ROW, "std": 0.3}  # 9.3 points
+    assert "little" not in verify.judge({"accuracies": [narrow]}, [90], None)[1] + verify.describe(narrow)
+
+
 def test_an_accuracy_is_judged_by_the_interval_of_so_many_more_students():
     """t(2) = 4.303, s = 0.2: one more within 49.2 +- 0.994, the mean of three more within +- 0.703."""
     row = {"name": "a", "model": "resnet18", "labels": "soft", "n": 3, "mean": 49.2, "std": 0.2, "t": 4.303}

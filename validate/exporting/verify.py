@@ -21,6 +21,7 @@ ASIDE = (".git", ".cache")  # what git and the Hub's client keep beside a set
 CARD_KEYS = ("configs", "dataset_info")  # datasets 5.2.0 shows the second's class names, else the first's
 PICTURES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
 ROUNDING = 0.05  # percent: accuracies are told with one decimal
+WIDE = 10  # points: an interval so wide holds students of quite other sets too
 WEIGHTS = (".pt", ".pth")
 
 
@@ -132,6 +133,12 @@ def interval(row, runs):
     return max(0.0, row["mean"] - half), min(100.0, row["mean"] + half)
 
 
+def weak(known):
+    """What to say of an interval [percent] that hardly rules anything out."""
+    width = known[1] - known[0]
+    return f"; {width:.1f} points wide, it checks little" if width > WIDE else ""
+
+
 def describe(row):
     """What was measured of one kind of student, as a line."""
     known = interval(row, 1)
@@ -139,7 +146,7 @@ def describe(row):
     if known is None:
         return text + " (n = 1 student: no interval is known)"
     return text + (f" +- {row['std']:.2f} (n = {row['n']} students); one more student: 95 % in "
-                   f"[{known[0]:.2f}, {known[1]:.2f}]")
+                   f"[{known[0]:.2f}, {known[1]:.2f}]{weak(known)}")
 
 
 def judge(record, accuracies, name):
@@ -160,7 +167,7 @@ def judge(record, accuracies, name):
         return 1, f"{text}: BELOW the 95 % interval {where}; settings, labels, class order or data differ"
     if mean > high + ROUNDING:
         return 1, f"{text}: ABOVE the 95 % interval {where}; is the test set the same, and held out?"
-    return 0, f"{text}: within the 95 % interval {where}"
+    return 0, f"{text}: within the 95 % interval {where}{weak(known)}"
 
 
 def check_teachers(record, folder):
