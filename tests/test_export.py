@@ -310,6 +310,15 @@ def test_an_interval_too_wide_to_check_much_is_called_so():
     assert "little" not in verify.judge({"accuracies": [narrow]}, [90], None)[1] + verify.describe(narrow)
 
 
+@pytest.mark.parametrize("given, mean, status", [
+    ([0.92], 91.0, 2), ([0.92, 1.0], 30.0, 2), ([0.92], 1.0, 0), ([1], 2.0, 1), ([0], 91.0, 1),
+    ([92], 91.0, 0)])
+def test_a_fraction_is_asked_about(given, mean, status):
+    row = {**ROW, "mean": mean, "std": 0.05 if mean < 5 else 0.1}
+    got, line = verify.judge({"accuracies": [row]}, given, None)
+    assert got == status and ("is that a fraction?" in line) == (status == 2)
+
+
 def test_an_accuracy_is_judged_by_the_interval_of_so_many_more_students():
     """t(2) = 4.303, s = 0.2: one more within 49.2 +- 0.994, the mean of three more within +- 0.703."""
     row = {"name": "a", "model": "resnet18", "labels": "soft", "n": 3, "mean": 49.2, "std": 0.2, "t": 4.303}

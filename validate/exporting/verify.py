@@ -156,6 +156,8 @@ def judge(record, accuracies, name):
         known = ", ".join(row["name"] for row in record["accuracies"]) or "none"
         return 2, f"say which students with --of NAME; measured: {known}"
     (row,), mean = rows, sum(accuracies) / len(accuracies)
+    if 0 < max(accuracies) <= 1 and row["mean"] > 2:
+        return 2, f"--accuracy is in percent, got {mean:g}: is that a fraction? Then it is {100 * mean:g}"
     known = interval(row, len(accuracies))
     text = (f"{row['name']}: yours {mean:.2f} % (m = {len(accuracies)}), the author's {row['mean']:.2f} % "
             f"(n = {row['n']})")
