@@ -217,6 +217,22 @@ def test_what_is_changed_missing_reordered_or_foreign_is_named(exported, tmp_pat
     assert "order     folders: class 3 is missing, expected '00003'" in check(folder)[1]
 
 
+@pytest.mark.parametrize("layout, one, other, suffix", [
+    ("imagefolder", "00001", "00002", "00000.png"), ("hub", "syn/bee", "syn/cat", "{}_ipc0000.png")])
+def test_two_swapped_class_folders_are_two_lines_and_nothing_more_is_promised(layout, one, other, suffix,
+                                                                              exported, tmp_path):
+    folder = shutil.copytree(exported(layout), tmp_path / "out")
+    for path, content in [(path, path.read_bytes()) for path in sorted((folder / one).iterdir())]:
+        twin = folder / other / path.name.replace("bee", "cat")
+        path.write_bytes(twin.read_bytes())
+        twin.write_bytes(content)
+    status, said = check(folder)
+    *found, digest, last = said.splitlines()
+    assert found == [f"reordered {a}/{suffix.format(a[4:])}: holds the bytes of {b}/{suffix.format(b[4:])}, "
+                     f"1 more of {a} those of {b}" for a, b in ((one, other), (other, one))]
+    assert status == 1 and digest.startswith("sha256") and last.endswith("NOT WHOLE, findings: 2")
+
+
 def test_another_order_of_classes_is_named_wherever_it_stands(exported, tmp_path):
     folder = shutil.copytree(exported("hub"), tmp_path / "out")
     (folder / "classes.json").write_text('["bee", "ant", "cat", "dog"]')
