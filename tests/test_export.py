@@ -20,13 +20,14 @@ from torchvision.datasets import ImageFolder
 from models.registry import load_teachers
 from recover import data_synthesis
 from relabel import generate_soft_label
+from utils.flags import parse_config
 from utils.formats import ImageManifest, image_set_digest
 from utils.image_sets import open_images
 from utils.loading import load_distilled
-from utils.measures import save_measure
-from validate import export, train_FKD
+from utils.measures import command_of, save_measure
+from validate import evaluate, export, train_FKD
 from validate.exporting import contents as exporting
-from validate.exporting import ddranking, hub, verify
+from validate.exporting import ddranking, hub, measured, verify
 from validate.exporting.card import code
 
 pytest_plugins = ["stage_fixtures"]
@@ -567,6 +568,40 @@ def test_controls_of_another_number_of_images_are_left_out(made, tmp_path):
         export.main([str(run), "--ipc", str(ipc), "--out", str(tmp_path / f"out{ipc}")])
         record = json.loads((tmp_path / f"out{ipc}/export.json").read_text())
         assert [own["ipc"] for own in record["controls"]] == [ipc]
+
+
+def parsed(words) -> evaluate.EvaluateConfig:
+    return parse_config(evaluate.EvaluateConfig, list(map(str, words)), description="",
+                        presets=evaluate.presets)
+
+
+def test_commands_of_an_author_hold_for_whoever_fills_them_in():
+    author = parsed(["--data", "/me/the run", "--dataset", "folder:/me/data", "--val-dir", "/me/data",
+                     "--weights", "a=/me/a b.pt", "--threads", 3, "--device", "cpu", "--out", "/me/o",
+                     "--relabel-flags", "--epochs 30 --threads 2 --weights-dir '/me/it is'", "--seeds", -1, 2,
+                     "--validate-flags", "--threads 1", "--robustness"])
+    public = measured.for_others(command_of("validate.evaluate", author, evaluate.presets), "folder:/me/data")
+    assert "/me" not in public and "threads" not in public and "--device" not in public
+    filled = public.replace("RUN", "/you/run").replace("DATA", "/you/data").replace("TEACHERS", "/you/nets")
+    assert parsed(shlex.split(filled)[3:]) == dataclasses.replace(
+        author, data="/you/run", dataset="folder:/you/data", val_dir="/you/data", out="", threads=0,
+        train_data_path="/you/data", weights=("a=/you/nets/a b.pt",), device="auto", validate_flags="",
+        relabel_flags="--epochs 30 --weights-dir /you/nets")
+    assert measured.for_others("python -m validate.evaluate --threads 1 --data /me/x --relabel-flags --flip",
+                               "digits") == ("python -m validate.evaluate --data RUN --relabel-flags --flip "
+                                             "--weights-dir TEACHERS")
+
+
+def test_no_path_of_its_author_is_on_the_card(made, tiny: Tiny, tmp_path):
+    run = shutil.copytree(made, tmp_path / "run")
+    save_measure(open_images(str(run), flag="RUN"), "evaluation_prism_ipc2", {
+        "protocol": "prism", "accuracies": [], "differences": []}, ipc=2,
+        command=f"python -m validate.evaluate --data {run} --threads 1 --weights-dir {tiny.teachers}")
+    export.main([str(run), "--to", "hub", "--out", str(tmp_path / "out")])
+    card = (tmp_path / "out/README.md").read_text()
+    assert "`python -m validate.evaluate --data RUN --weights-dir TEACHERS --train-data-path DATA " in card
+    assert "RUN: the set" in card
+    assert not [path for path in (run, tiny.data, tiny.teachers) if str(path) in card]
 
 
 def test_controls_stand_on_the_card(made, tmp_path):

@@ -35,7 +35,8 @@ def card(contents: Contents, target: ImageFolder, title: str, commands: Iterable
         "## Is it what was published?", "",
         *checks(contents), "",
         "Again, from the root of PRISM (DATA: the real data; TEACHERS: the teachers' weights; HERE: this "
-        "folder; what else is in capitals is not in it):",
+        "folder; RUN: the set as its author had it, with its labels and students below it; what else is in "
+        "capitals is not in it):",
         "", *(f"    {command}" for command in commands), "",
         "On a CPU equal seeds, threads and library versions give equal bytes; elsewhere only the interval is "
         "promised.", ""])
@@ -62,9 +63,9 @@ def about(contents: Contents, target: ImageFolder) -> list[str]:
     statistics = f"Pixel mean {list(images.mean)}, standard deviation {list(images.std)}."
     if not images.foreign:
         return [f"A distilled data set: {held}, {images.size} x {images.size} pixels, made of "
-                f"{code(images.dataset)} to train networks in its place. {statistics}"]
+                f"{code(contents.dataset_name)} to train networks in its place. {statistics}"]
     return [f"A set of images, of whose making nothing is recorded: {held}, of the classes of "
-            f"{code(images.dataset)}. {sizes(contents, target)} {statistics}"]
+            f"{code(contents.dataset_name)}. {sizes(contents, target)} {statistics}"]
 
 
 def sizes(contents: Contents, target: ImageFolder) -> str:

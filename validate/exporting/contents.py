@@ -93,6 +93,12 @@ class Contents:
         found = Counter(entry.label for entry in self.entries)
         return [found[k] for k in range(self.images.num_classes)]
 
+    @property
+    def dataset_name(self) -> str:
+        """Of the real data, without the folder where its author has it."""
+        kind, colon, path = self.images.dataset.partition(":")
+        return Path(path).name if colon else kind
+
     @functools.cached_property  # which every file of tensors names
     def digest(self) -> str:
         """Of exactly these images."""

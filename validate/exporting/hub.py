@@ -131,10 +131,9 @@ picture, label = images[0]["image"], images[0]["label"]
 def title(contents: Contents) -> str:
     """What a set is called where nobody says it."""
     images = contents.images
-    name = Path(images.dataset).name if images.dataset.startswith("folder:") else images.dataset
     protocol = (images.saved.get("protocol") or {}).get("name")
     made = "" if images.foreign else f", distilled by {protocol}" if protocol else ", distilled"
-    return f"{name}{made}, {contents.ipc} images a class"
+    return f"{contents.dataset_name}{made}, {contents.ipc} images a class"
 
 
 def manifest_of(contents: Contents) -> Values:
