@@ -234,6 +234,19 @@ def test_two_swapped_class_folders_are_two_lines_and_nothing_more_is_promised(la
     assert status == 1 and digest.startswith("sha256") and last.endswith("NOT WHOLE, findings: 2")
 
 
+def test_swapped_folders_whose_files_tell_their_class_are_as_few_lines(exported, tmp_path):
+    folder = shutil.copytree(exported("hub"), tmp_path / "out")
+    for old, new in (("bee", "aside"), ("cat", "bee"), ("aside", "cat")):
+        (folder / "syn" / old).rename(folder / "syn" / new)
+    (folder / "syn/dog/link.png").symlink_to("nowhere")
+    found = check(folder)[1].splitlines()
+    assert found[:3] == [
+        "foreign   syn/dog/link.png: a picture that is not of the set",
+        "moved     syn/cat/cat_ipc0000.png: lies at syn/bee/cat_ipc0000.png, 1 more of syn/cat in syn/bee",
+        "moved     syn/bee/bee_ipc0000.png: lies at syn/cat/bee_ipc0000.png, 1 more of syn/bee in syn/cat"]
+    assert [line.split()[0] for line in found[3:-2]] == ["count", "count"]
+
+
 def test_another_order_of_classes_is_named_wherever_it_stands(exported, tmp_path):
     folder = shutil.copytree(exported("hub"), tmp_path / "out")
     (folder / "classes.json").write_text('["bee", "ant", "cat", "dog"]')

@@ -49,29 +49,50 @@ def parsed(text):
 
 def check_files(folder, record):
     """(what is wrong, path and why) of every file that is not as export.json says."""
-    swapped = {}
     belongs = {expected["sha256"]: path for path, expected in record["files"].items()}
+    missing = {path for path in record["files"] if not (folder / path).is_file()}
+    pairs = []  # what is wrong, a path, the path with which it is
     for path, expected in record["files"].items():
-        if not (folder / path).is_file():
-            yield "missing", path
-        elif (digest := digest_of(folder / path)) != expected["sha256"]:
-            if other := belongs.get(digest):
-                swapped.setdefault((Path(path).parent, Path(other).parent), []).append((path, other))
+        if path not in missing and (digest := digest_of(folder / path)) != expected["sha256"]:
+            if digest in belongs:
+                pairs.append(("reordered", path, belongs[digest]))
             else:
                 yield "changed", path
-    for (own, theirs), ((path, other), *more) in swapped.items():  # one line for a folder that is another
-        yield "reordered", f"{path}: holds the bytes of {other}" + (
-            f", {len(more)} more of {own.as_posix()} those of {theirs.as_posix()}" if more else "")
+    for path, why in beside(folder, record):
+        own = belongs.get(digest_of(folder / path)) if (folder / path).is_file() else None
+        if own in missing:
+            missing.remove(own)
+            pairs.append(("moved", own, path))
+        else:
+            yield "foreign", f"{path}: {why}"
+    yield from together(pairs)
+    yield from (("missing", path) for path in record["files"] if path in missing)
+
+
+def beside(folder, record):
+    """(path, why) of every picture, or linked folder of such, that is not of the set."""
     for root, folders, names in os.walk(folder):  # hidden folders too: readers do not leave them out
         where = Path(root).relative_to(folder)
         folders[:] = sorted(name for name in folders if where != Path() or name not in ASIDE)
         for path in (where / name for name in folders):
             if (folder / path).is_symlink():
-                yield "foreign", f"{path.as_posix()}: a linked folder, whose pictures readers take too"
+                yield path.as_posix(), "a linked folder, whose pictures readers take too"
         for name in sorted(names):
             path = (where / name).as_posix()
             if path not in record["files"] and Path(name).suffix.lower() in PICTURES:
-                yield "foreign", f"{path}: a picture that is not of the set"
+                yield path, "a picture that is not of the set"
+
+
+def together(pairs):
+    """Pairs of paths as findings: one for all that a folder shares with another."""
+    shared: dict[tuple[str, ...], list[tuple[str, str]]] = {}
+    for what, path, other in pairs:
+        shared.setdefault((what, *(Path(own).parent.as_posix() for own in (path, other))), []).append(
+            (path, other))
+    for (what, own, theirs), ((path, other), *more) in shared.items():
+        where, those = ("holds the bytes of", "those of") if what == "reordered" else ("lies at", "in")
+        rest = f", {len(more)} more of {own} {those} {theirs}" if more else ""
+        yield what, f"{path}: {where} {other}{rest}"
 
 
 def names_in_card(folder):
