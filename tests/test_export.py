@@ -340,6 +340,19 @@ def test_an_interval_too_wide_to_check_much_is_called_so():
     assert "little" not in verify.judge({"accuracies": [narrow]}, [90], None)[1] + verify.describe(narrow)
 
 
+def test_students_of_equal_accuracy_give_no_interval(made, tmp_path):
+    run = shutil.copytree(made, tmp_path / "run")
+    for path in (run / STUDENTS).glob("seed*/result.json"):
+        result = json.loads(path.read_text())
+        path.write_text(json.dumps({**result, "last": {**result["last"], "top1": 0.5}}))
+    export.main([str(run), "--out", str(tmp_path / "out")])
+    row, = json.loads((tmp_path / "out/export.json").read_text())["accuracies"]
+    assert (row["n"], row["std"], row["interval"]) == (2, 0, None)
+    status, said = check(tmp_path / "out", "--accuracy", 40)
+    assert status == 2 and "of one run, or of equal ones, no interval is known" in said
+    assert "(n = 2, no spread is known" in check(tmp_path / "out")[1]
+
+
 @pytest.mark.parametrize("given, mean, status", [
     ([0.92], 91.0, 2), ([0.92, 1.0], 30.0, 2), ([0.92], 1.0, 0), ([1], 2.0, 1), ([0], 91.0, 1),
     ([92], 91.0, 0)])

@@ -49,11 +49,12 @@ class Students:
 
         t: Student's, of n - 1 degrees of freedom: with 95 % the mean of m more students is within
         mean +- t std sqrt(1 / m + 1 / n).  None with one student, of whose spread nothing is known.
+        interval: with m = 1; None of equal students too.
         Source: the prediction interval of a normal sample.
         """
         each = [100 * result["last"]["top1"] for result in self.results]
         (mean, std), n = mean_and_std(each), len(each)
-        half = None if n < 2 else student_t(n - 1) * std * (1 + 1 / n) ** 0.5
+        half = None if n < 2 or not std else student_t(n - 1) * std * (1 + 1 / n) ** 0.5
         return {"name": self.name, "model": self.settings.get("model"), "labels": self.labels,
                 "protocol": self.results[0]["protocol"], "n": n, "mean": mean, "std": std if n > 1 else None,
                 "each": each, "seeds": self.seeds,

@@ -153,8 +153,8 @@ def check_order(folder, record):
 
 
 def interval(row, runs):
-    """Where the mean of so many more students is with 95 % [percent]; None after one run."""
-    if row["n"] < 2:
+    """Where the mean of so many more students is with 95 % [percent]; None where no spread is known."""
+    if not row["std"]:  # one student, or equal ones
         return None
     half = row["t"] * row["std"] * math.sqrt(1 / runs + 1 / row["n"])
     return max(0.0, row["mean"] - half), min(100.0, row["mean"] + half)
@@ -171,7 +171,7 @@ def describe(row):
     known = interval(row, 1)
     text = f"{row['name']}: {row['model']}, {row['labels']} labels: top-1 {row['mean']:.2f} %"
     if known is None:
-        return text + " (n = 1 student: no interval is known)"
+        return text + f" (n = {row['n']}, no spread is known: no interval is known)"
     return text + (f" +- {row['std']:.2f} (n = {row['n']} students); one more student: 95 % in "
                    f"[{known[0]:.2f}, {known[1]:.2f}]{weak(known)}")
 
@@ -189,7 +189,7 @@ def judge(record, accuracies, name):
     text = (f"{row['name']}: yours {mean:.2f} % (m = {len(accuracies)}), the author's {row['mean']:.2f} % "
             f"(n = {row['n']})")
     if known is None:
-        return 2, f"{text}: of one run no interval is known; nothing is decided"
+        return 2, f"{text}: of one run, or of equal ones, no interval is known; nothing is decided"
     low, high = known
     where = f"[{low:.2f}, {high:.2f}]"
     if mean < low - ROUNDING:
