@@ -2,6 +2,7 @@
 import dataclasses
 import functools
 import json
+import re
 import shlex
 import shutil
 import subprocess
@@ -19,13 +20,14 @@ from torchvision.datasets import ImageFolder
 from models.registry import load_teachers
 from recover import data_synthesis
 from relabel import generate_soft_label
+from utils.flags import parse_config
 from utils.formats import ImageManifest, image_set_digest
 from utils.image_sets import open_images
 from utils.loading import load_distilled
-from utils.measures import save_measure
-from validate import export, train_FKD
+from utils.measures import command_of, save_measure
+from validate import evaluate, export, train_FKD
 from validate.exporting import contents as exporting
-from validate.exporting import ddranking, hub, verify
+from validate.exporting import ddranking, hub, measured, verify
 from validate.exporting.card import code
 
 pytest_plugins = ["stage_fixtures"]
@@ -216,6 +218,35 @@ def test_what_is_changed_missing_reordered_or_foreign_is_named(exported, tmp_pat
     assert "order     folders: class 3 is missing, expected '00003'" in check(folder)[1]
 
 
+@pytest.mark.parametrize("layout, one, other, suffix", [
+    ("imagefolder", "00001", "00002", "00000.png"), ("hub", "syn/bee", "syn/cat", "{}_ipc0000.png")])
+def test_two_swapped_class_folders_are_two_lines_and_nothing_more_is_promised(layout, one, other, suffix,
+                                                                              exported, tmp_path):
+    folder = shutil.copytree(exported(layout), tmp_path / "out")
+    for path, content in [(path, path.read_bytes()) for path in sorted((folder / one).iterdir())]:
+        twin = folder / other / path.name.replace("bee", "cat")
+        path.write_bytes(twin.read_bytes())
+        twin.write_bytes(content)
+    status, said = check(folder)
+    *found, digest, last = said.splitlines()
+    assert found == [f"reordered {a}/{suffix.format(a[4:])}: holds the bytes of {b}/{suffix.format(b[4:])}, "
+                     f"1 more of {a} those of {b}" for a, b in ((one, other), (other, one))]
+    assert status == 1 and digest.startswith("sha256") and last.endswith("NOT WHOLE, findings: 2")
+
+
+def test_swapped_folders_whose_files_tell_their_class_are_as_few_lines(exported, tmp_path):
+    folder = shutil.copytree(exported("hub"), tmp_path / "out")
+    for old, new in (("bee", "aside"), ("cat", "bee"), ("aside", "cat")):
+        (folder / "syn" / old).rename(folder / "syn" / new)
+    (folder / "syn/dog/link.png").symlink_to("nowhere")
+    found = check(folder)[1].splitlines()
+    assert found[:3] == [
+        "foreign   syn/dog/link.png: a picture that is not of the set",
+        "moved     syn/cat/cat_ipc0000.png: lies at syn/bee/cat_ipc0000.png, 1 more of syn/cat in syn/bee",
+        "moved     syn/bee/bee_ipc0000.png: lies at syn/cat/bee_ipc0000.png, 1 more of syn/bee in syn/cat"]
+    assert [line.split()[0] for line in found[3:-2]] == ["count", "count"]
+
+
 def test_another_order_of_classes_is_named_wherever_it_stands(exported, tmp_path):
     folder = shutil.copytree(exported("hub"), tmp_path / "out")
     (folder / "classes.json").write_text('["bee", "ant", "cat", "dog"]')
@@ -280,6 +311,57 @@ def test_teachers_are_known_by_their_bytes(exported, tiny: Tiny, tmp_path):
     assert status == 1 and "\x1b" not in said and "a\\x1b[2J" in said
 
 
+def test_a_teacher_with_other_bytes_is_not_called_missing(exported, tiny: Tiny, tmp_path):
+    folder = shutil.copytree(tiny.teachers, tmp_path / "teachers")
+    for name in ("narrow_resnet.pt", "narrow_plain.pt"):
+        assert (folder / name).is_file()
+    (folder / "narrow_resnet.pt").rename(folder / "narrow_resnet-1234.pth")
+    with open(folder / "narrow_resnet-1234.pth", "ab") as file:
+        file.write(b"more")
+    (folder / "narrow_plain.pt").unlink()
+    status, said = check(exported("hub"), "--teachers", folder)
+    assert status == 1 and said.count("found ") == 2
+    assert re.search(r"changed narrow_resnet \w{64}: .*narrow_resnet-1234.pth has other bytes", said)
+    assert re.search(r"missing narrow_plain \w{64}$", said, re.M)
+    assert check(exported("hub"), "--teachers", tmp_path / "none") == (
+        2, f"error: --teachers {tmp_path / 'none'}: no such folder\n")
+
+
+ROW = {"name": "a", "model": "resnet18", "labels": "soft", "n": 2, "mean": 90.0, "std": 1.0, "t": 12.706}
+
+
+def test_an_interval_too_wide_to_check_much_is_called_so():
+    """12.706 sqrt(3 / 2) = 15.56 points either side of 90, cut at 100: 25.6 points wide."""
+    status, line = verify.judge({"accuracies": [ROW]}, [99.9], None)
+    assert status == 0 and line.endswith("within the 95 % interval [74.44, 100.00]; 25.6 points wide, it "
+                                         "checks little")
+    assert verify.describe(ROW).endswith("[74.44, 100.00]; 25.6 points wide, it checks little")
+    narrow = {**ROW, "std": 0.3}  # 9.3 points
+    assert "little" not in verify.judge({"accuracies": [narrow]}, [90], None)[1] + verify.describe(narrow)
+
+
+def test_students_of_equal_accuracy_give_no_interval(made, tmp_path):
+    run = shutil.copytree(made, tmp_path / "run")
+    for path in (run / STUDENTS).glob("seed*/result.json"):
+        result = json.loads(path.read_text())
+        path.write_text(json.dumps({**result, "last": {**result["last"], "top1": 0.5}}))
+    export.main([str(run), "--out", str(tmp_path / "out")])
+    row, = json.loads((tmp_path / "out/export.json").read_text())["accuracies"]
+    assert (row["n"], row["std"], row["interval"]) == (2, 0, None)
+    status, said = check(tmp_path / "out", "--accuracy", 40)
+    assert status == 2 and "of one run, or of equal ones, no interval is known" in said
+    assert "(n = 2, no spread is known" in check(tmp_path / "out")[1]
+
+
+@pytest.mark.parametrize("given, mean, status", [
+    ([0.92], 91.0, 2), ([0.92, 1.0], 30.0, 2), ([0.92], 1.0, 0), ([1], 2.0, 1), ([0], 91.0, 1),
+    ([92], 91.0, 0)])
+def test_a_fraction_is_asked_about(given, mean, status):
+    row = {**ROW, "mean": mean, "std": 0.05 if mean < 5 else 0.1}
+    got, line = verify.judge({"accuracies": [row]}, given, None)
+    assert got == status and ("is that a fraction?" in line) == (status == 2)
+
+
 def test_an_accuracy_is_judged_by_the_interval_of_so_many_more_students():
     """t(2) = 4.303, s = 0.2: one more within 49.2 +- 0.994, the mean of three more within +- 0.703."""
     row = {"name": "a", "model": "resnet18", "labels": "soft", "n": 3, "mean": 49.2, "std": 0.2, "t": 4.303}
@@ -294,6 +376,26 @@ def test_an_accuracy_is_judged_by_the_interval_of_so_many_more_students():
     status, line = verify.judge(single, [49.2], None)
     assert status == 2 and "no interval is known" in line
     assert verify.judge({"accuracies": [row, {**row, "name": "b"}]}, [49.2], None)[0] == 2
+
+
+def examples(folder: Path) -> list[list[str]]:
+    """The words for verify.py that a card shows."""
+    return [shlex.split(line, comments=True)[2:] for line in (folder / "README.md").read_text().splitlines()
+            if line.startswith("    python verify.py")]
+
+
+def test_the_examples_on_the_card_run_as_they_stand(made, tiny: Tiny, exported, tmp_path):
+    run = shutil.copytree(made, tmp_path / "run")
+    shutil.copytree(run / STUDENTS, run / "validate/a student's")
+    export.main([str(run), "--out", str(tmp_path / "out")])
+    for folder, of in ((exported("imagefolder"), []), (tmp_path / "out", ["--of", "validate/a student's"])):
+        whole, accuracy, teachers = examples(folder)
+        assert whole == [] and accuracy[0] == "--accuracy" and accuracy[2:] == of
+        assert check(folder, *accuracy)[0] == 0 and teachers == ["--teachers", "FOLDER"]
+    for seed in (1, *range(2, 5)):
+        shutil.rmtree(run / STUDENTS / f"seed{seed}", ignore_errors=True)
+    export.main([str(run), "--students", str(run / STUDENTS), "--out", str(tmp_path / "single")])
+    assert examples(tmp_path / "single") == [[], teachers]  # of one student no interval is known
 
 
 def test_the_recorded_interval_is_that_of_the_students(made, exported):
@@ -332,6 +434,15 @@ def test_the_hubs_folder_is_a_run_that_trains_the_same_students(made, tiny: Tiny
         again = tmp_path / f"out/again_validate_narrow_resnet/seed{seed}/student_last.pt"
         assert again.read_bytes() == (made / STUDENTS / f"seed{seed}/student_last.pt").read_bytes()
     assert check(folder)[0] == 0
+
+
+@pytest.mark.parametrize("flags", [(), ("--labels",)])
+def test_prism_trains_on_the_hubs_folder_as_its_card_says(flags, tiny: Tiny, exported, tmp_path, dry_run):
+    folder = exported("hub", *flags)
+    said = (folder / "README.md").read_text().partition("`python -m validate.train_FKD ")[2].partition("`")[0]
+    words = shlex.split(said.replace("HERE", str(folder)).replace("DATA", str(tiny.data)))
+    words += ["--output-dir", str(tmp_path / "out"), "--model", "narrow_resnet"]
+    assert dry_run(train_FKD.main, words)[1] == "" and ("--fkd-path" in words) == bool(flags)
 
 
 def test_the_recorded_commands_make_it_again_from_nothing(made, tiny: Tiny, exported, tmp_path, monkeypatch):
@@ -485,6 +596,40 @@ def test_controls_of_another_number_of_images_are_left_out(made, tmp_path):
         assert [own["ipc"] for own in record["controls"]] == [ipc]
 
 
+def parsed(words) -> evaluate.EvaluateConfig:
+    return parse_config(evaluate.EvaluateConfig, list(map(str, words)), description="",
+                        presets=evaluate.presets)
+
+
+def test_commands_of_an_author_hold_for_whoever_fills_them_in():
+    author = parsed(["--data", "/me/the run", "--dataset", "folder:/me/data", "--val-dir", "/me/data",
+                     "--weights", "a=/me/a b.pt", "--threads", 3, "--device", "cpu", "--out", "/me/o",
+                     "--relabel-flags", "--epochs 30 --threads 2 --weights-dir '/me/it is'", "--seeds", -1, 2,
+                     "--validate-flags", "--threads 1", "--robustness"])
+    public = measured.for_others(command_of("validate.evaluate", author, evaluate.presets), "folder:/me/data")
+    assert "/me" not in public and "threads" not in public and "--device" not in public
+    filled = public.replace("RUN", "/you/run").replace("DATA", "/you/data").replace("TEACHERS", "/you/nets")
+    assert parsed(shlex.split(filled)[3:]) == dataclasses.replace(
+        author, data="/you/run", dataset="folder:/you/data", val_dir="/you/data", out="", threads=0,
+        train_data_path="/you/data", weights=("a=/you/nets/a b.pt",), device="auto", validate_flags="",
+        relabel_flags="--epochs 30 --weights-dir /you/nets")
+    assert measured.for_others("python -m validate.evaluate --threads 1 --data /me/x --relabel-flags --flip",
+                               "digits") == ("python -m validate.evaluate --data RUN --relabel-flags --flip "
+                                             "--weights-dir TEACHERS")
+
+
+def test_no_path_of_its_author_is_on_the_card(made, tiny: Tiny, tmp_path):
+    run = shutil.copytree(made, tmp_path / "run")
+    save_measure(open_images(str(run), flag="RUN"), "evaluation_prism_ipc2", {
+        "protocol": "prism", "accuracies": [], "differences": []}, ipc=2,
+        command=f"python -m validate.evaluate --data {run} --threads 1 --weights-dir {tiny.teachers}")
+    export.main([str(run), "--to", "hub", "--out", str(tmp_path / "out")])
+    card = (tmp_path / "out/README.md").read_text()
+    assert "`python -m validate.evaluate --data RUN --weights-dir TEACHERS --train-data-path DATA " in card
+    assert "RUN: the set" in card
+    assert not [path for path in (run, tiny.data, tiny.teachers) if str(path) in card]
+
+
 def test_controls_stand_on_the_card(made, tmp_path):
     run = shutil.copytree(made, tmp_path / "run")
     save_measure(open_images(str(run), flag="RUN"), "evaluation_rd3_ipc2", {
@@ -512,6 +657,32 @@ def test_a_set_of_others_goes_out_numbered_and_without_a_manifest(made, tmp_path
     assert "made elsewhere (layout `numbered`)" in (tmp_path / "out/README.md").read_text()
     relabel = commands(tmp_path / "out")[0]
     assert relabel[relabel.index("--dataset") + 1] == "folder:DATA" and check(tmp_path / "out")[0] == 0
+
+
+def test_images_of_unrecorded_making_are_called_no_more_than_that(made, tiny: Tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for i, name in enumerate(("ant", "bee", "cat", "dog")):
+        (tmp_path / "theirs" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8 + 2 * (i == 3))).save(tmp_path / "theirs" / name / "0.png")
+    words = ["theirs", "--dataset", f"folder:{tiny.data}", "--size", "16", "--to"]
+    for layout in ("hub", "imagefolder", "ddranking"):
+        export.main([*words, layout, "--out", layout])
+    for layout in ("hub", "imagefolder"):
+        card = Path(layout, "README.md").read_text()
+        assert "A set of images, of whose making nothing is recorded" in card
+        assert "files have 8 x 8 to 8 x 10 pixels; students see them at 16 x 16 pixels" in card
+        assert "distill" not in card.lower()
+    assert "Networks see 16 x 16 pixels." in Path("ddranking/README.md").read_text()
+    assert front_matter(Path("hub"))["tags"] == []
+    for name in ("ant", "bee", "cat", "dog"):
+        Image.new("RGB", (16, 16)).save(tmp_path / f"theirs/{name}/0.png")
+    export.main([*words, "imagefolder", "--out", "whole"])
+    assert "The files have 16 x 16 pixels." in Path("whole/README.md").read_text()
+
+
+def test_a_distilled_set_is_called_one(exported):
+    assert "A distilled data set" in (exported("hub") / "README.md").read_text()
+    assert "synthetic" in front_matter(exported("hub"))["tags"]
 
 
 def test_a_record_that_is_none_is_one_line(exported, tmp_path):

@@ -3,6 +3,7 @@
 Names come from other people: they stand in code spans, or not at all.
 """
 import re
+import shlex
 from collections.abc import Iterable
 
 from utils.methods import METHODS
@@ -27,30 +28,57 @@ def card(contents: Contents, target: ImageFolder, title: str, commands: Iterable
     usage = usage.replace("MEAN", str(list(images.mean))).replace("STD", str(list(images.std)))
     usage = usage.replace("```python\n", "```python\nimport torch\n") if "torch." in usage else usage
     return "\n".join([
-        f"{target.front_matter(contents)}# {code(title)}", "", *about(contents), "",
+        f"{target.front_matter(contents)}# {code(title)}", "", *about(contents, target), "",
         "## How it was made", "", *made(contents), "",
         "## What was measured", "", *measured(contents, controls), "",
         "## Use", "", usage, "", "HERE is this folder.", "",
         "## Is it what was published?", "",
-        "    python verify.py                     # every file's sha256, the order of classes; no packages",
-        "    python verify.py --accuracy 49.1     # your re-run's top-1 in percent: within the interval?",
-        "    python verify.py --teachers FOLDER   # are these the teachers?", "",
+        *checks(contents), "",
         "Again, from the root of PRISM (DATA: the real data; TEACHERS: the teachers' weights; HERE: this "
-        "folder; what else is in capitals is not in it):",
+        "folder; RUN: the set as its author had it, with its labels and students below it; what else is in "
+        "capitals is not in it):",
         "", *(f"    {command}" for command in commands), "",
         "On a CPU equal seeds, threads and library versions give equal bytes; elsewhere only the interval is "
         "promised.", ""])
 
 
-def about(contents: Contents) -> list[str]:
+def checks(contents: Contents) -> list[str]:
+    """What verify.py tells of this set: each line runs as it stands, FOLDER filled in."""
+    examples = [("", "every file's sha256, the order of classes; no packages")]
+    known = [row for row in (own.row() for own in contents.students) if row["interval"]]
+    if row := next((row for row in known if row["name"].isprintable()), None):
+        of = f" --of {shlex.quote(row['name'])}" if len(contents.students) > 1 else ""
+        examples.append((f" --accuracy {row['mean']:.1f}{of}", "your re-run's top-1 in percent: within?"))
+    if contents.teachers():
+        examples.append((" --teachers FOLDER", "are these the teachers?"))
+    width = max(len(words) for words, _ in examples)
+    return [f"    python verify.py{words:<{width}}   # {why}" for words, why in examples]
+
+
+def about(contents: Contents, target: ImageFolder) -> list[str]:
     """What it is."""
     images, counts = contents.images, contents.counts
     each = str(counts[0]) if len({*counts}) == 1 else f"{min(counts)} to {max(counts)}"
-    num = len(contents.entries)
-    held = f"{num} images of {images.num_classes} classes, {each} a class"
-    return [f"A distilled data set: {held}, {images.size} x {images.size} pixels, made "
-            f"of {code(images.dataset)} to train networks in its place. Pixel mean {list(images.mean)}, "
-            f"standard deviation {list(images.std)}."]
+    held = f"{len(contents.entries)} images of {images.num_classes} classes, {each} a class"
+    statistics = f"Pixel mean {list(images.mean)}, standard deviation {list(images.std)}."
+    if not images.foreign:
+        return [f"A distilled data set: {held}, {images.size} x {images.size} pixels, made of "
+                f"{code(contents.dataset_name)} to train networks in its place. {statistics}"]
+    return [f"A set of images, of whose making nothing is recorded: {held}, of the classes of "
+            f"{code(contents.dataset_name)}. {sizes(contents, target)} {statistics}"]
+
+
+def sizes(contents: Contents, target: ImageFolder) -> str:
+    """Of a set of others: the sides of its files, and at which size students take them."""
+    side = contents.images.size
+    seen = f"{side} x {side} pixels"
+    if not target.paths(contents):
+        return f"Networks see {seen}."
+    found = contents.file_sizes()
+    if found == {(side, side)}:
+        return f"The files have {seen}."
+    own = " to ".join(f"{w} x {h}" for w, h in dict.fromkeys((min(found), max(found))))
+    return f"The files have {own} pixels; students see them at {seen}."
 
 
 def made(contents: Contents) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, NamedTuple, TypedDict
 from utils.files import sha256_bytes, sha256_file, write_atomically, write_json
 from utils.formats import Entry, ImageManifest, LabelManifest, image_set_digest
 from utils.loading import load_distilled
+from utils.pictures import open_image
 from utils.pieces import Values, require
 from utils.records import FORMAT_VERSION, Checksum, find_record, read_record
 from utils.runtime import progress, say
@@ -92,6 +93,12 @@ class Contents:
         found = Counter(entry.label for entry in self.entries)
         return [found[k] for k in range(self.images.num_classes)]
 
+    @property
+    def dataset_name(self) -> str:
+        """Of the real data, without the folder where its author has it."""
+        kind, colon, path = self.images.dataset.partition(":")
+        return Path(path).name if colon else kind
+
     @functools.cached_property  # which every file of tensors names
     def digest(self) -> str:
         """Of exactly these images."""
@@ -110,6 +117,14 @@ class Contents:
         """The images, byte for byte, under other names.   Args: paths: one an image."""
         return (copy_of(path, self.images.run / entry.path, entry.sha256)
                 for path, entry in zip(paths, self.entries, strict=True))
+
+    def file_sizes(self) -> set[tuple[int, int]]:
+        """Width and height of the files as they are [pixels]."""
+        found = set()
+        for entry in self.entries:
+            with open_image(self.images.run / entry.path) as picture:
+                found.add(picture.size)
+        return found
 
     def pixels(self) -> Any:
         """(N, 3, H, W) uint8, checked against their digests."""

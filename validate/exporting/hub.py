@@ -88,7 +88,8 @@ class Hub(ImageFolder):
             "license": self.license or "unknown", "pretty_name": self.pretty_name or title(contents),
             "task_categories": ["image-classification"],
             "size_categories": [next((text for most, text in SIZES if num < most), "n>1M")],
-            "tags": ["dataset-distillation", "dataset-condensation", "synthetic"],
+            "tags": [] if contents.images.foreign else [
+                "dataset-distillation", "dataset-condensation", "synthetic"],
             "configs": [{"config_name": "default", "features": features, "data_files": [
                 {"split": "train", "path": ["metadata.jsonl", f"{folder}/**"]}]}],
             "dataset_info": {"features": features}}
@@ -96,8 +97,7 @@ class Hub(ImageFolder):
 
     def usage(self, contents: Contents) -> str:
         """As `ImageFolder.usage`."""
-        own = "" if contents.images.foreign else (
-            "\n\nThe folder is a run of PRISM too: `python -m validate.train_FKD --train-dir HERE` reads it.")
+        own = "" if contents.images.foreign else f"\n\n{self.as_run(contents)}"
         return """```python
 from datasets import load_dataset
 
@@ -107,22 +107,33 @@ picture, label = images[0]["image"], images[0]["label"]
 ```""" + own + self.labels * ("\n\nSoft labels lie in `fkd/`, a file an epoch: `torch.load(path, "
                               "weights_only=True)`; which tensors: `utils/formats.py` of PRISM.")
 
+    def as_run(self, contents: Contents) -> str:
+        """How PRISM trains on it: with the soft labels that lie there, else with hard ones."""
+        data = "" if contents.images.dataset == "digits" else " --val-dir DATA"
+        if self.labels:
+            labels, later = f"--fkd-path HERE/fkd/{contents.ipc}", ""
+        else:
+            labels = "--loss-type ce --epochs 300 --batch-size 10"
+            later = " with hard labels; `python -m relabel.generate_soft_label --data HERE` makes soft ones"
+        return ("The folder is a run of PRISM too, from whose root `python -m validate.train_FKD --train-dir "
+                f"HERE {labels}{data}` trains a student on it{later}.")
+
     def publish(self, out: Path) -> None:
         """As `ImageFolder.publish`."""
         if self.push:
             hub = extra("huggingface_hub", "--push").HfApi()
             hub.create_repo(self.push, repo_type="dataset", exist_ok=True)
             hub.upload_folder(repo_id=self.push, repo_type="dataset", folder_path=str(out),
-                              commit_message="A distilled data set, exported by PRISM")
+                              commit_message="Exported by PRISM")
             say(f"{out} is pushed to {self.push}")
 
 
 def title(contents: Contents) -> str:
     """What a set is called where nobody says it."""
-    protocol = (contents.images.saved.get("protocol") or {}).get("name")
-    dataset = contents.images.dataset
-    return f"{Path(dataset).name if dataset.startswith('folder:') else dataset}, distilled" + (
-        f" by {protocol}" if protocol else "") + f", {contents.ipc} images a class"
+    images = contents.images
+    protocol = (images.saved.get("protocol") or {}).get("name")
+    made = "" if images.foreign else f", distilled by {protocol}" if protocol else ", distilled"
+    return f"{contents.dataset_name}{made}, {contents.ipc} images a class"
 
 
 def manifest_of(contents: Contents) -> Values:

@@ -2,7 +2,8 @@
 import dataclasses
 import itertools
 import re
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from utils.formats import ImageManifest, LabelManifest
@@ -12,6 +13,9 @@ from utils.pieces import Values
 from utils.records import Result, find_record, mismatch
 from utils.runtime import warn_once
 from validate.results import read_results
+
+PLACES = {"--data": "RUN", "--train-data-path": "DATA", "--val-dir": "DATA", "--weights-dir": "TEACHERS"}
+OF_A_MACHINE = ("--threads", "--device", "--out")  # which change no figure but by rounding
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,11 +49,12 @@ class Students:
 
         t: Student's, of n - 1 degrees of freedom: with 95 % the mean of m more students is within
         mean +- t std sqrt(1 / m + 1 / n).  None with one student, of whose spread nothing is known.
+        interval: with m = 1; None of equal students too.
         Source: the prediction interval of a normal sample.
         """
         each = [100 * result["last"]["top1"] for result in self.results]
         (mean, std), n = mean_and_std(each), len(each)
-        half = None if n < 2 else student_t(n - 1) * std * (1 + 1 / n) ** 0.5
+        half = None if n < 2 or not std else student_t(n - 1) * std * (1 + 1 / n) ** 0.5
         return {"name": self.name, "model": self.settings.get("model"), "labels": self.labels,
                 "protocol": self.results[0]["protocol"], "n": n, "mean": mean, "std": std if n > 1 else None,
                 "each": each, "seeds": self.seeds,
@@ -96,11 +101,50 @@ def find_students(images: ImageManifest, folders: Iterable[str], digest: str) ->
 def controls(images: ImageManifest, ipc: int) -> list[Values]:
     """What `validate.evaluate` measured of so many images a class and of real ones, and how they differ."""
     wanted = {"protocol": str, "accuracies": list[Values], "differences": list[Values]}
-    return [{"name": name, "ipc": measure["ipc"], "command": measure["command"],
+    return [{"name": name, "ipc": measure["ipc"], "command": for_others(measure["command"], images.dataset),
              **{key: measure["values"][key] for key in wanted}}
             for name, measure in read_measures(images, "evaluation").items()
             if measure["ipc"] == ipc
             and not any(mismatch(measure["values"].get(key), kind) for key, kind in wanted.items())]
+
+
+def for_others(command: str, dataset: str) -> str:
+    """A command of `validate.evaluate` with RUN, DATA and TEACHERS for the author's folders.
+
+    What the author's run said itself is there too: where its teachers and its real data are.
+    """
+    head, *given = _by_flag(shlex.split(command))
+    flags = {flag: values for flag, *values in _placed(given)}
+    real = () if dataset == "digits" else ("--train-data-path", "--val-dir")
+    for flag in ("--data", *real, *(() if "--weights" in flags else ("--weights-dir",))):
+        flags.setdefault(flag, [PLACES[flag]])
+    return shlex.join([*head, *(word for flag, values in flags.items() for word in (flag, *values))])
+
+
+def _by_flag(words: list[str]) -> list[list[str]]:
+    """What stands before the first flag, then every flag with its values."""
+    groups: list[list[str]] = [[]]
+    for word in words:
+        nested = len(groups[-1]) == 1 and groups[-1][0].endswith("-flags")  # whose value is flags, as one
+        if not nested and re.fullmatch(r"--[a-z][\w-]*", word):
+            groups.append([])
+        groups[-1].append(word)
+    return groups
+
+
+def _placed(given: list[list[str]]) -> Iterator[list[str]]:
+    """Flags and their values with placeholders for paths, without what is of the author's machine."""
+    for flag, *values in given:
+        if flag.endswith("-flags"):
+            inner = [word for own in _placed(_by_flag(shlex.split(values[0]))[1:]) for word in own]
+            yield from [[flag, shlex.join(inner)]] if inner else []
+        elif flag == "--weights":
+            pairs = (pair.partition("=") for pair in values)
+            yield [flag, *(f"{name}=TEACHERS/{Path(path).name}" for name, _, path in pairs)]
+        elif flag == "--dataset" and values[0].startswith("folder:"):
+            yield [flag, "folder:DATA"]
+        elif flag not in OF_A_MACHINE:
+            yield [flag, PLACES[flag]] if flag in PLACES else [flag, *values]
 
 
 def rerun(images: ImageManifest, labels: LabelManifest | None, students: list[Students], *, ipc: int,
