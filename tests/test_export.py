@@ -685,6 +685,13 @@ def test_a_distilled_set_is_called_one(exported):
     assert "synthetic" in front_matter(exported("hub"))["tags"]
 
 
+def test_real_images_that_recover_chose_are_called_that(tiny, tmp_path):
+    run = tiny.recover(tmp_path, "--iteration", 0, "--init", "random")
+    export.main([str(run), "--to", "hub", "--out", str(tmp_path / "hub")])
+    assert "Real images, chosen and never optimised" in (tmp_path / "hub" / "README.md").read_text()
+    assert front_matter(tmp_path / "hub")["tags"] == []
+
+
 def test_a_record_that_is_none_is_one_line(exported, tmp_path):
     folder = shutil.copytree(exported("imagefolder"), tmp_path / "out")
     (folder / "classes.json").write_text("[" * 100_000)

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterable
 
+from utils.image_sets import are_real
 from utils.methods import METHODS
 from utils.pieces import Values
 from validate.exporting.contents import Contents
@@ -61,6 +62,9 @@ def about(contents: Contents, target: ImageFolder) -> list[str]:
     each = str(counts[0]) if len({*counts}) == 1 else f"{min(counts)} to {max(counts)}"
     held = f"{len(contents.entries)} images of {images.num_classes} classes, {each} a class"
     statistics = f"Pixel mean {list(images.mean)}, standard deviation {list(images.std)}."
+    if are_real(images):
+        return [f"Real images, chosen and never optimised: {held}, {images.size} x {images.size} pixels, of "
+                f"{code(contents.dataset_name)}. {statistics}"]
     if not images.foreign:
         return [f"A distilled data set: {held}, {images.size} x {images.size} pixels, made of "
                 f"{code(contents.dataset_name)} to train networks in its place. {statistics}"]

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from utils.image_sets import are_real
 from utils.pieces import Values, option, require
 from utils.runtime import say
 from utils.unit_files import index_of
@@ -88,7 +89,7 @@ class Hub(ImageFolder):
             "license": self.license or "unknown", "pretty_name": self.pretty_name or title(contents),
             "task_categories": ["image-classification"],
             "size_categories": [next((text for most, text in SIZES if num < most), "n>1M")],
-            "tags": [] if contents.images.foreign else [
+            "tags": [] if contents.images.foreign or are_real(contents.images) else [
                 "dataset-distillation", "dataset-condensation", "synthetic"],
             "configs": [{"config_name": "default", "features": features, "data_files": [
                 {"split": "train", "path": ["metadata.jsonl", f"{folder}/**"]}]}],
@@ -132,7 +133,8 @@ def title(contents: Contents) -> str:
     """What a set is called where nobody says it."""
     images = contents.images
     protocol = (images.saved.get("protocol") or {}).get("name")
-    made = "" if images.foreign else f", distilled by {protocol}" if protocol else ", distilled"
+    made = "" if images.foreign or are_real(images) else \
+        f", distilled by {protocol}" if protocol else ", distilled"
     return f"{contents.dataset_name}{made}, {contents.ipc} images a class"
 
 
