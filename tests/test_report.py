@@ -126,6 +126,38 @@ def test_without_controls_a_measure_decides_and_without_both_a_command_is_named(
     assert "protocol rd3, IPC 2: run − random" in text
 
 
+def test_without_controls_the_first_screen_is_of_the_evaluations_students_alone(tmp_path):
+    for draw, top1 in enumerate((0.875, 0.9)):
+        run = write_run(tmp_path / f"draw{draw}" / "x", seed=draw)
+        write_students(run, {0: top1})
+        if not draw:
+            write_evaluation(run)
+    text = read(tmp_path).plain
+    first = text.split("Skip to the report")[-1].split("From what")[0]
+    assert "is right on 51.2 % of the test images" in first and "as many real ones, random: 55.5 %" in first
+    assert "Decided: random real images (resnet18, soft labels) ahead by 4.2 points" in first
+    assert "88.8" not in first.split("Students")[0] and "IPC 2, draw 0 of 2 alone" in first
+
+
+def test_other_labels_are_shown_of_students_that_are_else_alike(tmp_path):
+    run = write_run(tmp_path / "x")
+    write_students(run, {0: 0.75})
+    hard = write_students(run, {0: 0.25}, soft=False)
+    assert "With hard labels instead: 25.0 %" in read(run).plain
+    saved = read_json(hard / "seed0" / "result.json")
+    saved["config"]["epochs"] = 1
+    write_json(hard / "seed0" / "result.json", saved)
+    assert "With hard labels instead" not in read(run).plain
+
+
+def test_every_distilled_set_is_judged_against_real_images(draws):
+    for draw in range(3):
+        write_students(write_run(draws / f"draw{draw}" / "third", seed=draw, lr=0.5), {0: 0.4 + draw / 100})
+    text = read(draws).plain
+    assert "third − ours (real images): −20.0 points" in text
+    assert "Decided: ours (real images) ahead by 20.0 points" in text
+
+
 def test_students_of_fewer_images_are_a_test_of_their_own(tmp_path):
     run, real = write_run(tmp_path / "prism"), write_run(tmp_path / "real", control="random")
     write_students(run, {0: 0.25}, name="one", ipc=1)

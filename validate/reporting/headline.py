@@ -1,13 +1,14 @@
 """The first screen: what was distilled, how well it does against real images, and whether that is decided."""
 import dataclasses
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from utils.pieces import Values
 from validate.reporting import evaluated
 from validate.reporting.facts import DASH, NBSP, describe_start, labels_of, spread
 from validate.reporting.parts import Block, Table, dots_chart
 from validate.reporting.scores import (
+    OWN,
     Score,
     Test,
     Verdict,
@@ -20,6 +21,7 @@ from validate.reporting.scores import (
 )
 from validate.reporting.sets import ImageSet
 
+OF_LABELS = ("ce_weight", "loss_type", "mix_type")  # settings that go with the kind of labels
 EVALUATE = "python -m validate.evaluate {run}"
 
 
@@ -113,12 +115,21 @@ def control_of(scores: Sequence[Score]) -> Score | None:
     return min(same, key=lambda own: own.set.draws[0].config.get("init") != "random", default=None)
 
 
-def verdicts_of(scores: Sequence[Score], test: Test) -> list[Verdict]:
-    """The first set against real images, then against every other set."""
+def pairs_of(scores: Sequence[Score]) -> list[tuple[Score, Score]]:
+    """What is compared: the first set with real images and every other one, further distilled ones with
+    the real images."""
     main, *others = scores
+    if main.set.kind != "distilled":
+        return []
     control = control_of(others)
-    ordered = [*([control] if control else []), *(own for own in others if own is not control)]
-    return [compare(main, own, test) for own in ordered if main.set.kind == "distilled"]
+    real = [control] if control else []
+    return [*((main, own) for own in [*real, *(own for own in others if own is not control)]),
+            *((own, other) for own in others if own.set.kind == "distilled" for other in real)]
+
+
+def verdicts_of(scores: Sequence[Score], test: Test) -> list[Verdict]:
+    """What the draws decide of each pair."""
+    return [compare(a, b, test) for a, b in pairs_of(scores)]
 
 
 # ---------------------------------------------------------------- the chart
@@ -161,7 +172,7 @@ def compare_command(a: Score, b: Score, test: Test) -> str:
 
 
 def verdict_block(verdicts: Sequence[Verdict], scores: Sequence[Score], test: Test) -> Block:
-    """Paired differences with their intervals.   Args: scores: of the first set, then of all others."""
+    """Paired differences with their intervals."""
     return Block(table=Table(
         caption=f"Paired differences [points], draw by draw: {test}",
         head=["difference", "mean", "95 % interval", "n", "over", "each", "decided"],
@@ -170,8 +181,7 @@ def verdict_block(verdicts: Sequence[Verdict], scores: Sequence[Score], test: Te
                str(own.n), own.over, ", ".join(signed(value) for value in own.each) or DASH,
                "yes" if own.decided else "no"] for own in verdicts]),
         notes=["The interval is Student's t over the draws: decided where it leaves out 0."],
-        commands=[compare_command(scores[0], other, test) for other in scores[1:]
-                  if common_draws(scores[0], other, test)])
+        commands=[compare_command(a, b, test) for a, b in pairs_of(scores) if common_draws(a, b, test)])
 
 
 # ---------------------------------------------------------------- the whole of it
@@ -184,24 +194,35 @@ def headline(sets: Sequence[ImageSet], real_images: int | None, *, run: str) -> 
     tests = find_tests(list(sets))
     found = {test: [own for one in sets if (own := score(one, test))] for test in tests}
     found = {test: scores for test, scores in found.items() if scores[0].set is sets[0]}
+    test = max(found, default=None, key=lambda test: (test.ipc, test.labels == "soft", len(found[test])))
+    against_real = test and any(own.set.kind == "real" for own in found[test])
     judged = evaluated.verdicts(sets[0])
-    if not found:
+    if judged and not against_real:  # whose accuracies and differences are of the same students
+        others = [own for one in sets[1:] for own in evaluated.verdicts(one)[:1]]
+        result, block = evaluated.first_screen(sets[0])
+        return Headline(title=title, made=made, result=result, verdicts=[*judged, *others], block=block,
+                        undecided="")
+    if not test:
         missing = f"no student was trained yet. python -m validate.train_FKD --train-dir {run} does."
-        return Headline(title=title, made=made, result=[], verdicts=judged, block=None,
-                        undecided="" if judged else missing)
-    test = max(found, key=lambda test: (test.ipc, test.labels == "soft", len(found[test])))
-    result = describe_result(found[test], test)
-    other = next((own for own in found if own.labels != test.labels
-                  and (own.model, own.ipc) == (test.model, test.ipc)), None)
-    if other:
-        result.append(f"With {other.labels} labels instead: " + ", ".join(
-            f"{percent(own)} ({own.set.name})" for own in found[other]) + "." + "".join(
-                f" {verdict.title}." for verdict in verdicts_of(found[other], other)[:1]))
-    verdicts = verdicts_of(found[test], test)
-    against_real = any(own.set.kind == "real" for own in found[test])
+        return Headline(title=title, made=made, result=[], verdicts=[], block=None, undecided=missing)
     undecided = "these runs are real images alone." if sets[0].kind != "distilled" else \
-        "" if against_real or judged else (
+        "" if against_real else (
         f"no real images went through the same training. {EVALUATE.format(run=run)} does that with as many.")
-    return Headline(title=title, made=made, result=result, undecided=undecided,
-                    verdicts=[*(judged[:1] if not against_real else []), *verdicts],
-                    block=score_block(found[test], test))
+    return Headline(
+        title=title, made=made, undecided=undecided, block=score_block(found[test], test),
+        result=[*describe_result(found[test], test), *with_other_labels(found, test)],
+        verdicts=verdicts_of(found[test], test))
+
+
+def with_other_labels(found: Mapping[Test, Sequence[Score]], test: Test) -> list[str]:
+    """The accuracies of students that differ in nothing but the labels, and what comes with them."""
+    def alike(other: Test) -> bool:
+        a, b = ({name: value for name, value in found[own][0].students[0].config.items()
+                 if name not in (*OWN, *OF_LABELS)} for own in (test, other))
+        return other.labels != test.labels and other[1:4] == test[1:4] and a == b
+    other = next(filter(alike, found), None)
+    if not other:
+        return []
+    reached = ", ".join(f"{percent(own)} ({own.set.name})" for own in found[other])
+    decided = "".join(f" {own.title}." for own in verdicts_of(found[other], other)[:1])
+    return [f"With {other.labels} labels instead: {reached}.{decided}"]
