@@ -114,6 +114,20 @@ def test_measures_are_shown_with_their_commands(draws):
     assert [value for value in shown if value not in text] == [] and "Not measured" not in text
 
 
+def test_memorisation_is_told_apart_by_k_and_says_who_measures(tmp_path):
+    for name, k, taught in (("a", 5, False), ("b", 3, True)):
+        run = write_run(tmp_path / name, lr=k / 10)
+        write_measures(run)
+        path = run / "measured" / "memorisation_vgg.json"
+        saved = read_json(path)
+        saved["values"] |= {"k": k, "taught": taught}
+        write_json(path, saved)
+    page = read(tmp_path)
+    for name, k, says in (("a", 5, "taught none of these images"), ("b", 3, "no judge from outside")):
+        part = page.plain.split(f"Against 4,321 real images, by vgg, k = {k}")[1]
+        assert part.split("real images ")[1].startswith(f"{name}20.1110.222") and says in part[:400]
+
+
 def test_without_controls_a_measure_decides_and_without_both_a_command_is_named(tmp_path):
     run = write_run(tmp_path / "run")
     assert f"python -m validate.train_FKD --train-dir {run}" in read(run).plain
