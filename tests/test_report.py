@@ -100,9 +100,21 @@ def test_real_images_that_win_are_said_to_win_and_one_draw_decides_nothing(tmp_p
     assert "Not decided: b (real images) ahead by 25.0 points" in text
     assert "one draw says nothing of the spread" in text
     for draw in (1, 2):
-        write_students(write_run(tmp_path / f"draw{draw}" / "a", seed=draw), {0: 0.51})
+        write_students(write_run(tmp_path / f"draw{draw}" / "a", seed=draw), {0: 0.50 + 0.02 * (draw == 2)})
         write_students(write_run(tmp_path / f"draw{draw}" / "b", seed=draw, control="herding"), {0: 0.76})
     assert "Decided: b (real images) ahead by 25.0 points" in read(tmp_path).plain
+
+
+@pytest.mark.parametrize(("other", "says"), [
+    (0.5, ("Not decided: no difference seen", "0.0 points in both draws alike: no spread to judge by")),
+    (0.7, ("Not decided: b (real images) ahead by 20.0 points", "−20.0 points in both draws alike"))])
+def test_two_draws_alike_have_no_spread_to_judge_by(tmp_path, other, says):
+    for draw in range(2):
+        write_students(write_run(tmp_path / f"draw{draw}" / "a", seed=draw), {0: 0.5})
+        write_students(write_run(tmp_path / f"draw{draw}" / "b", seed=draw, control="random"), {0: other})
+    text = read(tmp_path).plain
+    assert all(own in text for own in says) and "with n = 2 the interval reaches 12.7 standard errors" in text
+    assert "0.0 to 0.0" not in text.split("Contents")[0].split("Skip to")[0]
 
 
 def test_measures_are_shown_with_their_commands(draws):

@@ -11,7 +11,7 @@ from validate.evaluation_text import over_what
 from validate.reporting.facts import DASH, NBSP, spread
 from validate.reporting.measured import commands_of, measures_of, names_of, number
 from validate.reporting.parts import Block, Dots, Table, dots_chart
-from validate.reporting.scores import Verdict, signed
+from validate.reporting.scores import Verdict, signed, warned
 from validate.reporting.sets import ImageSet
 
 SCORES = ("hlr", "ior", "lrs", "ars")
@@ -148,7 +148,9 @@ def _blocks(own: ImageSet, found: Sequence[Measure]) -> Iterator[Block]:
         caption=f"{title}: distilled − real images [points]",
         head=["against", "students", "mean", "95 % interval", "n", "over", "decided"], rows=[
             [against, str(cell), *_difference(verdict(own.name, against, cell, own_rows))]
-            for (cell, against), own_rows in rows_of(found, "differences").items()]))
+            for (cell, against), own_rows in rows_of(found, "differences").items()]), notes=warned(
+                [verdict(own.name, against, cell, own_rows)
+                 for (cell, against), own_rows in rows_of(found, "differences").items()]))
     scores = [measure["values"]["scores"] for measure in found]
     yield Block(table=Table(
         caption=f"{title}: DD-Ranking's scores, in fractions", head=["student", *SCORES],

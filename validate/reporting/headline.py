@@ -18,6 +18,7 @@ from validate.reporting.scores import (
     score,
     signed,
     unlike,
+    warned,
 )
 from validate.reporting.sets import ImageSet
 
@@ -35,6 +36,11 @@ class Headline:
     verdicts: Sequence[Verdict]
     undecided: str
     block: Block | None
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What to know before these verdicts are believed."""
+        return warned(self.verdicts)
 
 
 def short_name(dataset: str) -> str:
@@ -142,6 +148,9 @@ def score_block(scores: Sequence[Score], test: Test) -> Block:
     notes = [f"Dots: means at the last epoch; bars: ± one standard deviation over {over} (n − 1); small "
              f"marks: single {over}." if any(own.n > 1 for own in scores) else
              "Dots: accuracy at the last epoch, one student of one draw: nothing is known of the spread."]
+    if len(scores) > 1 and all(own.n > 1 and own.over == "draws" for own in scores):
+        notes.append("A bar is of one set alone; a difference is taken draw by draw, so bars that stand "
+                     "apart do not decide it.")
     notes += [f"The students are not alike in all: {'; '.join(differing)}."
               for differing in [unlike(list(scores))] if differing]
     table = Table(caption=f"Top-1 accuracy [%]: {test}",
@@ -180,7 +189,8 @@ def verdict_block(verdicts: Sequence[Verdict], scores: Sequence[Score], test: Te
                f"{signed(own.interval[0])} to {signed(own.interval[1])}" if own.interval else DASH,
                str(own.n), own.over, ", ".join(signed(value) for value in own.each) or DASH,
                "yes" if own.decided else "no"] for own in verdicts]),
-        notes=["The interval is Student's t over the draws: decided where it leaves out 0."],
+        notes=["The interval is Student's t over the draws: decided where it leaves out zero.",
+               *warned(verdicts)],
         commands=[compare_command(a, b, test) for a, b in pairs_of(scores) if common_draws(a, b, test)])
 
 
