@@ -142,7 +142,12 @@ def test_memorisation_is_told_apart_by_k_and_says_who_measures(tmp_path):
 
 def test_without_controls_a_measure_decides_and_without_both_a_command_is_named(tmp_path):
     run = write_run(tmp_path / "run")
-    assert f"python -m validate.train_FKD --train-dir {run}" in read(run).plain
+    text = read(run).plain
+    assert f"no student was trained yet. python -m validate.evaluate {run} trains some" in text
+    assert "imagenet-1k in 4 images: the set run" in text and "run: the recipe prism, 1 setting" in text
+    (run / "export.json").write_text("{}")
+    assert "this is an export: its accuracies are in its export.json and README.md" in read(run).plain
+    (run / "export.json").unlink()
     write_students(run, {0: 0.5})
     assert f"python -m validate.evaluate {run}" in read(run).plain
     write_measures(run)
@@ -279,6 +284,7 @@ def test_over_draws_an_evaluation_has_one_control_for_all(tmp_path):
     assert "over 2 draws, all against the same random real images" in text
     assert "over draws; their real images are the same" in text
     text = read(tmp_path / "draw0").plain
+    assert "draws of real images and student seeds55.5" in text
     assert "over student seeds; of random, each on a draw of real images of its own" in text
 
 

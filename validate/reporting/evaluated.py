@@ -50,9 +50,10 @@ def each_of(rows: Sequence[Values]) -> list[float]:
     return [row["mean"] for row in rows] if len(rows) > 1 else list(rows[0]["each"])
 
 
-def over(found: Sequence[Measure]) -> str:
-    """What the spread is over."""
-    return "draws" if len(found) > 1 else "student seeds"
+def over(found: Sequence[Measure], of: str = "") -> str:
+    """What the spread is over.   Args: of: the set; random real images are drawn anew for every seed."""
+    return "draws" if len(found) > 1 else "draws of real images and student seeds" if of == REFERENCE else \
+        "student seeds"
 
 
 # ---------------------------------------------------------------- what it decides
@@ -135,8 +136,8 @@ def _blocks(own: ImageSet, found: Sequence[Measure]) -> Iterator[Block]:
     yield Block(
         title=title, chart=_chart(own, found, first) if first else None,
         table=Table(caption=f"{title}: top-1 [%]",
-                    head=["set", "student", "labels", f"over {over(found)}", "each"], rows=[
-                        [of, cell.model, cell.labels, spread(each_of(own_rows)),
+                    head=["set", "student", "labels", "mean ± std", "over", "each"], rows=[
+                        [of, cell.model, cell.labels, spread(each_of(own_rows)), over(found, of),
                            ", ".join(number(value, 1) for value in each_of(own_rows))]
                           for (cell, of), own_rows in rows.items()]),
         notes=[f"Means and standard deviations (n - 1) over {over(found)}; " + (

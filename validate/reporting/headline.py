@@ -54,8 +54,8 @@ def listed(names: Sequence[str]) -> str:
 
 
 def few(names: Sequence[str]) -> str:
-    """Up to two names, else how many there are: the table of teachers has them all."""
-    return listed(names) if len(names) < 3 else f"{len(names)} networks"
+    """Up to four names, else how many there are: the table of teachers has them all."""
+    return listed(names) if len(names) < 5 else f"{len(names)} networks"
 
 
 def plural(number: float, noun: str) -> str:
@@ -86,9 +86,12 @@ def made_by(own: ImageSet) -> str:
     primary = dict.fromkeys(name for unit in units for name in unit.get("primary", {}))
     others = dict.fromkeys(name for unit in units for name in unit.get("aligned", {}) if name not in primary)
     changed = own.images.saved.get("protocol", {}).get("changed", [])
-    method = f"protocol {own.protocol}" if own.protocol else "by a method that its folder does not name"
-    if changed:
-        method += f" with {plural(len(changed), 'setting')} changed"
+    if not own.protocol:
+        return "made by a method that its folder does not name"
+    changes = f", {plural(len(changed), 'setting')} of it changed" * bool(changed)
+    method = f"the recipe {own.protocol}{changes}"
+    single = own.images.saved.get("config", {}).get("teachers") == "single"
+    method += " (a single teacher)" * single
     if not primary:
         return method
     also = f" and the statistics of {few(list(others))}" if others else ""
@@ -199,7 +202,8 @@ def verdict_block(verdicts: Sequence[Verdict], scores: Sequence[Score], test: Te
 def headline(sets: Sequence[ImageSet], real_images: int | None, *, run: str) -> Headline:
     """The first screen, whatever of it is known."""
     names = [own.name for own in sets if own.kind == "distilled"] or [sets[0].name]
-    title = f"{short_name(sets[0].images.dataset)} in {plural(sets[0].size, 'image')}, by {listed(names)}"
+    title = f"{short_name(sets[0].images.dataset)} in {plural(sets[0].size, 'image')}: " \
+            f"the set{'s' * (len(names) > 1)} {listed(names)}"  # a folder's name is no method
     made = describe_made(sets, real_images)
     tests = find_tests(list(sets))
     found = {test: [own for one in sets if (own := score(one, test))] for test in tests}
@@ -213,7 +217,10 @@ def headline(sets: Sequence[ImageSet], real_images: int | None, *, run: str) -> 
         return Headline(title=title, made=made, result=result, verdicts=[*judged, *others], block=block,
                         undecided="")
     if not test:
-        missing = f"no student was trained yet. python -m validate.train_FKD --train-dir {run} does."
+        missing = "this is an export: its accuracies are in its export.json and README.md." \
+            if (sets[0].images.run / "export.json").is_file() else \
+            f"no student was trained yet. {EVALUATE.format(run=run)} trains some, and others on as many " \
+            f"real images."
         return Headline(title=title, made=made, result=[], verdicts=[], block=None, undecided=missing)
     undecided = "these runs are real images alone." if sets[0].kind != "distilled" else \
         "" if against_real else (
