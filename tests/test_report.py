@@ -123,7 +123,14 @@ def test_measures_are_shown_with_their_commands(draws):
     text = read(draws).plain
     shown = ("0.600 ± 0.100", "4,321 real images", "0.111", "7.750", "0.625 (0.550 to 0.700)", "0.031",
              "51.2", "0.043", "62.5", "37.5", "t-sne of features of vgg", "validate.measure --data 'a & b'")
-    assert [value for value in shown if value not in text] == [] and "Not measured" not in text
+    assert [value for value in shown if value not in text] == []
+    missing = text.split("Not measured")[-1]
+    assert "memorisationours (real images), draw 0; ours (real images), draw 1" in missing
+    assert f"DD-Ranking's scores, all of themreal, draw 0; real, draw 1; real, draw 2python -m " \
+           f"validate.evaluate {draws / 'draw0' / 'real'} --full-data --robustness" in missing
+    assert "privacy" not in missing and "the plane" not in missing  # which real images need not
+    (draws / "draw1" / "real" / "measured" / "diversity_vgg.json").unlink()
+    assert "diversityreal, draw 1; ours" in read(draws).plain.split("Not measured")[-1]
 
 
 def test_memorisation_is_told_apart_by_k_and_says_who_measures(tmp_path):
