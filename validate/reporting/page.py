@@ -12,10 +12,10 @@ from utils.formats import ImageManifest
 from utils.runtime import versions
 from validate.reporting import curves, evaluated, facts, measured
 from validate.reporting.headline import EVALUATE, Headline, headline, score_block, verdict_block, verdicts_of
-from validate.reporting.parts import Block, Section, Table, thin
+from validate.reporting.parts import Block, Grid, Section, Table, thin
 from validate.reporting.scores import find_tests, score
 from validate.reporting.sets import Draw, ImageSet, count_real
-from validate.reporting.thumbnails import make_grids
+from validate.reporting.thumbnails import make_grids, make_strip
 
 FOLDER = Path(__file__).parent
 MOST_BYTES = 4_900_000  # of the whole page, which stays below 5 MB
@@ -30,17 +30,17 @@ def write_page(sets: Sequence[ImageSet], *, command: str) -> str:
     run = run_words(sets[0].images)
     real_images = known_real(sets)
     head = headline(sets, real_images, run=run)
-    every = sections_of(sets, head, real_images)
+    every, strip = sections_of(sets, head, real_images), make_strip(sets[0])
     for most in MOST_ROWS:
         sections = [thin(section, most) for section in every]
-        rest = len(render(head, sections, command=command).encode())
+        rest = len(render(head, sections, strip, command=command).encode())
         if rest <= MOST_BYTES / 2:
             break
     share = 1.0
     while True:
         grids, says = make_grids(sets, int(share * (MOST_BYTES - rest)))
         images = Section(id="images", title="The images", text=[says], grids=grids)
-        page = render(head, [*sections[:1], images, *sections[1:]], command=command)
+        page = render(head, [*sections[:1], images, *sections[1:]], strip, command=command)
         if len(page.encode()) <= MOST_BYTES or not grids:
             return page
         share *= 0.8  # images of these classes are larger than those that were looked at
@@ -54,7 +54,7 @@ def known_real(sets: Sequence[ImageSet]) -> int | None:
     return whole or count_real(sets[0].images.dataset) or next(filter(None, said), None)
 
 
-def render(head: Headline, sections: Sequence[Section], *, command: str) -> str:
+def render(head: Headline, sections: Sequence[Section], strip: Grid, *, command: str) -> str:
     """HTML by the templates beside this file."""
     try:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -64,7 +64,7 @@ def render(head: Headline, sections: Sequence[Section], *, command: str) -> str:
     environment = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True)
     return environment.get_template("page.html.jinja").render(
-        head=head, sections=sections, command=command,
+        head=head, sections=sections, strip=strip, command=command,
         versions=", ".join(f"{name} {version}" for name, version in versions().items()))
 
 
