@@ -299,8 +299,22 @@ def test_curves_say_of_each_set_what_they_are_over(tmp_path):
     for draw in range(2):
         write_students(write_run(tmp_path / f"draw{draw}" / "a", seed=draw), {0: 0.5})
     write_students(write_run(tmp_path / "draw0" / "b", control="random"), {0: 0.5, 1: 0.6, 2: 0.7})
+    bands = [dict(attributes) for tag, attributes in read(tmp_path).elements if tag == "polygon"]
+    assert len(bands) == 1 and len(bands[0]["points"].split()) == 4  # b's, of two epochs; a's draws are alike
     how = "mean and standard deviation (n − 1) over"
     assert f"a: {how} 2 draws; b (real images): {how} 3 seeds." in read(tmp_path).plain
+
+
+def test_a_network_without_batchnorm_aligned_nothing(tmp_path):
+    run = write_run(tmp_path / "run")
+    for path in (run / "units").glob("*.json"):
+        unit = read_json(path)
+        final = {f"bn/{name}": 3.5 * (name == "resnet18") for name in unit["aligned"]}
+        write_json(path, {**unit, "final": final})
+    text = read(run).plain
+    assert "Drawn, but aligned nothing, having no BatchNorm: mobilenet_v2." in text
+    assert "drawn for its statistics, of which it has none (no BatchNorm)" in text
+    assert "optimised against resnet18." in text and "statistics of mobilenet_v2" not in text
 
 
 def test_a_restart_is_known_by_units_that_go_back(tmp_path):

@@ -149,9 +149,18 @@ def roles(name: str, draws: Sequence[Draw]) -> str:
     units = [unit for draw in draws for unit in draw.units]
     labels = [own for draw in draws if (own := labels_of(draw))]
     found = {"images, by its logits": any(name in unit.get("primary", {}) for unit in units),
-             "images, by its statistics": any(name in unit.get("aligned", {}) for unit in units),
+             "images, by its statistics": any(name in unit.get("aligned", {}) for unit in units)
+             and not aligned_nothing(name, units),
+             "drawn for its statistics, of which it has none (no BatchNorm)": aligned_nothing(name, units),
              "labels": any(name in own["teachers"] for own in labels)}
     return "; ".join(role for role, did in found.items() if did) or DASH
+
+
+def aligned_nothing(name: str, units: Sequence[Values]) -> bool:
+    """Whether a network's alignment was 0 in every unit that drew it: it has no BatchNorm to align with."""
+    known = [value for unit in units if name in unit.get("aligned", {})
+             for term, value in unit.get("final", {}).items() if term.endswith(f"/{name}")]
+    return bool(known) and not any(known)
 
 
 # ---------------------------------------------------------------- at what cost

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from utils.pieces import Values
 from validate.reporting import evaluated
-from validate.reporting.facts import DASH, NBSP, describe_start, labels_of, spread
+from validate.reporting.facts import DASH, NBSP, aligned_nothing, describe_start, labels_of, spread
 from validate.reporting.parts import Block, Table, dots_chart
 from validate.reporting.scores import (
     OWN,
@@ -84,7 +84,8 @@ def made_by(own: ImageSet) -> str:
     """Method and teachers of a set in a few words."""
     units = [unit for draw in own.draws for unit in draw.units]
     primary = dict.fromkeys(name for unit in units for name in unit.get("primary", {}))
-    others = dict.fromkeys(name for unit in units for name in unit.get("aligned", {}) if name not in primary)
+    others = dict.fromkeys(name for unit in units for name in unit.get("aligned", {})
+                           if name not in primary and not aligned_nothing(name, units))
     changed = own.images.saved.get("protocol", {}).get("changed", [])
     if not own.protocol:
         return "made by a method that its folder does not name"
