@@ -122,7 +122,9 @@ def test_measures_are_shown_with_their_commands(draws):
         write_measures(draws / f"draw{draw}" / "real", cosine=0.5 + draw / 10)
     text = read(draws).plain
     shown = ("0.600 ± 0.100", "4,321 real images", "0.111", "7.750", "0.625 (0.550 to 0.700)", "0.031",
-             "51.2", "0.043", "62.5", "37.5", "t-sne of features of vgg", "validate.measure --data 'a & b'")
+             "51.2", "0.043", "62.5", "37.5", "t-SNE of features of vgg", "HLR (lower is better)",
+             "distances between groups, and the size of a group, mean nothing",
+             "validate.measure --data 'a & b'")
     assert [value for value in shown if value not in text] == []
     missing = text.split("Not measured")[-1]
     assert "memorisationours (real images), draw 0; ours (real images), draw 1" in missing

@@ -14,7 +14,12 @@ from validate.reporting.parts import Block, Dots, Table, dots_chart
 from validate.reporting.scores import Verdict, signed, warned
 from validate.reporting.sets import ImageSet
 
-SCORES = ("hlr", "ior", "lrs", "ars")
+SCORES = {"hlr": "HLR (lower is better)", "ior": "IOR (higher)", "lrs": "LRS (higher)",
+          "ars": "ARS (higher)"}
+WHAT_SCORES_ARE = [
+    "HLR: what hard labels on these images lose against all real ones. IOR: what is gained over as many "
+    "random real images. LRS: both in one, ARS: the gain with and without augmentation, each from 0 to 1. A "
+    "dash: not measured; HLR and LRS need --full-data of validate.evaluate, ARS needs --robustness."]
 
 
 class Cell(NamedTuple):
@@ -154,9 +159,9 @@ def _blocks(own: ImageSet, found: Sequence[Measure]) -> Iterator[Block]:
                  for (cell, against), own_rows in rows_of(found, "differences").items()]))
     scores = [measure["values"]["scores"] for measure in found]
     yield Block(table=Table(
-        caption=f"{title}: DD-Ranking's scores, in fractions", head=["student", *SCORES],
+        caption=f"{title}: DD-Ranking's scores, in fractions", head=["student", *SCORES.values()],
         rows=[[model, *(_score([own.get(model, {}).get(key) for own in scores]) for key in SCORES)]
-              for model in scores[0]]))
+              for model in scores[0]]), notes=WHAT_SCORES_ARE)
     yield from _class_blocks(title, values, len(found) > 1)
 
 

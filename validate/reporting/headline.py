@@ -152,6 +152,8 @@ def score_block(scores: Sequence[Score], test: Test) -> Block:
     notes = [f"Dots: means at the last epoch; bars: ± one standard deviation over {over} (n − 1); small "
              f"marks: single {over}." if any(own.n > 1 for own in scores) else
              "Dots: accuracy at the last epoch, one student of one draw: nothing is known of the spread."]
+    if chart.axis.low > 0:
+        notes[0] += f" The axis starts at {chart.axis.low:.0f} %."
     if len(scores) > 1 and all(own.n > 1 and own.over == "draws" for own in scores):
         notes.append("A bar is of one set alone; a difference is taken draw by draw, so bars that stand "
                      "apart do not decide it.")

@@ -14,6 +14,7 @@ from validate.reporting.facts import DASH, spread
 from validate.reporting.parts import Axis, Block, Scatter, Section, Table, dots_chart
 from validate.reporting.sets import ImageSet
 
+METHODS = {"t-sne": "t-SNE", "umap": "UMAP"}
 POINTS = 1500  # of an embedding, of each kind
 
 
@@ -174,11 +175,13 @@ def embedded(sets: Sequence[ImageSet]) -> Section | None:
             kinds = {kind: [point for point in run["points"] if point["kind"] == kind]
                      for kind in ("real", "distilled")}
             kept = {kind: points[::-(-len(points) // POINTS) or 1] for kind, points in kinds.items()}
-            how = f"{run['method']} of features of {found['arch']}, IPC {run['ipc']}, seed {run['seed']}"
+            method = METHODS.get(run["method"], run["method"])
+            how = f"{method} of features of {found['arch']}, IPC {run['ipc']}, seed {run['seed']}"
             blocks.append(_plane(own, how, kept, run["command"],
                                  {kind: len(points) for kind, points in kinds.items()}))
-    return Section(id="embedding", title="Real and distilled images in one plane", blocks=blocks) \
-        if blocks else None
+    return Section(id="embedding", title="Real and distilled images in one plane", blocks=blocks, text=[
+        "What lies close together is alike; distances between groups, and the size of a group, mean nothing."
+    ]) if blocks else None
 
 
 def _plane(own: ImageSet, how: str, kept: dict[str, list[Values]], made_by: str,
