@@ -307,6 +307,17 @@ def test_curves_say_of_each_set_what_they_are_over(tmp_path):
     assert f"a: {how} 2 draws; b (real images): {how} 3 seeds." in read(tmp_path).plain
 
 
+def test_settings_that_sets_share_are_said_once(tmp_path):
+    for name, lr in (("a", 0.125), ("b", 0.5)):
+        run = write_run(tmp_path / name, lr=lr)
+        saved = read_json(run / "config.json")
+        saved["protocol"]["changed"] = ["iteration", "lr"]
+        write_json(run / "config.json", saved)
+    made = read(tmp_path).plain.split("Settings that differ from the protocol in every set")[-1]
+    made = made.split("every setting")[0]
+    assert made.count("--iteration") == 1 and "a: further settings" in made and "--lr0.125" in made
+
+
 def test_a_network_without_batchnorm_aligned_nothing(tmp_path):
     run = write_run(tmp_path / "run")
     for path in (run / "units").glob("*.json"):
