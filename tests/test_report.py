@@ -100,9 +100,21 @@ def test_real_images_that_win_are_said_to_win_and_one_draw_decides_nothing(tmp_p
     assert "Not decided: b (real images) ahead by 25.0 points" in text
     assert "one draw says nothing of the spread" in text
     for draw in (1, 2):
-        write_students(write_run(tmp_path / f"draw{draw}" / "a", seed=draw), {0: 0.51})
+        write_students(write_run(tmp_path / f"draw{draw}" / "a", seed=draw), {0: 0.50 + 0.02 * (draw == 2)})
         write_students(write_run(tmp_path / f"draw{draw}" / "b", seed=draw, control="herding"), {0: 0.76})
     assert "Decided: b (real images) ahead by 25.0 points" in read(tmp_path).plain
+
+
+@pytest.mark.parametrize(("other", "says"), [
+    (0.5, ("Not decided: no difference seen", "0.0 points in both draws alike: no spread to judge by")),
+    (0.7, ("Not decided: b (real images) ahead by 20.0 points", "−20.0 points in both draws alike"))])
+def test_two_draws_alike_have_no_spread_to_judge_by(tmp_path, other, says):
+    for draw in range(2):
+        write_students(write_run(tmp_path / f"draw{draw}" / "a", seed=draw), {0: 0.5})
+        write_students(write_run(tmp_path / f"draw{draw}" / "b", seed=draw, control="random"), {0: other})
+    text = read(tmp_path).plain
+    assert all(own in text for own in says) and "with n = 2 the interval reaches 12.7 standard errors" in text
+    assert "0.0 to 0.0" not in text.split("Contents")[0].split("Skip to")[0]
 
 
 def test_measures_are_shown_with_their_commands(draws):
@@ -110,13 +122,41 @@ def test_measures_are_shown_with_their_commands(draws):
         write_measures(draws / f"draw{draw}" / "real", cosine=0.5 + draw / 10)
     text = read(draws).plain
     shown = ("0.600 ± 0.100", "4,321 real images", "0.111", "7.750", "0.625 (0.550 to 0.700)", "0.031",
-             "51.2", "0.043", "62.5", "37.5", "t-sne of features of vgg", "validate.measure --data 'a & b'")
-    assert [value for value in shown if value not in text] == [] and "Not measured" not in text
+             "51.2", "0.043", "62.5", "37.5", "t-SNE of features of vgg", "HLR (lower is better)",
+             "distances between groups, and the size of a group, mean nothing",
+             "validate.measure --data 'a & b'")
+    assert [value for value in shown if value not in text] == []
+    missing = text.split("Not measured")[-1]
+    assert "memorisationours (real images), draw 0; ours (real images), draw 1" in missing
+    assert f"DD-Ranking's scores, all of themreal, draw 0; real, draw 1; real, draw 2python -m " \
+           f"validate.evaluate {draws / 'draw0' / 'real'} --full-data --robustness" in missing
+    assert "privacy" not in missing and "the plane" not in missing  # which real images need not
+    (draws / "draw1" / "real" / "measured" / "diversity_vgg.json").unlink()
+    assert "diversityreal, draw 1; ours" in read(draws).plain.split("Not measured")[-1]
+
+
+def test_memorisation_is_told_apart_by_k_and_says_who_measures(tmp_path):
+    for name, k, taught in (("a", 5, False), ("b", 3, True)):
+        run = write_run(tmp_path / name, lr=k / 10)
+        write_measures(run)
+        path = run / "measured" / "memorisation_vgg.json"
+        saved = read_json(path)
+        saved["values"] |= {"k": k, "taught": taught}
+        write_json(path, saved)
+    page = read(tmp_path)
+    for name, k, says in (("a", 5, "taught none of these images"), ("b", 3, "no judge from outside")):
+        part = page.plain.split(f"Against 4,321 real images, by vgg, k = {k}")[1]
+        assert part.split("real images ")[1].startswith(f"{name}20.1110.222") and says in part[:400]
 
 
 def test_without_controls_a_measure_decides_and_without_both_a_command_is_named(tmp_path):
     run = write_run(tmp_path / "run")
-    assert f"python -m validate.train_FKD --train-dir {run}" in read(run).plain
+    text = read(run).plain
+    assert f"no student was trained yet. python -m validate.evaluate {run} trains some" in text
+    assert "imagenet-1k in 4 images: the set run" in text and "run: the recipe prism, 1 setting" in text
+    (run / "export.json").write_text("{}")
+    assert "this is an export: its accuracies are in its export.json and README.md" in read(run).plain
+    (run / "export.json").unlink()
     write_students(run, {0: 0.5})
     assert f"python -m validate.evaluate {run}" in read(run).plain
     write_measures(run)
@@ -124,6 +164,38 @@ def test_without_controls_a_measure_decides_and_without_both_a_command_is_named(
     assert "Decided: random real images (resnet18, soft labels) ahead by 4.2 points" in text
     assert "over 3 draws of the real images and students' seeds" in text
     assert "protocol rd3, IPC 2: run − random" in text
+
+
+def test_without_controls_the_first_screen_is_of_the_evaluations_students_alone(tmp_path):
+    for draw, top1 in enumerate((0.875, 0.9)):
+        run = write_run(tmp_path / f"draw{draw}" / "x", seed=draw)
+        write_students(run, {0: top1})
+        if not draw:
+            write_evaluation(run)
+    text = read(tmp_path).plain
+    first = text.split("Skip to the report")[-1].split("From what")[0]
+    assert "is right on 51.2 % of the test images" in first and "as many real ones, random: 55.5 %" in first
+    assert "Decided: random real images (resnet18, soft labels) ahead by 4.2 points" in first
+    assert "88.8" not in first.split("Students")[0] and "IPC 2, draw 0 of 2 alone" in first
+
+
+def test_other_labels_are_shown_of_students_that_are_else_alike(tmp_path):
+    run = write_run(tmp_path / "x")
+    write_students(run, {0: 0.75})
+    hard = write_students(run, {0: 0.25}, soft=False)
+    assert "With hard labels instead: 25.0 %" in read(run).plain
+    saved = read_json(hard / "seed0" / "result.json")
+    saved["config"]["epochs"] = 1
+    write_json(hard / "seed0" / "result.json", saved)
+    assert "With hard labels instead" not in read(run).plain
+
+
+def test_every_distilled_set_is_judged_against_real_images(draws):
+    for draw in range(3):
+        write_students(write_run(draws / f"draw{draw}" / "third", seed=draw, lr=0.5), {0: 0.4 + draw / 100})
+    text = read(draws).plain
+    assert "third − ours (real images): −20.0 points" in text
+    assert "Decided: ours (real images) ahead by 20.0 points" in text
 
 
 def test_students_of_fewer_images_are_a_test_of_their_own(tmp_path):
@@ -221,6 +293,7 @@ def test_over_draws_an_evaluation_has_one_control_for_all(tmp_path):
     assert "over 2 draws, all against the same random real images" in text
     assert "over draws; their real images are the same" in text
     text = read(tmp_path / "draw0").plain
+    assert "draws of real images and student seeds55.5" in text
     assert "over student seeds; of random, each on a draw of real images of its own" in text
 
 
@@ -228,8 +301,33 @@ def test_curves_say_of_each_set_what_they_are_over(tmp_path):
     for draw in range(2):
         write_students(write_run(tmp_path / f"draw{draw}" / "a", seed=draw), {0: 0.5})
     write_students(write_run(tmp_path / "draw0" / "b", control="random"), {0: 0.5, 1: 0.6, 2: 0.7})
+    bands = [dict(attributes) for tag, attributes in read(tmp_path).elements if tag == "polygon"]
+    assert len(bands) == 1 and len(bands[0]["points"].split()) == 4  # b's, of two epochs; a's draws are alike
     how = "mean and standard deviation (n − 1) over"
     assert f"a: {how} 2 draws; b (real images): {how} 3 seeds." in read(tmp_path).plain
+
+
+def test_settings_that_sets_share_are_said_once(tmp_path):
+    for name, lr in (("a", 0.125), ("b", 0.5)):
+        run = write_run(tmp_path / name, lr=lr)
+        saved = read_json(run / "config.json")
+        saved["protocol"]["changed"] = ["iteration", "lr"]
+        write_json(run / "config.json", saved)
+    made = read(tmp_path).plain.split("Settings that differ from the protocol in every set")[-1]
+    made = made.split("every setting")[0]
+    assert made.count("--iteration") == 1 and "a: further settings" in made and "--lr0.125" in made
+
+
+def test_a_network_without_batchnorm_aligned_nothing(tmp_path):
+    run = write_run(tmp_path / "run")
+    for path in (run / "units").glob("*.json"):
+        unit = read_json(path)
+        final = {f"bn/{name}": 3.5 * (name == "resnet18") for name in unit["aligned"]}
+        write_json(path, {**unit, "final": final})
+    text = read(run).plain
+    assert "Drawn, but aligned nothing, having no BatchNorm: mobilenet_v2." in text
+    assert "drawn for its statistics, of which it has none (no BatchNorm)" in text
+    assert "optimised against resnet18." in text and "statistics of mobilenet_v2" not in text
 
 
 def test_a_restart_is_known_by_units_that_go_back(tmp_path):
@@ -319,7 +417,8 @@ def test_nothing_is_fetched_and_images_are_links_that_open_them(draws):
     links = [attributes[name] for _, attributes in page.elements for name in ("href", "src")
              if name in attributes]
     assert all(link.startswith("data:") or link[0] == "#" and link[1:] in targets for link in links)
-    assert sum(tag == "img" for tag, _ in page.elements) == 8
+    images = [attributes["alt"] for tag, attributes in page.elements if tag == "img"]
+    assert images == ["ant", "bee", *[""] * 8]  # one a class on the first screen, then the links' own
     style = (pages.FOLDER / "style.css").read_text()
     assert "url(" not in style and "@import" not in style
     every = [attributes["id"] for _, attributes in page.elements if "id" in attributes]

@@ -79,7 +79,10 @@ def test_it_fits_the_window_and_can_be_read(page, written, tmp_path, width, heig
     page.screenshot(tmp_path / "page.png")
     assert (tmp_path / "page.png").stat().st_size > 10_000
     verdict = page.run("document.querySelector('.verdict').getBoundingClientRect().bottom")
-    assert verdict < height  # on the first screen
+    assert verdict < height  # on the first screen, and images above it
+    strip = page.run("document.querySelector('.strip').getBoundingClientRect().bottom")
+    assert 0 < strip < verdict and page.run(
+        "[...document.querySelectorAll('.strip img')].every(own => own.naturalWidth && own.alt)")
     said = [own for own in page.said if own[0] in ("Log.entryAdded", "Runtime.consoleAPICalled",
                                                    "Runtime.exceptionThrown")]
     asked = [own["request"]["url"] for method, own in page.said if method == "Network.requestWillBeSent"]

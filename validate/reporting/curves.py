@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from utils.pieces import Values
 from validate.figuring import curves, teachers, terms
 from validate.figuring.runs import NamedRun
-from validate.reporting.facts import DASH
+from validate.reporting.facts import DASH, aligned_nothing
 from validate.reporting.parts import Block, Matrix, Section, Table, lines_chart
 from validate.reporting.sets import ImageSet
 
@@ -62,7 +62,8 @@ def _student_block(folder: str, students: dict[str, Values], sets: Sequence[Imag
                         title=f"Accuracy over the epochs, {title}", x_label="epoch", y_label="top-1",
                         least=0, most=100, description="; ".join(
                             f"{name}: {own['mean'][0]:.1f} % at first, {own['mean'][-1]:.1f} % at last"
-                            for name, own in known.items()))
+                            for name, own in known.items()), bands={
+                            name: own["std"] for name, own in known.items()})
     rows = [[str(epoch), name, str(students[name]["ipc"]), f"{own['mean'][i]:.1f}", number(own["std"][i]),
              _loss_at(students[name]["loss"], epoch)] for name, own in known.items()
             for i, epoch in ((i, own["epochs"][i]) for i in thinned(own["epochs"]))]
@@ -137,13 +138,16 @@ def drawn_teachers(sets: Sequence[ImageSet]) -> Section | None:
                  ", ".join(f"{column['draw']}:{column['index']}" for column in columns[:UNITS]
                            if name in column["aligned"]) or DASH] for name in found["networks"]]
         chart = Matrix(
-            title=f"Which networks aligned which images, {own.name}",
+            title=f"Which networks were drawn for which images, {own.name}",
             description="; ".join(f"{row[0]} in {row[1]} of {found['n']} units" for row in rows),
             columns=_columns(columns), rows=[(name, [name in column["aligned"] for column in columns[:UNITS]])
                                              for name in found["networks"]])
-        blocks.append(Block(chart=chart, folded=True, commands=[command("teachers", [own])],
+        units = [unit for draw in own.draws for unit in draw.units]
+        idle = [name for name in found["networks"] if aligned_nothing(name, units)]
+        notes = [f"Drawn, but aligned nothing, having no BatchNorm: {', '.join(idle)}."] * bool(idle)
+        blocks.append(Block(chart=chart, folded=True, commands=[command("teachers", [own])], notes=notes,
                             table=Table(caption=f"Networks drawn by {found['n']} units, {own.name}",
-                                        head=["network", "units it aligned", "units by its logits",
+                                        head=["network", "units that drew it", "units by its logits",
                                               "draw:index of the image"], rows=rows)))
     return Section(id="teachers", title="Which teachers each unit drew", blocks=blocks) if blocks else None
 

@@ -6,14 +6,20 @@ from utils.measures import Measure
 from utils.metrics import paired
 from utils.pieces import Values
 from validate.controls import REFERENCE
+from validate.evaluation import FULL
 from validate.evaluation_text import over_what
-from validate.reporting.facts import DASH, spread
+from validate.reporting.facts import DASH, NBSP, spread
 from validate.reporting.measured import commands_of, measures_of, names_of, number
-from validate.reporting.parts import Block, Table, dots_chart
-from validate.reporting.scores import Verdict, signed
+from validate.reporting.parts import Block, Dots, Table, dots_chart
+from validate.reporting.scores import Verdict, signed, warned
 from validate.reporting.sets import ImageSet
 
-SCORES = ("hlr", "ior", "lrs", "ars")
+SCORES = {"hlr": "HLR (lower is better)", "ior": "IOR (higher)", "lrs": "LRS (higher)",
+          "ars": "ARS (higher)"}
+WHAT_SCORES_ARE = [
+    "HLR: what hard labels on these images lose against all real ones. IOR: what is gained over as many "
+    "random real images. LRS: both in one, ARS: the gain with and without augmentation, each from 0 to 1. A "
+    "dash: not measured; HLR and LRS need --full-data of validate.evaluate, ARS needs --robustness."]
 
 
 class Cell(NamedTuple):
@@ -49,24 +55,58 @@ def each_of(rows: Sequence[Values]) -> list[float]:
     return [row["mean"] for row in rows] if len(rows) > 1 else list(rows[0]["each"])
 
 
-def over(found: Sequence[Measure]) -> str:
-    """What the spread is over."""
-    return "draws" if len(found) > 1 else "student seeds"
+def over(found: Sequence[Measure], of: str = "") -> str:
+    """What the spread is over.   Args: of: the set; random real images are drawn anew for every seed."""
+    return "draws" if len(found) > 1 else "draws of real images and student seeds" if of == REFERENCE else \
+        "student seeds"
 
 
 # ---------------------------------------------------------------- what it decides
 
-def verdicts(own: ImageSet) -> list[Verdict]:
-    """A set against each control, by its evaluation of the most images, of the set's protocol if there is."""
-    found = max((found for _, _, found in evaluations([own])), default=[], key=lambda found: (
+def chosen(own: ImageSet) -> list[Measure]:
+    """The evaluation of the most images, of the set's protocol if there is; [] where none compares."""
+    every = [found for _, _, found in evaluations([own]) if rows_of(found, "differences")]
+    return max(every, default=[], key=lambda found: (
         found[0]["ipc"], found[0]["values"]["protocol"] == own.protocol))
-    return [verdict(own.name, against, cell, rows, by=title_of(found[0]))
+
+
+def verdicts(own: ImageSet) -> list[Verdict]:
+    """A set against each control, by the evaluation that is chosen for the first screen."""
+    found = chosen(own)
+    return [verdict(own.name, against, cell, rows, by=title_of(own, found))
             for (cell, against), rows in rows_of(found, "differences").items()]
 
 
-def title_of(measure: Measure) -> str:
-    """Of which test an evaluation is."""
-    return f"protocol {measure['values']['protocol']}, IPC {measure['ipc']}"
+def first_screen(own: ImageSet) -> tuple[list[str], Block]:
+    """Accuracies in whole sentences, and their chart, by the students of the verdicts and no others.
+
+    A set whose controls were made by validate.evaluate has other students besides: their accuracies beside
+    these differences would add up to nothing.
+    """
+    found = chosen(own)
+    rows = rows_of(found, "accuracies")
+    cell = next(cell for cell, _ in rows_of(found, "differences"))
+    reached = {of: f"{spread(each_of(own_rows))}{NBSP}%" for (at, of), own_rows in rows.items() if at == cell}
+    number = len(own.draws[0].images.select(found[0]["ipc"]))
+    soft = " and their soft labels" if cell.labels == "soft" else ""
+    says = [f"A new {cell.model}, trained from scratch on {own.name}'s {number:,} images{soft}, is right on "
+            f"{reached.pop('distilled', DASH)} of the test images."]
+    if reached:
+        says.append("Trained instead " + "; ".join(
+            f"on {'all real training images' if of == FULL else f'as many real ones, {of}'}: {value}"
+            for of, value in reached.items()) + ".")
+    return says, Block(chart=_chart(own, found, cell), notes=[
+        f"Dots: means at the last epoch; bars: ± one standard deviation over {over(found)} (n − 1); small "
+        f"marks: single {over(found)}; {title_of(own, found)}."])
+
+
+def title_of(own: ImageSet, found: Sequence[Measure]) -> str:
+    """Of which test an evaluation is, and of which draws where it is not of all."""
+    seeds = [str(draw.seed) for draw in own.draws if any(
+        measure is seen for measure in draw.measures.values() for seen in found)]
+    alone = "" if len(seeds) == len(own.draws) else \
+        f", draw {' and '.join(seeds)} of {len(own.draws)} alone"
+    return f"protocol {found[0]['values']['protocol']}, IPC {found[0]['ipc']}{alone}"
 
 
 def verdict(name: str, against: str, cell: Cell, rows: Sequence[Values], *, by: str = "") -> Verdict:
@@ -95,17 +135,14 @@ def evaluation_blocks(sets: Sequence[ImageSet]) -> list[Block]:
 
 def _blocks(own: ImageSet, found: Sequence[Measure]) -> Iterator[Block]:
     values = found[0]["values"]
-    title = f"{own.name}, {title_of(found[0])}"
+    title = f"{own.name}, {title_of(own, found)}"
     rows = rows_of(found, "accuracies")
     first = next(iter(rows), (None, ""))[0]
-    shown = [(of, "distilled" if of == "distilled" else "real", each_of(own_rows), spread(each_of(own_rows)))
-             for (cell, of), own_rows in rows.items() if cell == first]
     yield Block(
-        title=title, chart=dots_chart(shown, title=f"Top-1 accuracy: {first}, {title}", least=0, most=100,
-                                      unit=" %") if shown else None,
+        title=title, chart=_chart(own, found, first) if first else None,
         table=Table(caption=f"{title}: top-1 [%]",
-                    head=["set", "student", "labels", f"over {over(found)}", "each"], rows=[
-                        [of, cell.model, cell.labels, spread(each_of(own_rows)),
+                    head=["set", "student", "labels", "mean ± std", "over", "each"], rows=[
+                        [of, cell.model, cell.labels, spread(each_of(own_rows)), over(found, of),
                            ", ".join(number(value, 1) for value in each_of(own_rows))]
                           for (cell, of), own_rows in rows.items()]),
         notes=[f"Means and standard deviations (n - 1) over {over(found)}; " + (
@@ -117,13 +154,24 @@ def _blocks(own: ImageSet, found: Sequence[Measure]) -> Iterator[Block]:
         caption=f"{title}: distilled − real images [points]",
         head=["against", "students", "mean", "95 % interval", "n", "over", "decided"], rows=[
             [against, str(cell), *_difference(verdict(own.name, against, cell, own_rows))]
-            for (cell, against), own_rows in rows_of(found, "differences").items()]))
+            for (cell, against), own_rows in rows_of(found, "differences").items()]), notes=warned(
+                [verdict(own.name, against, cell, own_rows)
+                 for (cell, against), own_rows in rows_of(found, "differences").items()]))
     scores = [measure["values"]["scores"] for measure in found]
     yield Block(table=Table(
-        caption=f"{title}: DD-Ranking's scores, in fractions", head=["student", *SCORES],
+        caption=f"{title}: DD-Ranking's scores, in fractions", head=["student", *SCORES.values()],
         rows=[[model, *(_score([own.get(model, {}).get(key) for own in scores]) for key in SCORES)]
-              for model in scores[0]]))
+              for model in scores[0]]), notes=WHAT_SCORES_ARE)
     yield from _class_blocks(title, values, len(found) > 1)
+
+
+def _chart(own: ImageSet, found: Sequence[Measure], cell: Cell) -> Dots:
+    """Accuracies of one kind of students by set."""
+    shown = [(own.name if of == "distilled" else f"{of} real images", "distilled" if of == "distilled" else
+              "real", each_of(rows), f"{spread(each_of(rows))}{NBSP}%")
+             for (at, of), rows in rows_of(found, "accuracies").items() if at == cell]
+    return dots_chart(shown, title=f"Top-1 accuracy: {cell}, {title_of(own, found)}", least=0, most=100,
+                      unit=" %")
 
 
 def _difference(found: Verdict) -> list[str]:

@@ -14,6 +14,7 @@ from validate.reporting.parts import Block, Section, Table
 from validate.reporting.scores import Test, tests_of
 from validate.reporting.sets import Draw, ImageSet
 
+LONG = 12  # rows of a table that stands open
 DASH, NBSP = "\N{EN DASH}", "\N{NO-BREAK SPACE}"
 
 
@@ -76,12 +77,20 @@ def changes(own: ImageSet, stages: dict[str, tuple[Values, Values]]) -> list[lis
 def how_made(sets: Sequence[ImageSet], tests: Sequence[Test]) -> Section:
     """Each set's recipe, what it changes of it, and every setting."""
     text, blocks = [], []
+    changed = {own.name: changes(own, stages_of(own, tests)) for own in sets if own.kind == "distilled"}
+    several = list(changed.values())
+    shared = [row for row in several[0] if all(row in rows for rows in several)] if len(several) > 1 else []
+    if shared:
+        blocks.append(Block(folded=True, table=Table(
+            caption="Settings that differ from the protocol in every set", rows=shared,
+            head=["stage", "setting", "here", "protocol"])))
     for own in sets:
         stages = stages_of(own, tests)
         if own.kind != "distilled":
             text.append(f"{own.name}: {describe_start(own, own.size)}, never optimised.")
             continue
-        rows, named = changes(own, stages), dict.fromkeys(p["name"] for _, p in stages.values())
+        rows = [row for row in changed[own.name] if row not in shared]
+        named = dict.fromkeys(p["name"] for _, p in stages.values())
         if not named:
             text.append(f"{own.name}: how these images were made is not recorded with them.")
             continue
@@ -90,8 +99,9 @@ def how_made(sets: Sequence[ImageSet], tests: Sequence[Test]) -> Section:
             title=own.name, notes=[f"Protocol {source}.", *(
                 f"Our reading of {name}: {METHODS[name].reading}" for name in named
                 if name in METHODS and METHODS[name].reading)],
-            table=Table(caption=f"{own.name}: settings that differ from the protocol",
-                        head=["stage", "setting", "here", "protocol"], rows=rows) if rows else None))
+            folded=len(rows) > LONG, table=Table(
+                caption=f"{own.name}: {'further ' * bool(shared)}settings that differ from the protocol",
+                head=["stage", "setting", "here", "protocol"], rows=rows) if rows else None))
         blocks.append(Block(folded=True, table=Table(
             caption=f"{own.name}: every setting", head=["stage", "setting", "value"],
             rows=[[stage, f"--{name.replace('_', '-')}", shown(value)]
@@ -149,9 +159,18 @@ def roles(name: str, draws: Sequence[Draw]) -> str:
     units = [unit for draw in draws for unit in draw.units]
     labels = [own for draw in draws if (own := labels_of(draw))]
     found = {"images, by its logits": any(name in unit.get("primary", {}) for unit in units),
-             "images, by its statistics": any(name in unit.get("aligned", {}) for unit in units),
+             "images, by its statistics": any(name in unit.get("aligned", {}) for unit in units)
+             and not aligned_nothing(name, units),
+             "drawn for its statistics, of which it has none (no BatchNorm)": aligned_nothing(name, units),
              "labels": any(name in own["teachers"] for own in labels)}
     return "; ".join(role for role, did in found.items() if did) or DASH
+
+
+def aligned_nothing(name: str, units: Sequence[Values]) -> bool:
+    """Whether a network's alignment was 0 in every unit that drew it: it has no BatchNorm to align with."""
+    known = [value for unit in units if name in unit.get("aligned", {})
+             for term, value in unit.get("final", {}).items() if term.endswith(f"/{name}")]
+    return bool(known) and not any(known)
 
 
 # ---------------------------------------------------------------- at what cost

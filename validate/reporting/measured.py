@@ -14,6 +14,7 @@ from validate.reporting.facts import DASH, spread
 from validate.reporting.parts import Axis, Block, Scatter, Section, Table, dots_chart
 from validate.reporting.sets import ImageSet
 
+METHODS = {"t-sne": "t-SNE", "umap": "UMAP"}
 POINTS = 1500  # of an embedding, of each kind
 
 
@@ -86,34 +87,54 @@ def diversity(sets: Sequence[ImageSet]) -> Section | None:
 
 # ---------------------------------------------------------------- memorisation and privacy
 
+SCALARS = ("precision", "recall", "density", "coverage")
+
+
 def memorisation(sets: Sequence[ImageSet]) -> Section | None:
-    """How near distilled images are to real ones, and how well they cover them."""
+    """How near distilled images are to real ones, and how well they cover them; a table a way to measure."""
     blocks = []
     for name in names_of(sets, "memorisation_"):
-        found = {own.name: measures_of(own, name) for own in sets if measures_of(own, name)}
-        first = next(iter(found.values()))[0]["values"]
-        scalars = ("precision", "recall", "density", "coverage")
-        rows = [[own, str(measures[0]["ipc"]),
-                 *(over_draws(measures, key) for key in (*scalars, "coverage_expected")),
-                 over_draws(measures, "nearest", "mean"), over_draws(measures, "nearest", "least"),
-                 over_draws(measures, "real_nearest", "mean"), over_draws(measures, "moved", "mean"),
-                 over_draws(measures, "still_closest", digits=2)] for own, measures in found.items()]
-        blocks.append(Block(
-            table=Table(caption=f"Against {first['real_images']:,} real images, by {first['arch']}, "
-                                f"k = {first['k']}", rows=rows,
-                        head=["set", "IPC", *scalars, "of as many real images", "nearest real image: mean",
-                              "least", "real images among themselves", "moved from its start",
-                              "still closest to it"]),
-            notes=["Distances are between features. A distilled image much nearer to a real one than real "
-                   "images are to each other is a copy rather than a summary. Recall says little of few "
-                   "images a class: the balls around them that it counts are huge."],
-            commands=commands_of(measure for measures in found.values() for measure in measures)))
-        for own, measures in found.items():
-            classes = measures[0]["values"].get("classes", {})
-            blocks.append(Block(folded=True, table=Table(
-                caption=f"By class, {own} (first draw)", head=["class", *scalars], rows=[
-                    [k, *(number(values.get(key)) for key in scalars)] for k, values in classes.items()])))
+        ways: dict[tuple[int, int], dict[str, list[Measure]]] = {}
+        for own in sets:
+            for measure in measures_of(own, name):
+                way = measure["values"]["real_images"], measure["values"]["k"]
+                ways.setdefault(way, {}).setdefault(own.name, []).append(measure)
+        for (real_images, k), found in ways.items():
+            by = f"Against {real_images:,} real images, by {name.removeprefix('memorisation_')}, k = {k}"
+            blocks += [_coverage(by, found), _nearness(by, found)]
+            blocks += [Block(folded=True, table=Table(
+                caption=f"By class, {own} (first draw), k = {k}", head=["class", *SCALARS], rows=[
+                    [label, *(number(values.get(key)) for key in SCALARS)]
+                    for label, values in measures[0]["values"].get("classes", {}).items()]))
+                for own, measures in found.items() if measures[0]["values"].get("classes")]
     return Section(id="memorisation", title="Memorisation", blocks=blocks) if blocks else None
+
+
+def _coverage(by: str, found: dict[str, list[Measure]]) -> Block:
+    """Precision and its kin, which depend on k."""
+    every = [measure for measures in found.values() for measure in measures]
+    rows = [[own, str(measures[0]["ipc"]), *(over_draws(measures, key) for key in (
+        *SCALARS, "coverage_expected"))] for own, measures in found.items()]
+    taught = {measure["values"].get("taught") for measure in every}
+    judge = ["This network taught images or labels of a set here, so it is no judge from outside."
+             ] if True in taught else ["This network taught none of these images, nor their labels."
+                                       ] if taught == {False} else []
+    return Block(table=Table(caption=by, rows=rows, head=["set", "IPC", *SCALARS, "of as many real images"]),
+                 notes=["Recall says little of few images a class: the balls around them that it counts are "
+                        "huge.", *judge], commands=commands_of(every))
+
+
+def _nearness(by: str, found: dict[str, list[Measure]]) -> Block:
+    """Distances to real images, which k leaves alone."""
+    rows = [[own, over_draws(measures, "nearest", "mean"), over_draws(measures, "nearest", "least"),
+             over_draws(measures, "real_nearest", "mean"), over_draws(measures, "moved", "mean"),
+             over_draws(measures, "still_closest", digits=2)] for own, measures in found.items()]
+    return Block(
+        table=Table(caption=f"{by.partition(', k')[0]}: distances between features", rows=rows, head=[
+            "set", "nearest real image", "the least", "of real images", "moved", "still closest"]),
+        notes=["Of real images: to each other, the yardstick. A distilled image much nearer to a real one "
+               "than that is a copy rather than a summary. Moved: from the real image that it started from; "
+               "still closest: share of images to which that one is still the nearest."])
 
 
 def privacy(sets: Sequence[ImageSet]) -> Section | None:
@@ -154,11 +175,13 @@ def embedded(sets: Sequence[ImageSet]) -> Section | None:
             kinds = {kind: [point for point in run["points"] if point["kind"] == kind]
                      for kind in ("real", "distilled")}
             kept = {kind: points[::-(-len(points) // POINTS) or 1] for kind, points in kinds.items()}
-            how = f"{run['method']} of features of {found['arch']}, IPC {run['ipc']}, seed {run['seed']}"
+            method = METHODS.get(run["method"], run["method"])
+            how = f"{method} of features of {found['arch']}, IPC {run['ipc']}, seed {run['seed']}"
             blocks.append(_plane(own, how, kept, run["command"],
                                  {kind: len(points) for kind, points in kinds.items()}))
-    return Section(id="embedding", title="Real and distilled images in one plane", blocks=blocks) \
-        if blocks else None
+    return Section(id="embedding", title="Real and distilled images in one plane", blocks=blocks, text=[
+        "What lies close together is alike; distances between groups, and the size of a group, mean nothing."
+    ]) if blocks else None
 
 
 def _plane(own: ImageSet, how: str, kept: dict[str, list[Values]], made_by: str,

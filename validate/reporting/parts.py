@@ -83,11 +83,22 @@ class Line:
     name: str
     style: str
     points: Sequence[tuple[float, float]]
+    band: Sequence[tuple[float, float]] = ()
 
     @property
     def path(self) -> str:
         """As SVG's `points`."""
-        return " ".join(f"{x:g},{y:g}" for x, y in self.points)
+        return places(self.points)
+
+    @property
+    def area(self) -> str:
+        """Of the band around the curve, there along its upper edge and back along the lower one."""
+        return places(self.band)
+
+
+def places(points: Sequence[tuple[float, float]]) -> str:
+    """As SVG's `points`."""
+    return " ".join(f"{x:g},{y:g}" for x, y in points)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -223,12 +234,24 @@ def dots_chart(sets: Sequence[tuple[str, str, Sequence[float], str]], *, title: 
 
 def lines_chart(curves: Mapping[str, Sequence[tuple[float, float]]], *, title: str, description: str,
                 x_label: str, y_label: str, least: float = -math.inf, most: float = math.inf,
-                unit: str = "", styles: Sequence[str] = STYLES) -> Lines:
-    """Curves as a chart.   Args: curves: name -> [(x, y)], in the units of their axes."""
+                unit: str = "", styles: Sequence[str] = STYLES,
+                bands: Mapping[str, Sequence[float | None]] | None = None) -> Lines:
+    """Curves as a chart.
+
+    Args: curves: name -> [(x, y)], in the units of their axes;  bands: name -> half the width at each point.
+    """
     xs = [x for points in curves.values() for x, _ in points]
     x = Axis(low=min(xs), high=max(max(xs), min(xs) + 1))
-    y = axis_around((y for points in curves.values() for _, y in points), least=least, most=most, unit=unit)
+    around = {name: [(a, b + (half or 0), b - (half or 0)) for (a, b), half in zip(
+        points, bands[name], strict=True)] for name, points in curves.items() if any(bands[name])
+              } if bands else {}
+    y = axis_around([y for points in curves.values() for _, y in points] + [
+        y for points in around.values() for _, *ends in points for y in ends],
+        least=least, most=most, unit=unit)
     return Lines(title=title, description=description, x=x, y=y, x_label=x_label, y_label=y_label, lines=[
         Line(name=name, style=styles[i % len(styles)],
-             points=[(x.place(a), round(100 - y.place(b), 2)) for a, b in points])
+             points=[(x.place(a), round(100 - y.place(b), 2)) for a, b in points],
+             band=[(x.place(a), round(100 - y.place(b), 2)) for a, b in [
+                 *((a, high) for a, high, _ in around.get(name, [])),
+                 *((a, low) for a, _, low in reversed(around.get(name, [])))]])
         for i, (name, points) in enumerate(curves.items())])

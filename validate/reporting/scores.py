@@ -5,9 +5,10 @@ says so.  Two sets are compared draw by draw (validate.results), with Student's 
 """
 import dataclasses
 import statistics
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from utils.metrics import paired
+from utils.metrics import T_975, paired
 from utils.pieces import Values
 from validate.reporting.sets import Draw, ImageSet, kind_of
 from validate.results import draw_differences
@@ -75,14 +76,19 @@ class Verdict:
 
     @property
     def decided(self) -> bool:
-        """Whether the interval leaves out 0."""
-        return self.interval is not None and (self.interval[0] > 0 or self.interval[1] < 0)
+        """Whether the interval leaves out 0, and has a width by which to say so."""
+        return self.interval is not None and not self.alike and (self.interval[0] > 0 or self.interval[1] < 0)
+
+    @property
+    def alike(self) -> bool:
+        """Whether all draws differ by the same: their spread is not 0, it is not known."""
+        return self.interval is not None and self.interval[1] - self.interval[0] < 1e-6
 
     @property
     def title(self) -> str:
         """Whether it is decided, and who is ahead."""
         ahead = f"{self.a if self.mean > 0 else self.b} ahead by {abs(self.mean):.1f} points"
-        says = ahead if abs(self.mean) >= 0.05 else "level"
+        says = ahead if abs(self.mean) >= 0.05 else "no difference seen"
         return f"Decided: {says}" if self.decided else f"Not decided: {says}"
 
     @property
@@ -91,9 +97,19 @@ class Verdict:
         says = f"{self.by}{': ' * bool(self.by)}{self.a} − {self.b}: {signed(self.mean)} points"
         if self.interval is None:
             return f"{says}; {self.why}"
+        if self.alike:
+            each = "both" if self.n == 2 else f"all {self.n}"
+            return f"{says} in {each} {self.over} alike: no spread to judge by"
         low, high = self.interval
         return f"{says}, 95\N{NO-BREAK SPACE}% interval {signed(low)} to {signed(high)} over {self.n} " \
-               f"{self.over}, which {'leaves out' if self.decided else 'holds'} 0"
+               f"{self.over}, {'which leaves out zero' if self.decided else 'so it may be zero'}"
+
+
+def warned(verdicts: Sequence[Verdict]) -> list[str]:
+    """What to know of intervals over two."""
+    return [f"Two draws, or two students, can hardly decide anything: with n = 2 the interval reaches "
+            f"{T_975[0]:.1f} standard errors to either side."] if any(
+                own.interval and own.n == 2 for own in verdicts) else []
 
 
 def signed(value: float, digits: int = 1) -> str:

@@ -12,6 +12,7 @@ from validate.reporting.sets import Draw, ImageSet
 
 MARKUP = 420  # bytes of HTML around a thumbnail, at most, its texts left aside
 NATIVE = 64  # pixels up to which an image that is shown larger keeps its pixels apart
+STRIP, SMALL = 10, 96  # images of the first screen, and their side [pixels]
 SAMPLE = 24  # images by which a layout's bytes are estimated
 
 
@@ -93,6 +94,18 @@ def make_grids(sets: Sequence[ImageSet], budget: int) -> tuple[list[Grid], str]:
     first = "the first image" if num == 1 else f"the first {num} images"
     return grids, f"A row a class: {which}; {first} of each{draw}. " \
                   f"A click, or Enter, shows an image larger."
+
+
+def make_strip(own: ImageSet) -> Grid:
+    """The first image of up to ten classes, spread evenly, in one row for the first screen."""
+    places, images = places_of(own), own.images
+    chosen = [places[k][0] for k in spread_over(images.num_classes, STRIP) if places.get(k)]
+    tiles = [Tile(id=f"strip-{place.label}", uri=load(place, SMALL), text=images.class_names[place.label])
+             for place in chosen]
+    caption = f"{own.name}: the first image of " + (
+        "every class" if len(tiles) == images.num_classes else f"{len(tiles)} classes")
+    return Grid(id="strip", caption=caption, rows=[Row(id="strip-row", name=own.name, tiles=tiles)],
+                native=min(images.size, SMALL) <= NATIVE, open=True)
 
 
 def _grid(number: int, own: ImageSet, chosen: Sequence[int], layout: Layout) -> Grid:
