@@ -60,7 +60,7 @@ def holds(images: ImageManifest, digest: str, ipc: int) -> bool:
 
 
 def are_real(images: ImageManifest) -> bool:
-    """Whether a run's images are real ones: chosen by recover, and never optimised; of others nobody knows."""
+    """Whether images are real ones: chosen by recover, and never optimised; of others nobody knows."""
     config = images.saved["config"]
     return not (config.get("iteration", 1) or config.get("iteration_step")) \
         and config.get("init") in REAL_STARTS
