@@ -17,9 +17,8 @@ from typing import Literal
 
 from utils.data import RealSet
 from utils.formats import ImageManifest, image_set_digest, run_path
-from utils.image_sets import open_images
+from utils.image_sets import are_real, open_images
 from utils.measures import Measure, read_measures
-from utils.methods.controls import REAL_STARTS
 from utils.pieces import Values, require
 from utils.records import Checked, find_record
 from utils.runtime import note
@@ -194,9 +193,7 @@ def name_sets(sets: list[list[Draw]]) -> list[tuple[str, list[Draw]]]:
 
 def kind_of(draw: Draw) -> Kind:
     """Whether a run's images are real ones, perhaps all of them: chosen, and never optimised."""
-    config = draw.config
-    optimised = config.get("iteration", 1) or config.get("iteration_step")
-    if optimised or config.get("init") not in REAL_STARTS:
+    if not are_real(draw.images):
         return "distilled"
     return "whole" if len(draw.images.entries) == count_real(draw.images.dataset) else "real"
 
