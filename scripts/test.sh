@@ -5,7 +5,7 @@ set -eu
 case " $* " in *" --help "*|*" -h "*) sed -n '2,/^set/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;; esac
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
-bash scripts/setup.sh digits dev
+bash scripts/setup.sh digits figures report dev
 python=${VIRTUAL_ENV:-$root/.venv}/bin/python
 for script in */*.sh scripts/*/*.sh; do bash -n "$script"; done
 "$python" -m ruff check .

@@ -46,7 +46,7 @@ def test_a_small_demo_ends_with_its_table(tmp_path, capsys):
     assert each == [row["PRISM"]["soft"] - row["SRe2L"]["soft"] for row in saved["draws"]]
     assert (tmp_path / "images.png").stat().st_size > 1000
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "by PRISM and SRe2L" in page and f"{saved['sets']['PRISM']['soft'][0]:.1f}" in page
+    assert "the sets PRISM and SRe2L" in page and f"{saved['sets']['PRISM']['soft'][0]:.1f}" in page
     out = capsys.readouterr().out
     assert (tmp_path / "results.md").read_text().strip() in out
     assert "PRISM - SRe2L, paired" in out and "n = 2 draws" in out
