@@ -12,6 +12,7 @@ from utils.pieces import Values
 from utils.records import Result
 from utils.views import MIXES, OPERATIONS
 from validate.results import read_results
+from validate.students_found import student_folders
 
 # What scales a protocol down, whichever it is; all other changes go with the protocol that was changed.
 BUDGET = ("arch_name", "pool", "epochs", "batch_size", "steps_per_epoch", "min_scale_crops")
@@ -50,7 +51,7 @@ def labels_beside(images: ImageManifest, ipc: int) -> LabelManifest | None:
 
 def students_beside(images: ImageManifest, labels: str, protocol: str) -> tuple[str, Result] | None:
     """A folder of students with these labels (their digest), by that protocol, and one of them."""
-    for folder in sorted([*images.home.glob("*"), *images.home.glob("validate/*")]):
+    for folder in student_folders(images.home):
         for result in read_results(folder):
             if result.get("labels") == labels and result["protocol"]["name"] == protocol:
                 return str(folder), result

@@ -10,9 +10,10 @@ from utils.formats import ImageManifest, LabelManifest
 from utils.measures import read_measures
 from utils.metrics import mean_and_std, student_t
 from utils.pieces import Values
-from utils.records import Result, find_record, mismatch
+from utils.records import Result, mismatch
 from utils.runtime import warn_once
 from validate.results import read_results
+from validate.students_found import student_folders
 
 PLACES = {"--data": "RUN", "--train-data-path": "DATA", "--val-dir": "DATA", "--weights-dir": "TEACHERS"}
 OF_A_MACHINE = ("--threads", "--device", "--out")  # which change no figure but by rounding
@@ -79,9 +80,7 @@ def find_students(images: ImageManifest, folders: Iterable[str], digest: str) ->
     Args: folders: to look in; none: those below the set's home.
     """
     home, named = images.home, list(dict.fromkeys(map(Path, folders)))
-    places = named or sorted(
-        config.parent for depth in ("*", "*/*", "*/*/*") for config in home.glob(f"{depth}/config.json")
-        if (find_record(config, Values) or {}).get("format") == "prism-students")
+    places = named or list(student_folders(home))
     found: dict[str, Students] = {}
     for place in places:
         results = [result for result in read_results(place) if result.get("images") == digest
