@@ -17,19 +17,22 @@ class Convolutions:
     Attributes: flops, of one `seconds()`: a multiplication and an addition are two.
     """
 
-    def __init__(self, models: dict[str, nn.Module], images: torch.Tensor):
-        """Args: images: (N, C, H, W), a batch of the step."""
+    def __init__(self, models: dict[str, nn.Module], images: torch.Tensor,
+                 dtype: torch.dtype | None = None):
+        """Args: images: (N, C, H, W), a batch of the step;  dtype: in which to compute; None: the images'."""
+        dtype = dtype or images.dtype
         self._device, self._networks, tensors, self.flops = images.device, [], {}, 0
 
         def random(shape: torch.Size) -> torch.Tensor:  # layers of one shape share it
             if shape not in tensors:
                 tensors[shape] = torch.randn(shape, device=images.device).to(
-                    images.dtype, memory_format=torch.channels_last)
+                    dtype, memory_format=torch.channels_last)
             return tensors[shape]
 
         def see(conv: nn.Conv2d, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-            weight = conv.weight.detach().contiguous(memory_format=torch.channels_last)
-            self._networks[-1].append((conv, weight, random(inputs[0].shape), random(output.shape)))
+            weight = conv.weight.detach().to(dtype, memory_format=torch.channels_last)
+            bias = None if conv.bias is None else conv.bias.detach().to(dtype)
+            self._networks[-1].append((conv, weight, bias, random(inputs[0].shape), random(output.shape)))
             self.flops += 2 * 2 * output.numel() * weight[0].numel()
         for model in models.values():
             self._networks.append([])
@@ -50,8 +53,8 @@ class Convolutions:
         """Wall time of one pass forward and back through each network."""
         started = self._wait()
         for layers in self._networks:
-            for conv, weight, x, _ in layers:
-                convolve(x, weight, conv.bias, conv)
-            for conv, weight, x, grad in reversed(layers):
+            for conv, weight, bias, x, _ in layers:
+                convolve(x, weight, bias, conv)
+            for conv, weight, _, x, grad in reversed(layers):
                 input_gradient(grad, x.shape, weight, conv)
         return self._wait() - started

@@ -82,15 +82,17 @@ class Turn:
     def run(self) -> list[torch.Tensor]:
         """The gradient (N, 3, H, W), and the terms."""
         images = self._images.clone().requires_grad_()
-        terms, = self._objective.backward([images], torch.arange(len(images)), self._draws)
+        targets = torch.arange(len(images), device=images.device)
+        terms, = self._objective.backward([images], targets, self._draws)
         return [images.grad, *terms.values()]
 
     def _peak(self) -> int:
-        """The most bytes that tensors took at once; on CUDA with all that is on the device."""
+        """The most bytes that tensors made in the turn took at once."""
         if self._images.is_cuda:
+            before = torch.cuda.memory_allocated()
             torch.cuda.reset_peak_memory_stats()
             self.run()
-            return torch.cuda.max_memory_allocated()
+            return torch.cuda.max_memory_allocated() - before
         with LiveBytes() as live:
             self.run()
         return live.peak

@@ -5,14 +5,19 @@
 Prints JSON lines: for each timed number of BN teachers the medians of ratios over interleaved rounds in one
 process and the bytes of distinct storages that autograd keeps at its peak, and beside them the limit: the
 time of the networks' convolutions alone; for each compared number how the gradients agree in float32 and
-float64, and the peak over that of the largest single teacher.
+float64, and the peak over that of the largest single teacher.  What the device's memory does not hold is
+"out of memory" in the line, and the rest goes on.
 Random weights with statistics of random low-frequency images: time and memory do not depend on them.
 """
+import copy
 import dataclasses
+import functools
+import gc
 import json
 import statistics
 import time
-from typing import Literal
+from collections.abc import Callable, Iterator
+from typing import Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -25,13 +30,15 @@ from recover.objective import Objective
 from recover.selection import Draw
 from utils.augment import plan_shared_views, shared_view
 from utils.flags import parse_config
-from utils.memory import SavedBytes
+from utils.memory import SavedBytes, num_bytes
 from utils.pieces import Options, option
-from utils.precision import LOSS_SCALE, set_precision
+from utils.precision import LOSS_SCALE, PRECISIONS, set_precision
 from utils.runtime import choose_device, command_line, generator, set_threads, versions
 
 POOL = ("resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5", "resnet50")
 R_BN, FIRST = 0.01, 10.0
+OUT_OF_MEMORY = "out of memory"
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,6 +77,17 @@ def calibrated(name: str, size: int, device) -> torch.nn.Module:
     return model.eval().requires_grad_(False)
 
 
+def held(measure: Callable[[], T]) -> T | None:
+    """What `measure()` returns; None where the device's memory does not hold it, which is then free again."""
+    try:
+        return measure()
+    except torch.cuda.OutOfMemoryError:
+        pass  # outside: the error holds memory
+    gc.collect()
+    torch.cuda.empty_cache()
+    return None
+
+
 class Step:
     """One way of computing a step, on a fixed batch and view."""
 
@@ -79,17 +97,21 @@ class Step:
         self._images, self._targets, names = images, targets, list(models)
         self._views = plan_shared_views(1, size=images.shape[-1], min_scale=0.5, flip=False, jitter=4,
                                         generator=generator("view"))
+        if way == "reference":
+            models = copy.deepcopy(models)  # to hook: a step that memory did not hold leaves its graph there
         self._models = list(models.values())
         if way == "published":
             step = PublishedStep(models, names[0], r_bn=R_BN, first_multiplier=FIRST)
             self._backward, self._models = step.backward, step.models
+            self._tensors = [t for m in step.models for t in (*m.parameters(), *m.buffers())]
             return
         readable = way == "reference"
         own = {} if readable else {"precision": precision, "compiled": way == "compiled"}
         align = ENGINES["reference" if readable else "fused"]
+        networks = {name: align(model, first_multiplier=FIRST, **own) for name, model in models.items()}
+        self._tensors = [t for network in networks.values() for t in network.tensors()]
         objective = Objective(
-            {name: align(model, first_multiplier=FIRST, **own) for name, model in models.items()},
-            weight=R_BN, keep_graphs=readable, loss_scale=LOSS_SCALE.get(own.get("precision"), 1.0))
+            networks, weight=R_BN, keep_graphs=readable, loss_scale=LOSS_SCALE.get(own.get("precision"), 1.0))
         draw = Draw({names[0]: 1.0}, dict.fromkeys(names, 1 / len(names)))
         self._backward = lambda view, targets: objective.backward([view], targets, [draw])
 
@@ -110,12 +132,13 @@ class Step:
         return time.perf_counter() - started
 
     def peak_gb(self) -> float | None:
-        """Peak memory of one step on a CUDA device, networks included [GB]; None elsewhere."""
+        """Peak memory of one step on a CUDA device, its own networks included [GB]; None elsewhere."""
         if not self._images.is_cuda:
             return None
+        before = torch.cuda.memory_allocated()  # other ways' networks are there too
         torch.cuda.reset_peak_memory_stats()
         self.gradient()
-        return torch.cuda.max_memory_allocated() / 1e9
+        return (torch.cuda.max_memory_allocated() - before + num_bytes(self._tensors)) / 1e9
 
     def saved_bytes(self) -> int:
         """Peak bytes that autograd keeps in one step."""
@@ -139,25 +162,53 @@ def ratios_of(own: list[float], base: list[float]) -> list[float]:
 def measure(models: dict, images, targets, *, ways, rounds: int, precision: str) -> dict:
     """Medians over rounds of each way's seconds, and of its ratios to the published way and to the limit.
 
-    Returns: way -> figures, and "convolutions" -> the limit's, in the precision of the images.
+    Returns: way -> figures, and "convolutions" -> the limit's, in the precision of the networks;
+             OUT_OF_MEMORY in the place of figures that there are none of.
     """
+    limit = Convolutions(models, images, PRECISIONS[precision])
     steps = {way: Step(models, way, images, targets, precision=precision) for way in ways}
-    limit = Convolutions(models, images)
-    seconds = {way: [] for way in (*steps, "convolutions")}
+    steps = {way: step for way, step in steps.items() if held(step.gradient) is not None}
+    gc.collect()  # a way that did not fit held its graph
+    seconds: dict[str, list[float]] = {way: [] for way in (*steps, "convolutions")}
     for _ in range(rounds + 1):
         for way, timed in (*steps.items(), ("convolutions", limit)):
             seconds[way].append(timed.seconds())
     saved = {way: step.saved_bytes() for way, step in steps.items()}
-    row = {"convolutions": {"seconds": statistics.median(seconds["convolutions"][1:]),
-                            "gflops": limit.flops / 1e9}}
+    row: dict = {"convolutions": {"seconds": statistics.median(seconds["convolutions"][1:]),
+                                  "gflops": limit.flops / 1e9}, **dict.fromkeys(ways, OUT_OF_MEMORY)}
     for way in steps:
-        ratios = ratios_of(seconds[way], seconds["published"])
         over = ratios_of(seconds[way], seconds["convolutions"])
-        row[way] = {"seconds": statistics.median(seconds[way][1:]), "time_ratio": statistics.median(ratios),
-                    "ratios": ratios, "over_convolutions": statistics.median(over), "over": over,
-                    "peak_gb": steps[way].peak_gb(), "saved_mb": saved[way] / 1e6,
-                    "saved_ratio": saved[way] / saved["published"]}
+        row[way] = {"seconds": statistics.median(seconds[way][1:]), "over": over,
+                    "over_convolutions": statistics.median(over), "peak_gb": steps[way].peak_gb(),
+                    "saved_mb": saved[way] / 1e6}
+        if "published" in steps:
+            ratios = ratios_of(seconds[way], seconds["published"])
+            row[way] |= {"time_ratio": statistics.median(ratios), "ratios": ratios,
+                         "saved_ratio": saved[way] / saved["published"]}
     return row
+
+
+def compare(models: dict, config: StepConfig, device: torch.device) -> Iterator[dict]:
+    """How the gradients of the first k networks agree and what they keep, for each k of `gradients`."""
+    images = smooth_images(config.batch_size, config.size, seed=99).to(device)
+    targets = torch.arange(config.batch_size, device=device)
+    exact = {name: calibrated(name, config.size64, device).double() for name in models}
+    small = smooth_images(4, config.size64, seed=99).to(device).double()
+    alone = {name: held(Step({name: model}, "fused", images, targets).saved_bytes)
+             for name, model in models.items()}
+    for k in config.gradients:
+        names = list(models)[:k]
+        own = {name: models[name] for name in names}
+        single = held(functools.partial(compare_gradients, own, images, targets))
+        double = held(functools.partial(compare_gradients, {name: exact[name] for name in names}, small,
+                                        torch.arange(4, device=device)))
+        peak, largest = held(Step(own, "fused", images, targets).saved_bytes), [alone[name] for name in names]
+        fits = peak is not None and None not in largest
+        yield {"teachers": names,
+               "float32_cosine": single["cosine"] if single else OUT_OF_MEMORY,
+               "float64_relative": double["relative"] if double else OUT_OF_MEMORY,
+               "saved_mb": peak / 1e6 if fits else OUT_OF_MEMORY,
+               "peak_over_largest_alone": peak / max(largest) if fits else OUT_OF_MEMORY}
 
 
 def main(argv=None) -> None:
@@ -177,22 +228,9 @@ def main(argv=None) -> None:
         own = {name: models[name] for name in pool[:k]}
         row = measure(own, images, targets, ways=ways, rounds=config.rounds, precision=config.precision)
         print(json.dumps({**about, "teachers": list(own), **row}), flush=True)
-    if config.compile:
-        return
-    alone = {name: Step({name: model}, "fused", images, targets).saved_bytes()
-             for name, model in models.items()}
-    float32 = {k: compare_gradients({n: models[n] for n in pool[:k]}, images, targets)
-               for k in config.gradients}
-    peaks = {k: Step({n: models[n] for n in pool[:k]}, "fused", images, targets).saved_bytes()
-             for k in config.gradients}
-    exact = {name: calibrated(name, config.size64, device).double() for name in models}
-    small = smooth_images(4, config.size64, seed=99).to(device).double()
-    for k in config.gradients:
-        names = pool[:k]
-        double = compare_gradients({n: exact[n] for n in names}, small, targets[:4])
-        print(json.dumps({**about, "teachers": names, "float32_cosine": float32[k]["cosine"],
-                          "float64_relative": double["relative"], "saved_mb": peaks[k] / 1e6,
-                          "peak_over_largest_alone": peaks[k] / max(alone[n] for n in names)}), flush=True)
+    if not config.compile:
+        for row in compare(models, config, device):
+            print(json.dumps({**about, **row}), flush=True)
 
 
 if __name__ == "__main__":

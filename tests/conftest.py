@@ -8,6 +8,13 @@ from PIL import Image
 from torch import nn
 
 
+def pytest_collection_modifyitems(items):
+    """Skips what is marked `cuda` where there is no such device."""
+    for item in () if torch.cuda.is_available() else items:
+        if item.get_closest_marker("cuda"):
+            item.add_marker(pytest.mark.skip(reason="no CUDA device here"))
+
+
 @pytest.fixture(autouse=True)
 def one_thread():
     """Nets of a few pixels: waking a second thread takes longer than the work."""

@@ -178,7 +178,7 @@ def test_the_pieces_draw_and_apply_what_the_functions_do(pixels, gen):
     assert ImageOperations().apply(pixels, {}, fill=list(FILL)) is pixels
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.cuda
 def test_a_gpu_renders_what_the_cpu_renders(pixels):
     for name in OPERATIONS:
         for level in (2.6, 6.1):

@@ -85,7 +85,7 @@ def test_the_views_of_labels_are_a_function_of_seed_and_epoch():
         assert not torch.equal(drawn(*other)["index"], expected["index"])
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.cuda
 def test_what_is_read_by_the_image_goes_along_and_what_is_read_by_the_batch_stays(images):
     views = plan(augment="randaugment")
     there = views.to(torch.device("cuda"))
