@@ -19,6 +19,7 @@ from scripts.reproducing.costs import describe_cost
 from scripts.reproducing.launch import MAINS, stage_lines
 from scripts.reproducing.places import PlaceFlags, make_teachers, train_once
 from scripts.reproducing.plans import Plan, describe_state
+from scripts.reproducing.small_recipes import data_of
 from utils.data import DATASETS
 from utils.flags import parse_config
 from utils.methods import METHODS
@@ -32,7 +33,8 @@ STRANGER, STRANGERS_SEED = "narrow_efficientnet", 1000  # of no draw's teachers
 class CompareConfig(PlaceFlags):
     """What `scripts/compare.sh [METHOD ...]` takes."""
 
-    dataset: str = option("digits", "digits, cifar10, or folder:PATH: data whose teachers are trained here")
+    dataset: str = option("digits", "digits, cifar10, cifar10-full (full-size networks: a GPU's work), or "
+                          "folder:PATH: data whose teachers are trained here")
     ipc: tuple[str, ...] = option(("10",), "images per class", commas=True)
     draws: int = option(3, "independent draws of teachers, images, labels and students",
                         range="in [1, 1000]")
@@ -55,8 +57,8 @@ class CompareConfig(PlaceFlags):
         require(self.common in METHODS and cells.has_own(self.common),
                 f"--common {self.common}: expected a protocol with soft labels, one of "
                 f"{', '.join(filter(cells.has_own, METHODS))}")
-        require(self.dataset.startswith("folder:") or self.dataset in ("digits", "cifar10"),
-                f"--dataset {self.dataset}: expected digits, cifar10 or folder:PATH")
+        require(self.dataset.startswith("folder:") or self.dataset in ("digits", "cifar10", "cifar10-full"),
+                f"--dataset {self.dataset}: expected digits, cifar10, cifar10-full or folder:PATH")
 
     @property
     def ipcs(self) -> Sequence[int]:
@@ -147,7 +149,8 @@ def main(argv: list[str] | None = None) -> Path | None:
     if config.list or config.dry_run:
         print_cells(comparison, commands=config.dry_run)
         return None
-    require(config.train_data_path or config.dataset not in DATASETS or DATASETS[config.dataset].open_split,
+    data = data_of(config.dataset)
+    require(config.train_data_path or data not in DATASETS or DATASETS[data].open_split,
             f"--dataset {config.dataset} needs --train-data-path")
     choose_device(config.device)
     listed = words if len(words) < 6 else [f"{len(words)}-methods"]

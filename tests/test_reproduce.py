@@ -248,6 +248,12 @@ def test_from_final_only_the_rows_own_table_counts(key, stage, chain, final):
     ("cifar10", "1/edc-r18-10", "recover", {"iteration": 75, "batch_size": 100}),
     ("cifar10", "1/g-vbsm-r18-10", "recover", {"iteration": 1000, "batch_size": 100, "ema": 0.8}),
     ("cifar10", "2/sre2l", "recover", {"ipc_end": 50}),
+    # the same at full width: the published networks and weight of the alignment
+    ("cifar10-full", PRISM, "recover", {"dataset": "cifar10", "iteration": 1000, "r_bn": 0.01, "size": 32,
+                                        "stem": "small", "arch_name": "resnet18", "pool": (
+                                            "resnet18", "mobilenet_v2", "efficientnet_b0", "alexnet",
+                                            "shufflenet_v2_x0_5")}),
+    ("cifar10-full", "1/sre2l-r18-10", "recover", {"iteration": 1000, "flip": False, "batch_size": 10}),
     ("cifar10", "2/sre2l", "validate", {"epochs": 90}),
 ])
 def test_small_recipes_scale_what_is_in_imagenets_units(dataset, key, stage, expected):

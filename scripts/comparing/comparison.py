@@ -14,7 +14,7 @@ from scripts.comparing.cells import REFERENCE, Cell, cells_of
 from scripts.reproducing.costs import Cost, count_cost
 from scripts.reproducing.launch import MAINS, is_finished, run_stage, work_of
 from scripts.reproducing.plans import Plan, batch_of, with_hard_labels
-from scripts.reproducing.small_recipes import recipe_of
+from scripts.reproducing.small_recipes import data_of, recipe_of
 from utils.files import write_bytes, write_json
 from utils.flags import to_words
 from utils.runtime import hushed, say
@@ -59,7 +59,7 @@ class Comparison:
         for cell in self.cells:
             try:
                 own = {(cell, draw): config.plan(cell, draw) for draw in range(config.draws)}
-                self.costs[cell] = count_cost(own[cell, 0], config.dataset)
+                self.costs[cell] = count_cost(own[cell, 0], data_of(config.dataset))
                 self.plans |= own
             except REFUSALS as error:
                 self.why[cell] = one_line(error)

@@ -5,7 +5,7 @@ from pathlib import Path
 from models import train_teachers
 from scripts.reproducing.launch import shown_command
 from scripts.reproducing.plans import CONFIGS
-from scripts.reproducing.small_recipes import folder_of, recipe_of
+from scripts.reproducing.small_recipes import data_of, folder_of, recipe_of
 from utils.flags import ComputeFlags, MemoryFlags, PrecisionFlags, SaveFlags, to_words
 from utils.folders import lock
 from utils.pieces import Values, option, require
@@ -47,9 +47,9 @@ class PlaceFlags(*PASSED_ON):
     def training_words(self, names: tuple[str, ...], folder: str | Path, seed: int) -> list[str]:
         """The flags that train networks by this data set's recipe."""
         return to_words({
-            "dataset": self.dataset, "train_data_path": self.train_data_path, "val_dir": self.val_dir,
-            "output_dir": folder, "models": names, "seed": seed, "device": self.device,
-            "threads": self.threads, **recipe_of(self.dataset).teachers})
+            "dataset": data_of(self.dataset), "train_data_path": self.train_data_path,
+            "val_dir": self.val_dir, "output_dir": folder, "models": names, "seed": seed,
+            "device": self.device, "threads": self.threads, **recipe_of(self.dataset).teachers})
 
     def teacher_words(self, draw: int) -> list[str]:
         """The flags that train a draw's teachers; none where they are given, or public."""

@@ -16,7 +16,7 @@ from recover.batchings import CrossClass
 from relabel import generate_soft_label
 from scripts.reproducing.matrix import ROWS
 from scripts.reproducing.rows import TABLES, Row
-from scripts.reproducing.small_recipes import Recipe, folder_of, recipe_of
+from scripts.reproducing.small_recipes import Recipe, data_of, folder_of, recipe_of
 from utils.data import count_classes
 from utils.files import sha256_json
 from utils.flags import build_config, flags_of
@@ -208,28 +208,28 @@ def plan_row(row: Row, *, dataset: str, origin: str, out: Path, places: dict[str
     if row.needs:
         raise ValueError(f"needs {row.needs}")
     recipe, settings = recipe_of(dataset), row_settings(row, origin=origin)
-    ipc, base = ipc or recipe.ipc.get(row.ipc, row.ipc), out / folder_of(dataset)
+    ipc, base, data = ipc or recipe.ipc.get(row.ipc, row.ipc), out / folder_of(dataset), data_of(dataset)
     soft = method_named(settings["validate"]["protocol"]).relabel is not None
     student = settings["validate"].get("model", "resnet18")
     values = {stage: stage_values(stage, settings[stage], recipe, Case(
-        dataset, ipc, student if stage == "validate" else ""), compared=row.compared) | places[stage]
+        data, ipc, student if stage == "validate" else ""), compared=row.compared) | places[stage]
               for stage in STAGES if soft or stage != "relabel"}
     if not values["recover"]["iteration"] and values["recover"].get("init") == "noise":
         values["recover"]["init"] = "real"  # a recipe's noise, where a row keeps the images it starts from
-    recover = _build("recover", values["recover"], dataset=dataset, seed=draw, ipc_end=ipc,
+    recover = _build("recover", values["recover"], dataset=data, seed=draw, ipc_end=ipc,
                      syn_data_path=str(base))
     own = sha256_json([_digest(recover), ipc])[:8] if recover.whole_set else _digest(recover)
     run = base / f"images_{own}"
     recover = dataclasses.replace(recover, exp_name=run.name)
     relabel, labels = None, {}
     if soft:
-        relabel = _unsaid(_build("relabel", values["relabel"], dataset=dataset, data=str(run), ipc=ipc,
-                                 seed=draw), count_classes(dataset))
+        relabel = _unsaid(_build("relabel", values["relabel"], dataset=data, data=str(run), ipc=ipc,
+                                 seed=draw), count_classes(data))
         relabel = dataclasses.replace(relabel, fkd_path=str(run / f"labels_{_digest(relabel)}"))
         labels = {"fkd_path": f"{relabel.fkd_path}/{ipc}"}
     validate = _build("validate", values["validate"] | ({"seeds": seeds} if seeds else {}) | labels,
-                      dataset=dataset, train_dir=str(run), ipc=ipc, row=row.key)
-    plan = Plan(row=row, ipc=ipc, recover=recover, relabel=relabel, num_classes=count_classes(dataset),
+                      dataset=data, train_dir=str(run), ipc=ipc, row=row.key)
+    plan = Plan(row=row, ipc=ipc, recover=recover, relabel=relabel, num_classes=count_classes(data),
                 validate=_with_folder(validate, run, ipc, relabel))
     chain = plan if origin == "chain" else plan_row(row, dataset=dataset, origin="chain", out=out,
                                                     places=places, ipc=ipc, draw=draw, seeds=seeds)

@@ -17,12 +17,14 @@ from utils.methods import METHODS
 class Recipe:
     """What a data set changes below every row.
 
+    dataset: whose recipe it is, where it is not its name;
     networks: name in the matrix -> name here, "" = there is none;  iterations, epochs, chunk: factors on
     those settings;  ipc: images per class of rows whose own are out of reach;  recover, relabel, validate:
     settings below the protocol's;  teachers: of models.train_teachers, where there are no public weights;
     alike: option -> what a method's value becomes where methods are compared.
     """
 
+    dataset: str = ""
     networks: dict[str, str] = dataclasses.field(default_factory=dict)
     iterations: float = 1.0
     epochs: float = 1.0
@@ -46,6 +48,11 @@ NARROW = {"resnet18": "narrow_resnet", "mobilenet_v2": "narrow_mobilenet",
           "shufflenet_v2_x1_0": "narrow_shufflenet", "mnasnet1_0": "narrow_mobilenet",
           "densenet121": "narrow_efficientnet",
           "resnet101": "", "convnext_tiny": "", "vit_b_16": "", "swin_t": ""}
+# The same table at full width: six of torchvision's networks with a small stem stand for all.
+FULL = {name: "" for name, own in NARROW.items() if not own} | {name: name for name in (
+    "resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5", "alexnet", "resnet50")} | {
+    "resnet34": "resnet50", "shufflenet_v2_x1_0": "shufflenet_v2_x0_5", "mnasnet1_0": "mobilenet_v2",
+    "densenet121": "efficientnet_b0"}
 THREE_SEEDS = (0, 1, 2)
 PUBLISHED = METHODS["prism"].recover["iteration"]
 
@@ -86,6 +93,11 @@ RECIPES = {
                   "min_scale_crops": 0.5},
         alike=alike(0.1, 100, **PNG)),
 }
+# The same data and budgets for a GPU.  The networks are others, with them their teachers' training, and the
+# weight of an alignment, which is the published one for networks of so many layers.  Nobody has run it yet.
+RECIPES["cifar10-full"] = dataclasses.replace(
+    RECIPES["cifar10"], dataset="cifar10", networks=FULL, recover={"log_every": 100},
+    alike=alike(0.01, 100, **PNG), teachers=RECIPES["cifar10"].teachers | {"epochs": 30, "lr": 0.0005})
 # Any folder of classes: cifar10's budgets at 32 pixels.  Its own pictures are the only teachers' data.
 FOLDER = dataclasses.replace(
     RECIPES["cifar10"], recover=RECIPES["cifar10"].recover | {"size": 32, "image_format": "png"},
@@ -95,6 +107,11 @@ FOLDER = dataclasses.replace(
 def recipe_of(dataset: str) -> Recipe:
     """The base recipe of a data set of RECIPES, or of folder:PATH."""
     return FOLDER if dataset.startswith("folder:") else RECIPES[dataset]
+
+
+def data_of(dataset: str) -> str:
+    """The data set of a recipe, as the stages call it."""
+    return recipe_of(dataset).dataset or dataset
 
 
 def folder_of(dataset: str) -> str:

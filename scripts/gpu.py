@@ -1,0 +1,173 @@
+"""What one wants to know of a CUDA device, in steps of at most ten minutes that go on where they stopped.
+
+    sh scripts/gpu.sh                                    all steps
+    sh scripts/gpu.sh --steps correctness step           some
+    sh scripts/gpu.sh --list                             their states;  --dry-run: their commands
+
+Each step has a JSON file in <out>/gpu: device, versions, commands, seconds, and what was found.  What is
+whole is not run again; delete its file to have it anew.
+"""
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from scripts.gpu_steps.plan import Step, benchmarks, comparison, correctness
+from scripts.gpu_steps.running import DONE, FAILED, STOPPED, run_command
+from scripts.reproducing.launch import shown_command
+from utils.files import write_json
+from utils.flags import parse_config
+from utils.interrupts import Interrupted
+from utils.pieces import Options, Values, option, require
+from utils.records import read_json
+from utils.runtime import choose_device, command_line, readable_time, say, versions
+
+STEPS = ("correctness", "step", "compiled", "memory", "students", "comparison")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GpuConfig(Options):
+    """What `scripts/gpu.sh` takes."""
+
+    out: str = option("out", "folder of everything that is made; results in its gpu/")
+    steps: tuple[str, ...] = option(STEPS, "which steps", commas=True)
+    limit: float = option(600.0, "seconds a step takes at most; what is unfinished is saved in their last "
+                          "tenth, and goes on at the next call; 0: no limit", range=">= 0")
+    device: str = option("cuda", "cuda, cuda:1, ...; cpu: to try the command out, with small settings")
+    batch_size: int = option(100, "images of a recover step", range="in [1, 32767]")
+    size: int = option(224, "side of the benchmarks' images [pixels]", range="in [8, 8192]")
+    rounds: int = option(5, "interleaved rounds of the benchmarks", range="in [1, 1000]")
+    train_data_path: str = option("", "CIFAR-10, for the comparison; none: it is left out")
+    draws: int = option(3, "of the comparison", range="in [1, 1000]")
+    list: bool = option(False, "print every step with its state")
+    dry_run: bool = option(False, "print every step with its state and its commands")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        unknown = [name for name in self.steps if name not in STEPS]
+        require(self.steps and not unknown,
+                f"--steps {' '.join(unknown)}: expected some of {', '.join(STEPS)}")
+
+    @property
+    def plan(self) -> Sequence[Step]:
+        """The chosen steps, in order."""
+        every = [correctness(self.device),
+                 *benchmarks(self.device, batch_size=self.batch_size, size=self.size, rounds=self.rounds),
+                 comparison(self.device, out=Path(self.out), draws=self.draws, data=self.train_data_path)]
+        return [step for step in every if step.name in self.steps]
+
+    def record(self, step: Step) -> Path:
+        """Where a step's results are."""
+        return Path(self.out, "gpu", f"{step.name}.json")
+
+
+def about(device: torch.device) -> Values:
+    """Device and versions, of which all results of a folder are."""
+    cuda = device.type == "cuda"
+    return {"device": device.type, "device_name": torch.cuda.get_device_name(device) if cuda else "cpu",
+            "devices": torch.cuda.device_count() if cuda else 0, "cuda": torch.version.cuda or "none",
+            "cudnn": torch.backends.cudnn.version() if cuda else None, "versions": versions()}
+
+
+def earlier(path: Path, here: Values | None) -> dict[str, Values]:
+    """What an earlier call found of a step: command -> result.
+
+    Args:   here: of `about`; None: whatever it was found on.
+    Raises: ValueError where it was found on another device or with other versions.
+    """
+    if not path.is_file():
+        return {}
+    saved = read_json(path)
+    for name, value in (here or {}).items():
+        require(saved.get(name) == value, f"{path}: found with {name} {saved.get(name)}, here it is {value}; "
+                f"choose another --out, or delete it")
+    return {result["command"]: result for result in saved["commands"]}
+
+
+def describe(step: Step, found: dict[str, Values]) -> str:
+    """A step's state, as people read it."""
+    states = [found.get(shown_command(command.words), {}).get("state") for command in step.commands]
+    if all(state == DONE for state in states):
+        return "done"
+    if step.why:
+        return f"left out: {step.why}"
+    if FAILED in states:
+        return "failed"
+    return f"{states.count(DONE)} of {len(states)} commands done" if any(states) else "missing"
+
+
+def print_steps(config: GpuConfig) -> None:
+    """Prints every step's state.   With --dry-run its commands too."""
+    for step in config.plan:
+        print(f"{step.name:<12} {describe(step, earlier(config.record(step), None))}: {step.about}")
+        for command in step.commands if config.dry_run else ():
+            print(f"  {shown_command(command.words)}")
+
+
+def run_step(config: GpuConfig, step: Step, here: Values) -> str:
+    """Runs what a step lacks, writes its file, and returns its state: done, stopped or failed.
+
+    A command that fails stops no other; those behind one that was stopped wait for the next call.
+    """
+    path, left = config.record(step), config.limit or None
+    found = earlier(path, here)
+
+    def write() -> None:
+        known = [found[own] for own in map(shown_command, (c.words for c in step.commands)) if own in found]
+        write_json(path, {**here, "step": step.name, "about": step.about, "commands": known,
+                          "whole": describe(step, found) == "done",
+                          "seconds": round(sum(own["seconds"] for own in known), 3)})
+    for command in step.commands:
+        shown = shown_command(command.words)
+        if found.get(shown, {}).get("state") == DONE:
+            continue
+        if left is not None and left <= 0:
+            return STOPPED
+        say(f"{step.name}: {shown}")
+        result, before = run_command(command, seconds=left), found.get(shown, {})
+        left = left and left - result["seconds"]
+        say(f"{step.name}: {result['state']} after {readable_time(result['seconds'])}")
+        if before.get("state") == STOPPED:  # it went on
+            result |= {name: result[name] + before[name] for name in ("seconds", "calls")}
+        found[shown] = result
+        write()
+        if result["state"] == STOPPED:
+            return STOPPED
+    states = [found[shown_command(command.words)]["state"] for command in step.commands]
+    return FAILED if FAILED in states else DONE
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, str]:
+    """Runs, lists or plans the steps; returns step -> state.
+
+    Raises: ValueError before anything is run where there is no such device, or results are of another;
+            RuntimeError after all others where a step failed, Interrupted where the limit stopped one.
+    """
+    config = parse_config(GpuConfig, argv, description=__doc__)
+    if config.list or config.dry_run:
+        print_steps(config)
+        return {}
+    here, states = about(choose_device(config.device)), dict[str, str]()
+    for step in config.plan:
+        earlier(config.record(step), here)
+    for step in config.plan:
+        if step.why:
+            say(f"{step.name} is left out: {step.why}")
+            continue
+        states[step.name] = run_step(config, step, here)
+    folder = Path(config.out, "gpu")
+    failed, stopped = ([name for name, state in states.items() if state == own] for own in (FAILED, STOPPED))
+    if failed:
+        more = f"; stopped by --limit: {', '.join(stopped)}" if stopped else ""
+        raise RuntimeError(f"failed: {', '.join(failed)}; why is in {folder}/<step>.json under \"said\"; the "
+                           f"same command tries again{more}")
+    if stopped:
+        raise Interrupted(f"--limit {config.limit:g} stopped {', '.join(stopped)}; what is finished is in "
+                          f"{folder}")
+    say(f"{folder}: {', '.join(states)} done")
+    return states
+
+
+if __name__ == "__main__":
+    command_line(main)

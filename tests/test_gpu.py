@@ -1,0 +1,234 @@
+"""One command for a GPU: its steps, the limit, what is kept of them.  The commands here are of moments."""
+import json
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import words
+from test_launch import run_script
+
+from benchmarks.augment import AugmentConfig
+from benchmarks.memory import MemoryConfig
+from benchmarks.recover_step import StepConfig
+from scripts import compare, gpu
+from scripts.comparing.cells import cells_of, compared_methods
+from scripts.gpu_steps import plan, running, tests
+from scripts.gpu_steps.plan import Command, Step
+from utils.flags import parse_config
+from utils.interrupts import Interrupted
+from utils.records import read_json
+from utils.runtime import versions
+
+pytest_plugins = ["stage_fixtures"]
+ROOT = Path(__file__).parents[1]
+SMALL = {"benchmarks.recover_step": StepConfig, "benchmarks.memory": MemoryConfig,
+         "benchmarks.augment": AugmentConfig}
+SAYS_A_LINE = "print('not JSON'); print('{\"found\": 1}')"
+SAVES = """
+import pathlib, signal, sys, time
+kept = pathlib.Path({path!r})
+def save(*_):
+    kept.write_text("half")
+    sys.exit(75)
+signal.signal(signal.SIGTERM, save)
+if not kept.exists():
+    print('{{"begun": 1}}', flush=True)
+    time.sleep(60)
+print('{{"ended": 1}}')
+"""
+
+
+def python(code: str, *found: Path) -> Command:
+    return Command(("-c", code), found)
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """f({name: codes}, *flags): the command over these steps; its result's states."""
+    def call(steps: dict[str, list[str]], *flags) -> dict[str, str]:
+        own = [Step(name, "a test", tuple(map(python, codes))) for name, codes in steps.items()]
+        monkeypatch.setattr(gpu.GpuConfig, "plan", property(lambda config: own))
+        return gpu.main(words("--out", tmp_path, "--device", "cpu", *flags))
+    return call
+
+
+def result(tmp_path, name: str) -> dict:
+    return read_json(tmp_path / "gpu" / f"{name}.json")
+
+
+def appends(path: Path, then: str = "") -> str:
+    return f"open({str(path)!r}, 'a').write('x'); {then}"
+
+
+# ---------------------------------------------------------------- what is planned
+
+def test_the_steps_are_commands_that_their_modules_take(tmp_path):
+    config = parse_config(gpu.GpuConfig, words("--out", tmp_path, "--train-data-path", "cifar"))
+    assert tuple(step.name for step in config.plan) == gpu.STEPS and not any(s.why for s in config.plan)
+    assert len(gpu.STEPS) <= 8  # so many files come back from a lent machine
+    taken = []
+    for command in (command for step in config.plan for command in step.commands):
+        flag, module, *rest = command.words
+        assert flag == "-m"
+        if module in SMALL:
+            own = parse_config(SMALL[module], rest)
+            taken.append((module, own))
+            assert own.device == "cuda"
+    steps = [own for module, own in taken if module == "benchmarks.recover_step"]
+    assert {(own.precision, own.compile, own.teachers) for own in steps} == {
+        ("fp32", False, (1, 2, 3, 4, 5)), *((name, True, (5,)) for name in plan.PRECISIONS)}
+    assert {own.batch_size for own in steps} == {100}
+    assert [own.model for module, own in taken if module == "benchmarks.augment"] == list(plan.STUDENTS)
+
+
+def test_the_tests_are_there_and_none_is_in_both_commands():
+    step = plan.correctness("cuda:0")
+    assert all((ROOT / name).is_file() for name in plan.TEST_FILES)
+    assert [command.words[-3:-1] for command in step.commands] == [("cuda", "-k")] * 2
+    assert "engine or float64" == plan.TESTS[0] and plan.TESTS[1] == "not engine and not float64"
+
+
+def test_the_comparison_reads_the_table_that_it_writes(tmp_path):
+    step = plan.comparison("cpu", out=tmp_path, data="cifar", draws=2)
+    methods, flags = compare.split_words(step.commands[0].words[2:])
+    config = parse_config(compare.CompareConfig, flags)
+    assert config.comparison == step.commands[0].found[0].parent and compared_methods(methods)
+    assert step.commands[0].found[0].stem == "-".join(
+        [config.common, *methods, "ipc", *map(str, config.ipcs)])
+    own = config.plan(cells_of(compared_methods(methods), common=config.common, ipcs=config.ipcs)[-1], 1)
+    assert own.recover.dataset == "cifar10" and own.validate.model == "resnet18"
+    assert str(tmp_path / "cifar10-full" / "teachers1") == own.recover.weights_dir
+    told = config.teacher_words(0)
+    assert told[told.index("--dataset") + 1] == "cifar10" and "efficientnet_b0" in told
+
+
+def test_without_data_the_comparison_is_left_out(tmp_path, capfd):
+    assert gpu.main(words("--out", tmp_path, "--device", "cpu", "--steps", "comparison")) == {}
+    assert "comparison is left out: it needs --train-data-path" in capfd.readouterr().err
+
+
+# ---------------------------------------------------------------- what is run, and run again
+
+def test_a_failing_step_stops_no_other_and_is_tried_again(run, tmp_path, capsys):
+    marks, fault = tmp_path / "marks", tmp_path / "fault"
+    fails = appends(marks, f"import os, sys; os.path.exists({str(fault)!r}) and sys.exit('error: broken')")
+    steps = {"first": [fails, SAYS_A_LINE], "second": [appends(marks)]}
+    fault.touch()
+    with pytest.raises(RuntimeError, match="failed: first; .* tries again$"):
+        run(steps)
+    assert marks.read_text() == "xx"
+    found = result(tmp_path, "first")
+    assert [own["state"] for own in found["commands"]] == ["failed", "done"] and not found["whole"]
+    assert found["commands"][0]["said"] == ["error: broken"] and found["commands"][0]["status"] == 1
+    assert found["commands"][1]["rows"] == [{"found": 1}] and result(tmp_path, "second")["whole"]
+    run(steps, "--list")
+    assert capsys.readouterr().out == "first        failed: a test\nsecond       done: a test\n"
+    fault.unlink()
+    assert run(steps) == {"first": "done", "second": "done"} and marks.read_text() == "xxx"
+    (tmp_path / "gpu" / "second.json").unlink()  # to have it anew
+    assert run(steps) == {"first": "done", "second": "done"} and marks.read_text() == "xxxx"
+
+
+def test_a_file_says_device_versions_commands_and_seconds(run, tmp_path):
+    run({"one": [SAYS_A_LINE]})
+    found = result(tmp_path, "one")
+    assert [found[name] for name in ("device", "device_name", "step", "whole")] == ["cpu", "cpu", "one", True]
+    assert found["versions"] == versions() and found["cuda"] == (torch.version.cuda or "none")
+    own, = found["commands"]
+    assert own["command"].startswith("python -c ") and own["status"] == 0 and own["calls"] == 1
+    assert 0 < own["seconds"] == found["seconds"] < 60
+
+
+def test_a_step_ends_within_its_limit_and_goes_on(run, tmp_path):
+    marks, saved = tmp_path / "marks", tmp_path / "saved"
+    steps = {"long": [appends(marks), SAVES.format(path=str(saved)), appends(marks, "'last'")],
+             "short": [SAYS_A_LINE]}
+    began = time.monotonic()
+    with pytest.raises(Interrupted, match="--limit 4 stopped long; what is finished is in"):
+        run(steps, "--limit", 4)
+    assert time.monotonic() - began < 40 and saved.read_text() == "half" and marks.read_text() == "x"
+    found = result(tmp_path, "long")
+    assert [own["state"] for own in found["commands"]] == ["done", "stopped"] and not found["whole"]
+    assert found["commands"][1]["rows"] == [{"begun": 1}] and result(tmp_path, "short")["whole"]
+    assert run(steps, "--limit", 30) == {"long": "done", "short": "done"} and marks.read_text() == "xx"
+    own = result(tmp_path, "long")["commands"][1]
+    assert (own["state"], own["calls"], own["rows"]) == ("done", 2, [{"ended": 1}])
+    assert own["seconds"] > found["commands"][1]["seconds"]
+
+
+def test_what_does_not_save_in_time_is_killed():
+    deaf = python("import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)")
+    found = running.run_command(deaf, seconds=1.0)
+    assert found["state"] == "stopped" and found["status"] == -9 and 1 <= found["seconds"] < 30
+
+
+def test_a_commands_files_are_among_its_rows(tmp_path):
+    path, missing = tmp_path / "table.json", tmp_path / "missing.json"
+    writes = f"open({str(path)!r}, 'w').write('{{\"cells\": []}}')"
+    assert running.run_command(python(writes, path, missing), seconds=None)["rows"] == [{"cells": []}]
+
+
+def test_json_lines_are_objects_alone():
+    assert running.json_lines('.... [100%]\n{"a": 1}\n[1]\n3\n{"b": 2\n') == [{"a": 1}]
+
+
+# ---------------------------------------------------------------- what is refused
+
+@pytest.mark.parametrize("flags, said", [
+    (("--steps", "speed"), "--steps speed: expected some of correctness, step, compiled"),
+    (("--limit", "-1"), "--limit must be >= 0"),
+    (("--batch-size", "0"), "--batch-size must be in")])
+def test_bad_words_are_refused_before_anything_is_written(flags, said, refused, tmp_path):
+    assert said in refused(gpu.main, ("--out", tmp_path / "out", *flags))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_machine_without_a_device_is_refused(refused, tmp_path):
+    assert "--device cuda: not usable here" in refused(gpu.main, ("--out", tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_of_another_device_are_not_gone_on_with(run, refused, tmp_path):
+    run({"one": [SAYS_A_LINE]})
+    path = tmp_path / "gpu" / "one.json"
+    path.write_text(json.dumps(read_json(path) | {"device_name": "NVIDIA H200"}))
+    line = refused(gpu.main, ("--out", tmp_path, "--device", "cpu"))
+    assert f"{path}: found with device_name NVIDIA H200, here it is cpu; choose another --out" in line
+
+
+# ---------------------------------------------------------------- tests as a line, the script
+
+def test_tests_end_as_one_line(tmp_path, capfd):
+    path = tmp_path / "test_few.py"
+    path.write_text("import pytest\ndef test_a(): pass\ndef test_b(): assert 1 == 2\n"
+                    "@pytest.mark.skip(reason='no device')\ndef test_c(): pass\n")
+    done = running.run_command(Command(plan.module("scripts.gpu_steps.tests", path)), seconds=None)
+    assert (done["status"], done["state"]) == (1, "failed")
+    assert done["said"][-1].startswith("error: RuntimeError: 1 tests failed: ")
+    row, = done["rows"]
+    failed, = row["tests"]["failed"]
+    assert row["tests"]["passed"] == 1 and failed.endswith("test_b")
+    assert row["tests"]["skipped"] == {"no device": 1}
+    assert row["tests"]["messages"][failed].startswith("assert 1 == 2")
+
+
+def test_a_machine_without_pytest_is_told_the_word(monkeypatch, refused):
+    monkeypatch.setitem(sys.modules, "pytest", None)
+    line = refused(tests.main, ())
+    assert "the tests need pytest" in line and line.endswith("bash scripts/setup.sh dev")
+
+
+def test_the_script_gives_the_callers_flags_last(tmp_path):
+    done = run_script("gpu.sh", 'echo "$@"', tmp_path, "--steps", "correctness", "--limit", "500")
+    assert done.stdout == f"-m scripts.gpu --out {tmp_path}/out --steps correctness --limit 500\n"
+
+
+@pytest.mark.slow
+def test_the_benchmarks_of_memory_run_as_a_step_on_a_cpu(tmp_path):
+    flags = ("--out", tmp_path, "--device", "cpu", "--steps", "memory", "--size", 32, "--batch-size", 2)
+    assert gpu.main(words(*flags)) == {"memory": "done"}
+    rows = result(tmp_path, "memory")["commands"][0]["rows"]
+    assert len(rows) == 6 and all(row["same_bits"] for row in rows)
