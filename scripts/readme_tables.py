@@ -12,6 +12,7 @@ from recover.data_synthesis import RecoverConfig
 from relabel.generate_soft_label import RelabelConfig
 from scripts.auditing.summary import summary
 from scripts.compare import CompareConfig
+from scripts.gpu import GpuConfig
 from scripts.privacy import PrivacyConfig
 from scripts.reproduce import ReproduceConfig
 from scripts.reproducing.costs import count_cost
@@ -139,6 +140,7 @@ TABLES = {
     "docs/reproduce.md": {"costs": functools.partial(costs, ("1/prism-r", "1/prism-delt-r18")),
                           **dict([_flags(ReproduceConfig)])},
     "docs/compare.md": dict([_flags(CompareConfig)]),
+    "docs/gpu.md": dict([_flags(GpuConfig)]),
     "docs/results/privacy.md": {"privacy": lambda: summary(_read("privacy/worlds.jsonl")),
                                 **dict([_flags(PrivacyConfig)])},
     "recover/README.md": {"datasets": datasets, **dict([_flags(RecoverConfig)])},

@@ -257,10 +257,10 @@ def test_reproduce_takes_nproc_and_a_share_before_the_table(tmp_path):
 
 def test_a_failing_benchmark_stops_no_other(tmp_path):
     stub = 'echo "$2"\ncase "$*" in *--compile*|*precision*) exit 1;; esac'
-    done = run_script("benchmarks.sh", f'[ "$1" = -c ] && exit 1\n{stub}', tmp_path)  # no CUDA
+    done = run_script("benchmarks.sh", stub, tmp_path)
     assert done.returncode == 1
     assert "error: failed: recover_step_compile precision; " in done.stderr
     assert {path.name for path in (tmp_path / "out" / "benchmarks").iterdir()} == {
         "recover_step.jsonl", "augment.jsonl", "labels.jsonl", "memory.jsonl",
         "recover_step_compile.jsonl.tmp", "precision.jsonl.tmp"}
-    assert run_script("benchmarks.sh", '[ "$1" = -c ] && exit 1\nexit 0', tmp_path).returncode == 0
+    assert run_script("benchmarks.sh", "exit 0", tmp_path).returncode == 0
