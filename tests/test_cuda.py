@@ -3,13 +3,15 @@
 The truth is the readable reference in float64 on the CPU, or the same stage on the CPU.
 """
 import copy
+import csv
+import dataclasses
 import functools
 import itertools
 import json
 
 import pytest
 import torch
-from helpers import POOL, contents, pixels_of, run_through_stops
+from helpers import POOL, contents, pixels_of, run_through_stops, words, write_data
 from test_pipeline import torchrun
 from torch import nn
 
@@ -22,6 +24,8 @@ from recover.objective import Objective
 from recover.selection import Draw, Pool
 from recover.units import Inputs
 from relabel import generate_soft_label
+from scripts import compare
+from scripts.reproducing import small_recipes
 from utils.precision import LOSS_SCALE, set_precision
 from utils.records import read_json
 from validate import training
@@ -216,6 +220,22 @@ def test_two_devices_train_the_student_of_one(made, tiny, tmp_path):
         rows = (tmp_path / name / "seed0" / "log.jsonl").read_text().splitlines()
         losses[name] = [json.loads(row)["loss"] for row in rows]
     assert losses["one"] == pytest.approx(losses["two"], rel=1e-3)
+
+
+@pytest.mark.parametrize("device", [pytest.param("cpu", marks=pytest.mark.slow),
+                                    pytest.param("cuda", marks=pytest.mark.cuda)])
+def test_methods_are_compared_on_full_size_networks(device, tmp_path, monkeypatch):
+    own, none = small_recipes.RECIPES["cifar10-full"], {"min_teacher_accuracy": 0.0}
+    monkeypatch.setitem(small_recipes.RECIPES, "cifar10-full", dataclasses.replace(
+        own, iterations=4 / 4000, epochs=2 / 300, teachers={**own.teachers, "epochs": 1, "batch_size": 10},
+        recover={**own.recover, **none}, relabel=none))
+    data = write_data(tmp_path / "data", classes=[f"c{k}" for k in range(10)], size=32)
+    table = compare.main(words("prism", "--dataset", "cifar10-full", "--ipc", 2, "--draws", 1,
+                               "--train-data-path", data, "--out", tmp_path, "--threads", 1,
+                               "--device", device))
+    rows = list(csv.DictReader(table.with_suffix(".csv").open(encoding="utf-8")))
+    assert table.parent == tmp_path / "cifar10-full" / "comparison" and all(row["n"] == "1" for row in rows)
+    assert {row["method"] for row in rows} >= {"prism", "random", "herding"}
 
 
 # ---------------------------------------------------------------- the benchmarks

@@ -18,8 +18,10 @@ from scripts.reproducing.launch import MAINS, is_finished, run_stage, shares_of
 from scripts.reproducing.plans import BY_KEY, CONFIGS, STAGES
 from utils.distributed import check_devices, my_units, parse_shard
 from utils.flags import parse_config
+from utils.interrupts import Interrupted
 from utils.label_files import label_path, save_labels
 from utils.pieces import flatten
+from utils.unfinished import StopSignals
 from utils.unit_files import unit_path
 
 pytest_plugins = ["stage_fixtures"]
@@ -219,6 +221,19 @@ def test_an_interrupt_is_passed_on_once_and_waited_for(python):
     finally:
         signal.signal(signal.SIGTERM, before)
     assert [Path(f"{sys.executable}.{i}").read_text() for i in range(2)] == ["told\nsaved\n"] * 2
+
+
+def test_a_signal_in_a_stages_last_moment_stops_the_next(monkeypatch):
+    def ends(words):
+        with StopSignals() as stop:
+            signal.raise_signal(signal.SIGTERM)
+            assert stop.asked  # behind its last save
+    own = plan()
+    monkeypatch.setitem(MAINS, "recover", ends)
+    with pytest.raises(Interrupted, match="finished work is kept"):
+        run_stage("recover", [own.recover])
+    monkeypatch.setitem(MAINS, "recover", lambda words: None)
+    run_stage("recover", [own.recover])  # an earlier one is forgotten
 
 
 def test_students_of_more_processes_than_devices_are_refused(monkeypatch):

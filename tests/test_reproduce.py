@@ -251,8 +251,8 @@ def test_from_final_only_the_rows_own_table_counts(key, stage, chain, final):
     # the same at full width: the published networks and weight of the alignment
     ("cifar10-full", PRISM, "recover", {"dataset": "cifar10", "iteration": 1000, "r_bn": 0.01, "size": 32,
                                         "stem": "small", "arch_name": "resnet18", "pool": (
-                                            "resnet18", "mobilenet_v2", "efficientnet_b0", "alexnet",
-                                            "shufflenet_v2_x0_5")}),
+                                            "resnet18", "mobilenet_v2", "efficientnet_b0",
+                                            "shufflenet_v2_x0_5", "alexnet")}),
     ("cifar10-full", "1/sre2l-r18-10", "recover", {"iteration": 1000, "flip": False, "batch_size": 10}),
     ("cifar10", "2/sre2l", "validate", {"epochs": 90}),
 ])

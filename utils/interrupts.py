@@ -66,6 +66,18 @@ def is_echo() -> bool:
     return _last - before < ECHO
 
 
+@contextlib.contextmanager
+def heeded() -> Iterator[None]:
+    """Around a stage in a program of several: a signal too late for its last save stops the next one.
+
+    Raises: Interrupted at the end, if a signal came meanwhile that nothing obeyed.
+    """
+    began = monotonic()
+    yield
+    if _last >= began:
+        raise Interrupted("finished work is kept")
+
+
 def raise_interrupt(number: int, frame: object) -> None:
     """A handler: `Interrupted`, once for a signal and its echoes: what it unwinds is left alone."""
     if not is_echo():

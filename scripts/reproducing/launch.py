@@ -13,7 +13,7 @@ from recover import data_synthesis
 from relabel import generate_soft_label
 from scripts.reproducing.plans import CONFIGS, STAGES, Plan, words_of
 from utils.flags import ShardFlags
-from utils.interrupts import EXIT_INTERRUPTED, Interrupted
+from utils.interrupts import EXIT_INTERRUPTED, Interrupted, heeded
 from utils.runtime import EXIT_BAD_INPUT
 from validate import train_FKD
 
@@ -70,7 +70,8 @@ def run_stage(stage: str, configs: Sequence) -> None:
             RuntimeError where they failed, KeyboardInterrupt where they were stopped and have saved.
     """
     if len(configs) == 1:
-        MAINS[stage](words_of(stage, configs[0]))
+        with heeded():
+            MAINS[stage](words_of(stage, configs[0]))
         return
     running: list[subprocess.Popen] = []
     try:

@@ -8,6 +8,7 @@ from scripts.reproducing.plans import CONFIGS
 from scripts.reproducing.small_recipes import data_of, folder_of, recipe_of
 from utils.flags import ComputeFlags, MemoryFlags, PrecisionFlags, SaveFlags, to_words
 from utils.folders import lock
+from utils.interrupts import heeded
 from utils.pieces import Values, option, require
 
 PASSED_ON = (ComputeFlags, PrecisionFlags, MemoryFlags, SaveFlags)  # to each stage that takes them
@@ -61,7 +62,7 @@ class PlaceFlags(*PASSED_ON):
 def train_once(words: list[str], folder: Path) -> None:
     """Trains networks into a folder, one process at a time: another that wants them waits, and finds them."""
     folder.mkdir(parents=True, exist_ok=True)
-    with lock(folder / ".training", wait=True):
+    with lock(folder / ".training", wait=True), heeded():
         train_teachers.main(words)
 
 
