@@ -162,7 +162,7 @@ def test_methods_stand_before_or_behind_the_flags(argv, methods, rest):
     (["--ipc", "1,x"], "--ipc must be numbers in [1, 10000], got 1 x"), (["--ipc", "0"], "--ipc must be"),
     (["--only-draws", "3"], "--only-draws (3,): there are 3, from 0"),
     (["--common", "recovery-only"], "--common recovery-only: expected a protocol with soft labels"),
-    (["--dataset", "imagenet-1k"], "expected digits, cifar10 or folder:PATH"),
+    (["--dataset", "imagenet-1k"], "expected digits, cifar10, cifar10-full or folder:PATH"),
     (["nobody"], "--protocol nobody: expected one of"), (["--draws", "0"], "--draws must be in [1, 1000]")])
 def test_bad_words_are_refused(argv, error, refused, tmp_path):
     assert error in refused(compare.main, [*argv, "--out", tmp_path])

@@ -104,7 +104,7 @@ def test_the_fused_engine_is_as_near_to_the_truth_as_the_reference(precision, de
         how = {"device": device, "precision": precision, "layout": layout}
         reference, fused = (error(gradient(engine, names, **how), names) for engine in ("reference", "fused"))
         assert fused <= FARTHEST[precision], (k, layout, fused)
-        assert fused <= max(1.5 * reference, FARTHEST["fp32"]), (k, layout, fused, reference)
+        assert fused <= max(2 * reference, FARTHEST["fp32"]), (k, layout, fused, reference)
 
 
 @pytest.mark.parametrize("precision", FARTHEST)

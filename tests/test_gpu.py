@@ -201,14 +201,13 @@ def test_results_of_another_device_are_not_gone_on_with(run, refused, tmp_path):
 
 # ---------------------------------------------------------------- tests as a line, the script
 
-def test_tests_end_as_one_line(tmp_path, capfd):
+def test_tests_end_as_one_line(tmp_path, capsys):
     path = tmp_path / "test_few.py"
     path.write_text("import pytest\ndef test_a(): pass\ndef test_b(): assert 1 == 2\n"
                     "@pytest.mark.skip(reason='no device')\ndef test_c(): pass\n")
-    done = running.run_command(Command(plan.module("scripts.gpu_steps.tests", path)), seconds=None)
-    assert (done["status"], done["state"]) == (1, "failed")
-    assert done["said"][-1].startswith("error: RuntimeError: 1 tests failed: ")
-    row, = done["rows"]
+    with pytest.raises(RuntimeError, match="1 tests failed: .*test_b"):
+        tests.main([str(path)])
+    row, = running.json_lines(capsys.readouterr().out)
     failed, = row["tests"]["failed"]
     assert row["tests"]["passed"] == 1 and failed.endswith("test_b")
     assert row["tests"]["skipped"] == {"no device": 1}
