@@ -1,8 +1,8 @@
 """What one wants to know of a CUDA device, in steps of at most ten minutes that go on where they stopped.
 
-    sh scripts/gpu.sh                                    all steps
-    sh scripts/gpu.sh --steps correctness step           some
-    sh scripts/gpu.sh --list                             their states;  --dry-run: their commands
+    sh scripts/gpu.sh                            all steps
+    sh scripts/gpu.sh --steps correctness step   some
+    sh scripts/gpu.sh --list                     states;  --dry-run: commands too
 
 Each step has a JSON file in <out>/gpu: device, versions, commands, seconds, and what was found.  What is
 whole is not run again; delete its file to have it anew.
