@@ -14,7 +14,6 @@ import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from scripts.comparing import cells
 from scripts.comparing.comparison import REFUSALS, Comparison, one_line
@@ -45,7 +44,7 @@ class CompareConfig(PlaceFlags):
     students: int = option(1, "of one image set", range="in [1, 100]")
     common: str = option("rd3", "protocol for all methods")
     variants: str = option("", "JSON of variants of methods, compared too, or named like methods")
-    under: tuple[Literal["common", "own", "hard"], ...] = option(
+    under: tuple[str, ...] = option(
         cells.UNDER, "labels to compare under: the common protocol's, each method's own, hard ones",
         commas=True)
     slices: int = option(10, "IPC indices that recover optimises side by side, where a method allows it",
@@ -63,8 +62,9 @@ class CompareConfig(PlaceFlags):
         require(self.common in METHODS and cells.has_own(self.common),
                 f"--common {self.common}: expected a protocol with soft labels, one of "
                 f"{', '.join(filter(cells.has_own, METHODS))}")
-        require(set(self.under) & {"common", "own"},
-                f"--under {' '.join(self.under)}: expected common or own among them")
+        require(set(self.under) <= set(cells.UNDER) and set(self.under) & {"common", "own"},
+                f"--under {' '.join(self.under)}: expected some of {', '.join(cells.UNDER)}, common or own "
+                "among them")
         require(self.dataset.startswith("folder:") or self.dataset in ("digits", "cifar10"),
                 f"--dataset {self.dataset}: expected digits, cifar10 or folder:PATH")
 
