@@ -75,6 +75,11 @@ def page(compared: Compared, decisions: Sequence[Decision], *, command: str) -> 
     return "\n".join(parts).rstrip("\n")
 
 
+CHOICE = f"{' and '.join(BEST)}: in each draw the one with the highest mean over the *other* draws, since " \
+         f"the best of several on the draws that chose it is partly lucky. What is chosen so is at most as " \
+         f"good as the true best; choices share draws, so these intervals are approximate."
+
+
 def _words(compared: Compared, decisions: Sequence[Decision]) -> list[str]:
     """What is above the tables."""
     tested = sum(decision.p is not None for decision in decisions)
@@ -85,16 +90,14 @@ def _words(compared: Compared, decisions: Sequence[Decision]) -> list[str]:
                            for side, names in decision.absent.items() for name in names)
     return [
         f"Differences of top-1 in points at the last epoch, data set {compared.dataset}, paired by draw: "
-        f"draws of {compared.teachers}, {compared.students} a draw. In brackets the 95 % interval over "
-        f"draws (Student's t); decided: it leaves out 0.",
+        f"draws of {compared.teachers}, students of a draw: {compared.students}. In brackets the 95 % "
+        f"interval over draws (Student's t); decided: it leaves out 0.",
         f"{tested} intervals are here; were there no differences, about {LEVEL * tested:.1f} of them would "
         f"leave out 0 by chance. {sum(decision.decided for decision in decisions)} do; "
         f"{sum(clear_together(decisions))} stay clear when all are tested together (Holm).",
         "Draws that would decide it: if mean and spread stayed as they are, estimated from these few draws; "
         "a guess at the order of magnitude, not a promise.",
-        *([f"{' and '.join(BEST)}: in each draw the one with the highest mean over the *other* draws, since "
-           f"the best of several on the draws that chose it is partly lucky. What is chosen so is at most as "
-           f"good as the true best; choices share draws, so these intervals are approximate."] if any(decision.chosen for decision in decisions) else []),
+        *([CHOICE] if any(decision.chosen for decision in decisions) else []),
         *(f"{side} cannot be {', '.join(name for of, name in absent if of == side)}: draws are missing."
           for side in dict.fromkeys(side for side, _ in absent)),
         *([f"No draw has both sides of: {'; '.join(missing)}."] if missing else [])]

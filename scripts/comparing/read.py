@@ -202,8 +202,8 @@ def _pooled(seen: CellFigures | None, new: CellFigures, where: str) -> CellFigur
         other = draws.setdefault(draw, own)
         for name in ("top1", "hard"):
             a, b = getattr(other, name), getattr(own, name)
-            require(None in (a, b) or a == b, f"{where}, draw {draw}: {name} is {b}, in a file before it {a}: "
-                    f"other draws need other numbers")
+            require(None in (a, b) or a == b, f"{where}, draw {draw}: {name} is {b}, in a file before it "
+                    f"{a}: other draws need other numbers")
         draws[draw] = own if other.hard is None else other  # hard labels come after soft ones
     return CellFigures(draws=draws, tflops=seen.tflops if new.tflops is None else new.tflops,
                        by_stage=seen.by_stage or new.by_stage)
