@@ -124,7 +124,8 @@ def decide(compared: Compared, pair: Pair, *, ipc: int, kind: str) -> Decision:
     Under its own protocol a method is compared with random real images under the same one, and with another
     method under that one's own.
     """
-    sides, absent = [], {}
+    sides: list[dict[int, str]] = []
+    absent: dict[str, Sequence[str]] = {}
     for side in pair:
         if side in BEST:
             by_draw, missing = best_of_others({name: compared.top1(name, ipc=ipc, kind=kind)

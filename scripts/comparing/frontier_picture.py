@@ -38,21 +38,26 @@ def place_names(points: Sequence[tuple[float, float]], sizes: Sequence[tuple[flo
                 avoid: Sequence[Box], frame: Box) -> list[Box]:
     """A place for each name near its point: off other names and the frame's outside, then off what to avoid.
 
-    One after the other, each where its distance and what it would cover cost least.
+    One after the other, the highest point's first, each where its distance and what it and the line to its
+    point would cover cost least.
     Args: points, sizes: of each name;  avoid: points, error bars, lines.
     """
-    placed: list[Box] = []
+    placed: dict[int, Box] = {}
 
     def cost(box: Box, x: float, y: float) -> float:
         dx, dy = (max(low - at, 0, at - high) for low, at, high in (
             (box.left, x, box.right), (box.low, y, box.high)))
-        hidden = sum(map(box.shared, placed)) + box.area - box.shared(frame)
-        return math.hypot(dx, dy) + 10 * hidden + sum(map(box.shared, avoid))
-    for (x, y), (width, height) in zip(points, sizes, strict=True):
+        hidden = sum(map(box.shared, placed.values())) + box.area - box.shared(frame)
+        line = (Box(at_x - 1, at_y - 1, at_x + 1, at_y + 1) for at_x, at_y in _between(
+            (x, y), ((box.left + box.right) / 2, (box.low + box.high) / 2)))
+        crossed = sum(own.shared(other) for own in line for other in placed.values())
+        return math.hypot(dx, dy) + 10 * (hidden + crossed) + sum(map(box.shared, avoid))
+    for i in sorted(range(len(points)), key=lambda i: -points[i][1]):
+        (x, y), (width, height) = points[i], sizes[i]
         tries = [_beside(x, y, width, height, distance=distance * height, angle=turn * math.pi / 12)
-                 for distance in (0.6, 1, 1.6, 2.4, 3.4, 4.6, 6, 8, 11, 15) for turn in range(24)]
-        placed.append(min(tries, key=lambda box: cost(box, x, y)))
-    return placed
+                 for distance in (0.6, 1, 1.6, 2.4, 3.6, 5, 8, 12) for turn in range(24)]
+        placed[i] = min(tries, key=lambda box: cost(box, x, y))
+    return [placed[i] for i in range(len(points))]
 
 
 def _beside(x: float, y: float, width: float, height: float, *, distance: float, angle: float) -> Box:
@@ -60,6 +65,13 @@ def _beside(x: float, y: float, width: float, height: float, *, distance: float,
     middle_x = x + math.cos(angle) * (distance + width / 2)
     middle_y = y + math.sin(angle) * (distance + height / 2)
     return Box(middle_x - width / 2, middle_y - height / 2, middle_x + width / 2, middle_y + height / 2)
+
+
+def _between(start: tuple[float, float], end: tuple[float, float]) -> list[tuple[float, float]]:
+    """Places along a line, six pixels apart."""
+    steps = max(1, round(math.dist(start, end) / 6))
+    return [(start[0] + (end[0] - start[0]) * step / steps, start[1] + (end[1] - start[1]) * step / steps)
+            for step in range(steps)]
 
 
 def draw_frontier(frontier: Frontier, *, title: str) -> bytes:
@@ -112,7 +124,7 @@ def _name(figure: Any, ax: Any, frontier: Frontier) -> None:
     names = [figure.text(0.5, 0.5, own.name, fontsize=8) for own in frontier.points]
     sizes = [name.get_window_extent() for name in names]
     boxes = place_names(points, [(size.width, size.height) for size in sizes], avoid=_drawn(ax, frontier),
-                        frame=Box(*ax.get_window_extent().extents))
+                        frame=Box(*map(float, ax.get_window_extent().extents)))
     for own, name, box, (x, y) in zip(frontier.points, names, boxes, points, strict=True):
         name.remove()
         offset = ((box.left + box.right) / 2 - x, (box.low + box.high) / 2 - y)
@@ -139,9 +151,6 @@ def _drawn(ax: Any, frontier: Frontier) -> list[Box]:
         (x, low), (_, high) = _pixels(ax, own, -1), _pixels(ax, own, 1)
         found.append(Box(x - 1, low, x + 1, high))
     line = [_pixels(ax, own) for own in frontier.best]
-    for (x, y), (to_x, to_y) in itertools.pairwise(line):
-        steps = max(1, round(math.hypot(to_x - x, to_y - y) / 3))
-        for step in range(steps):
-            at_x, at_y = (a + (b - a) * step / steps for a, b in ((x, to_x), (y, to_y)))
-            found.append(Box(at_x - 1.5, at_y - 1.5, at_x + 1.5, at_y + 1.5))
+    found += [Box(x - 3, y - 3, x + 3, y + 3) for start, end in itertools.pairwise(line)
+              for x, y in _between(start, end)]
     return found

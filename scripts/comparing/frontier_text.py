@@ -50,18 +50,18 @@ def page(compared: Compared, frontier: Frontier, *, command: str, picture: str =
 def statement(frontier: Frontier) -> list[str]:
     """Which variants are at most a quarter of the base's work within one standard error, or that none is."""
     base, cheap = frontier.base, [own for own in frontier.variants if own.is_cheap(frontier.base)]
-    wanted = f"at most {CHEAP:.0%} of {base.name}'s work and within one standard error of its accuracy " \
-             f"(paired difference at least minus its standard error)".replace("%", " %")
+    wanted = f"at most {_percent(CHEAP)} of {base.name}'s work and within one standard error of its " \
+             f"accuracy, as a paired difference"
     if fast := frontier.fast:
         first = fast[0]
         assert isinstance(first.to_base, Paired)
         return [f"{wanted[0].upper()}{wanted[1:]}: {', '.join(own.name for own in fast)}. The most accurate, "
                 f"**{first.name}** ({_told(frontier, first)}), is a candidate for a preset `fast`; chosen by "
                 f"these draws among {len(frontier.variants)} variants, it has to hold in draws of its own."]
-    why = "; ".join(f"{own.name}: {_told(frontier, own)}" for own in cheap) if cheap else \
+    why = ", ".join(f"{own.name} ({_told(frontier, own)})" for own in cheap) if cheap else \
         f"the cheapest takes {_percent(min(own.work for own in frontier.variants) / base.work)}" \
         if frontier.variants else "no variant of it is here"
-    return [f"No variant is {wanted} ({why})."]
+    return [f"No variant is {wanted}: {why}."]
 
 
 def _told(frontier: Frontier, own: Point) -> str:
@@ -78,7 +78,8 @@ def _words(compared: Compared, frontier: Frontier) -> list[str]:
     return [
         f"Top-1 in percent at the last epoch, {labels_text(compared, frontier)}, mean +- standard deviation "
         f"(n - 1) over draws of {compared.teachers}; in brackets the 95 % interval (Student's t) of the "
-        f"difference to {frontier.base.name}, paired by draw.",
+        f"difference to {frontier.base.name}, paired by draw; within one standard error: at least minus its "
+        f"standard error.",
         f"Work: FLOPs of {', '.join(frontier.stages)}, counted for one draw. A precision changes seconds and "
         f"no FLOPs, a label format bytes: the statement above is of FLOPs alone. Seconds are of this "
         f"machine, by the logs.",

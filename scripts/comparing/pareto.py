@@ -130,7 +130,8 @@ def frontier_of(compared: Compared, base: str, *, ipc: int, kind: str, stages: S
 
 def _point(compared: Compared, name: str, base: str, *, ipc: int, kind: str,
            stages: Sequence[str]) -> Point | None:
-    cell, top1 = (find(name, ipc=ipc, kind=kind, beside=base) for find in (compared.cell, compared.top1))
+    cell = compared.cell(name, ipc=ipc, kind=kind, beside=base)
+    top1 = compared.top1(name, ipc=ipc, kind=kind, beside=base)
     work = work_of(cell, stages)
     if not top1 or work is None:
         return None

@@ -148,8 +148,8 @@ def read_comparison(paths: Sequence[str]) -> Compared:
     first = records[paths[0]]
     for path, other in records.items():
         for name in ("dataset", "common", "students"):
-            require(other[name] == first[name], f"{path}: {name} is {other[name]}, {paths[0]} has "  # type: ignore[literal-required]
-                    f"{first[name]}: these are not one comparison")  # type: ignore[literal-required]
+            require(other[name] == first[name], f"{path}: {name} is {other[name]}, {paths[0]} has "
+                    f"{first[name]}: these are not one comparison")
     variants: dict[str, Mapping[str, Any]] = {}
     cells: dict[Cell, CellFigures] = {}
     for path, record in records.items():
@@ -184,7 +184,7 @@ def _read(path: Path) -> _Record:
 
 def _figures(record: _CellRecord) -> CellFigures:
     return CellFigures(tflops=record["tflops"], by_stage=record.get("tflops_by_stage"), draws={
-        int(draw): Figures(**{name: own[name] for name in _Drawn.__annotations__})  # type: ignore[literal-required]
+        int(draw): Figures(**{name: own[name] for name in _Drawn.__annotations__})
         for draw, own in record["draws"].items()})
 
 
@@ -247,7 +247,7 @@ class ResultFlags(Options):
         if not self.out:
             return
         path = Path(self.out)
-        write_bytes(path, page.encode())
+        write_bytes(path, f"{page}\n".encode())
         write_json(path.with_suffix(".json"), {"format": form, "version": FORMAT_VERSION, **values})
         if picture:
             write_bytes(path.with_suffix(".png"), picture)
