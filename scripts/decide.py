@@ -1,7 +1,7 @@
 """What a comparison decides: paired differences with intervals, and how many draws would decide the rest.
 
     python -m scripts.decide out/digits/comparison/rd3-ipc-10.json
-    python -m scripts.decide A.json B.json --pairs prism:sre2l best-distilled:random --kinds hard
+    python -m scripts.decide A.json B.json --pairs prism:sre2l prism:random
 
 Files are what scripts/compare.sh writes; several are pooled by the draws' numbers.  A pair is two names of
 methods or variants, or best-distilled, best-selected (real images chosen otherwise than at random): in each
@@ -23,7 +23,8 @@ class DecideConfig(ResultFlags):
     """What `python -m scripts.decide` takes."""
 
     pairs: tuple[str, ...] = option((), "A:B, names of methods, variants, best-distilled or best-selected; "
-                                    "none: each distilled one and random, the best, the first and sre2l")
+                                    "none: each distilled one and random, the best, the first and sre2l",
+                                    commas=True)
     kinds: tuple[str, ...] = option(KINDS, "labels: common, soft under one protocol for all; own, soft under "
                                     "each's own; hard", commas=True)
 

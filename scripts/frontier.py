@@ -1,7 +1,7 @@
 """Accuracy against cost: a method's variants, and the other methods of a comparison, by their work.
 
-    python -m scripts.frontier out/cifar10/comparison/rd3-costs-own-ipc-10.json --base prism
-    python -m scripts.frontier A.json B.json --kind hard --out docs/results/frontier.md
+    python -m scripts.frontier out/cifar10/comparison/rd3-ipc-10.json
+    python -m scripts.frontier A.json B.json --kind hard --out frontier.md
 
 Files are what scripts/compare.sh --variants writes; several are pooled by the draws' numbers.  Below the
 table stands whether a variant is at most a quarter of the base's work within one standard error of it.

@@ -4,7 +4,7 @@ Draws are told apart by their number alone: of two files, equal numbers are one 
 """
 import dataclasses
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -160,7 +160,7 @@ def read_comparison(paths: Sequence[str]) -> Compared:
             cell = Cell(own["method"], own["protocol"], own["ipc"])
             cells[cell] = _pooled(cells.get(cell), _figures(own), f"{path}: {cell}")
     return Compared(dataset=first["dataset"], common=first["common"], students=first["students"],
-                    teachers=_teachers({record.get("teacher_sets", 0) for record in records.values()}),
+                    teachers=_teachers([record.get("teacher_sets", 0) for record in records.values()]),
                     variants=variants, cells=cells)
 
 
@@ -209,15 +209,15 @@ def _pooled(seen: CellFigures | None, new: CellFigures, where: str) -> CellFigur
                        by_stage=seen.by_stage or new.by_stage)
 
 
-def _teachers(sets: Iterable[int]) -> str:
-    numbers = set(sets)
-    if numbers == {0}:
+def _teachers(sets: Sequence[int]) -> str:
+    """What draws are of.   Args: sets: of teachers that a file's draws take in turn, 0: each has its own."""
+    if not any(sets):
         return "teachers, images, labels and students"
-    if numbers == {1}:
-        return "images, labels and students, all with one set of teachers"
-    if len(numbers) == 1:
-        return f"images, labels and students, {numbers.pop()} sets of teachers in turn"
-    return "images, labels and students, teachers drawn otherwise in each file"
+    if len(sets) > 1:
+        numbers = ", ".join(str(own) if own else "one a draw" for own in sets)
+        return f"images, labels and students (sets of teachers in the files: {numbers})"
+    return "images, labels and students, " + (
+        "all with one set of teachers" if sets[0] == 1 else f"{sets[0]} sets of teachers in turn")
 
 
 # ---------------------------------------------------------------- flags of what reads it
