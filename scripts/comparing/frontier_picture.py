@@ -51,7 +51,8 @@ def place_names(points: Sequence[tuple[float, float]], sizes: Sequence[tuple[flo
         line = (Box(at_x - 1, at_y - 1, at_x + 1, at_y + 1) for at_x, at_y in _between(
             (x, y), ((box.left + box.right) / 2, (box.low + box.high) / 2)))
         crossed = sum(own.shared(other) for own in line for other in placed.values())
-        return math.hypot(dx, dy) + 10 * (hidden + crossed) + sum(map(box.shared, avoid))
+        below = max(0.0, y - (box.low + box.high) / 2)  # where the names of lower points belong
+        return math.hypot(dx, dy) + below / 2 + 10 * (hidden + crossed) + sum(map(box.shared, avoid))
     for i in sorted(range(len(points)), key=lambda i: -points[i][1]):
         (x, y), (width, height) = points[i], sizes[i]
         tries = [_beside(x, y, width, height, distance=distance * height, angle=turn * math.pi / 12)
