@@ -138,8 +138,10 @@ def test_pairs_are_of_one_protocol_and_random_images_of_the_others_own(tmp_path,
 
 def test_named_pairs_kinds_and_variants(tmp_path, capsys):
     variants = {"half": {"method": "prism", "recover": {"iteration": 5}, "why": "less"},
+                "same": {"method": "prism"},
                 "more-random": {"method": "random"}}
     path = write(tmp_path / "a.json", [*cells(), cell("half", "usual", [73.0, 75.0, None]),
+                                       cell("same", "usual", [74.0, 76.0, 78.0]),
                                        cell("more-random", "usual", [90.0, 90.0, 90.0])], variants=variants)
     found = found_of(path, "--pairs", "half:prism", "random:half", "--kinds", "common,own")
     assert list(found) == [("half:prism", "common"), ("half:prism", "own"), ("random:half", "common"),
@@ -147,8 +149,12 @@ def test_named_pairs_kinds_and_variants(tmp_path, capsys):
     assert found["half:prism", "common"].each == {0: -1, 1: -1} and not found["half:prism", "own"].each
     assert "No draw has both sides of: half - prism (soft labels under each's own protocol)" \
         in capsys.readouterr().out
+    decide.main([path])
+    text = capsys.readouterr().out
+    assert "best-distilled cannot be half, same (under its own protocol, with hard labels): draws are " \
+        "missing." in text and "best-selected cannot be" not in text
     compared = read_comparison([path])
-    assert compared.distilled == ["prism", "sre2l", "half"] and "more-random" not in compared.selected
+    assert compared.distilled == ["prism", "sre2l", "half", "same"] and "more-random" not in compared.selected
     assert compared.changes("half") == "recover --iteration 5" and compared.changes("prism") == ""
     assert ("half", "random") in deciding.default_pairs(compared)
 

@@ -86,8 +86,6 @@ def _words(compared: Compared, decisions: Sequence[Decision]) -> list[str]:
     missing = dict.fromkeys(
         f"{' - '.join(decision.pair)} ({labels_text(compared, decision.pair, decision.kind)})"
         for decision in decisions if not decision.each)
-    absent = dict.fromkeys((side, name) for decision in decisions if decision.each
-                           for side, names in decision.absent.items() for name in names)
     return [
         f"Differences of top-1 in points at the last epoch, data set {compared.dataset}, paired by draw: "
         f"draws of {compared.teachers}, students of a draw: {compared.students}. In brackets the 95 % "
@@ -98,6 +96,20 @@ def _words(compared: Compared, decisions: Sequence[Decision]) -> list[str]:
         "Draws that would decide it: if mean and spread stayed as they are, estimated from these few draws; "
         "a guess at the order of magnitude, not a promise.",
         *([CHOICE] if any(decision.chosen for decision in decisions) else []),
-        *(f"{side} cannot be {', '.join(name for of, name in absent if of == side)}: draws are missing."
-          for side in dict.fromkeys(side for side, _ in absent)),
+        *_absent(compared, decisions),
         *([f"No draw has both sides of: {'; '.join(missing)}."] if missing else [])]
+
+
+def _absent(compared: Compared, decisions: Sequence[Decision]) -> list[str]:
+    """Who cannot be the best for want of draws, and with which labels, where that is not with all."""
+    kinds = {COMMON: f"under {compared.common}", OWN: "under its own protocol", HARD: "with hard labels"}
+    every = list(dict.fromkeys(decision.kind for decision in decisions))
+    found: dict[str, dict[str, list[str]]] = {}
+    for decision in decisions:
+        for side, names in decision.absent.items():
+            for name in names:
+                own = found.setdefault(side, {}).setdefault(name, [])
+                own += [decision.kind] * (decision.kind not in own)
+    return [f"{side} cannot be " + ", ".join(
+        name + (f" ({', '.join(kinds[kind] for kind in own)})" if len(own) < len(every) else "")
+        for name, own in by_name.items()) + ": draws are missing." for side, by_name in found.items()]
