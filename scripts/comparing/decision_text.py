@@ -84,7 +84,8 @@ def _words(compared: Compared, decisions: Sequence[Decision]) -> list[str]:
     """What is above the tables."""
     tested = sum(decision.p is not None for decision in decisions)
     missing = dict.fromkeys(
-        f"{' - '.join(decision.pair)} ({labels_text(compared, decision.pair, decision.kind)})"
+        f"{' - '.join(decision.pair)} ({labels_text(compared, decision.pair, decision.kind)}"
+        f"{'; the best of others needs two draws' if set(BEST) & set(decision.pair) else ''})"
         for decision in decisions if not decision.each)
     return [
         f"Differences of top-1 in points at the last epoch, data set {compared.dataset}, paired by draw: "
