@@ -167,8 +167,8 @@ def test_one_draw_decides_nothing(tmp_path, capsys):
     assert "soft labels under usual: +2.0 points in draw 0, one draw decides nothing." in text
     assert "| +2.0 | 1 | - | no answer | - |" in text and "0 intervals are here" in text
     found_of(path, "--pairs", "best-distilled:random", "--kinds", "common")
-    assert "No draw has both sides of: best-distilled - random (soft labels under usual; the best of others " \
-        "needs two draws)." in capsys.readouterr().out
+    assert "No draw has both sides of: best-distilled - random (soft labels under usual; the best of " \
+        "others needs two draws)." in capsys.readouterr().out
 
 
 def test_files_are_pooled_by_the_draws_numbers(tmp_path):
