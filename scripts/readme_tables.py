@@ -12,6 +12,8 @@ from recover.data_synthesis import RecoverConfig
 from relabel.generate_soft_label import RelabelConfig
 from scripts.auditing.summary import summary
 from scripts.compare import CompareConfig
+from scripts.decide import DecideConfig
+from scripts.frontier import FrontierConfig
 from scripts.privacy import PrivacyConfig
 from scripts.reproduce import ReproduceConfig
 from scripts.reproducing.costs import count_cost
@@ -138,7 +140,7 @@ TABLES = {
     "README.md": {"performance": performance, "costs": functools.partial(costs, ("1/prism-r18",))},
     "docs/reproduce.md": {"costs": functools.partial(costs, ("1/prism-r", "1/prism-delt-r18")),
                           **dict([_flags(ReproduceConfig)])},
-    "docs/compare.md": dict([_flags(CompareConfig)]),
+    "docs/compare.md": dict(map(_flags, (CompareConfig, DecideConfig, FrontierConfig))),
     "docs/results/privacy.md": {"privacy": lambda: summary(_read("privacy/worlds.jsonl")),
                                 **dict([_flags(PrivacyConfig)])},
     "recover/README.md": {"datasets": datasets, **dict([_flags(RecoverConfig)])},
