@@ -49,6 +49,7 @@ class CompareConfig(PlaceFlags):
         commas=True)
     slices: int = option(10, "IPC indices that recover optimises side by side, where a method allows it",
                          range="in [1, 100]")
+    diversity: bool = option(True, "measure intra-class cosine, by a network that is trained for it first")
     tflops: float = option(0.0, "sustained rate of a device [TFLOP/s], to print hours", range=">= 0")
     list: bool = option(False, "print every cell with its state in each draw")
     dry_run: bool = option(False, "print the commands that would run, and their cost")
@@ -107,8 +108,9 @@ class CompareConfig(PlaceFlags):
 def run_cells(comparison: Comparison, name: str) -> None:
     """Runs every cell of this process's draws, the tables after each."""
     config = comparison.config
-    with hushed():
-        config.train_stranger()
+    if config.diversity:
+        with hushed():
+            config.train_stranger()
     for draw in config.running:
         say(f"draw {draw}: teachers")
         with hushed():

@@ -450,6 +450,19 @@ def check_cell(row: dict[str, str], told: Path) -> None:
     assert all(float(row[name]) > 0 for name in ("recover_s", "relabel_s", "validate_s", "tflops", "hard"))
 
 
+def test_diversity_is_left_out_with_its_network(calls, tmp_path):
+    data = write_data(tmp_path / "pets")
+    argv = ["drawn", "--dataset", f"folder:{data}", "--out", str(tmp_path / "out"), "--ipc", "2", "--draws",
+            "1", "--common", "usual", "--under", "own", *PROCESS]
+    compare.main([*argv, "--no-diversity"])
+    assert "diversity" not in calls and not list(tmp_path.glob("out/*/stranger"))
+    calls.clear()
+    compare.main([*argv, "--no-diversity"])
+    assert calls == []
+    compare.main(argv)
+    assert calls == ["diversity", "diversity"]  # random's and drawn's, of what is there
+
+
 def test_without_matplotlib_one_line_says_so(fakes, monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     monkeypatch.setitem(sys.modules, "matplotlib", None)

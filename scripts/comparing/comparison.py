@@ -109,7 +109,8 @@ class Comparison:
             return self.found.get((cell, draw))
         hard = self.hard_plan(cell, draw)
         seen = figures.read_figures(plan, hard, self._measured)
-        if seen and not (hard and seen.hard is None) and not (cell.ipc > 1 and seen.cosine is None):
+        wanted = self.config.diversity and cell.ipc > 1
+        if seen and not (hard and seen.hard is None) and not (wanted and seen.cosine is None):
             self.found[cell, draw] = seen
         return seen
 
@@ -119,8 +120,9 @@ class Comparison:
         run_missing(plan)
         if hard:
             run_missing(hard)
-        figures.measure_diversity(plan, self._measured, to_words({
-            **config.stranger, "device": config.device, "threads": config.threads}))
+        if config.diversity:
+            figures.measure_diversity(plan, self._measured, to_words({
+                **config.stranger, "device": config.device, "threads": config.threads}))
         seen = self.look(cell, draw)
         assert seen
         return seen
