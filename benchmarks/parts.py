@@ -4,15 +4,13 @@
 
 Prints a JSON line for each network and one of their sum: medians over rounds of each part's time over the
 round's convolutions alone, and the floor of it: five passes over what the layers with a BatchNorm put out, at
-the measured speed of a copy.  So many a layer needs whose convolution is one kernel and whose rest is another
-(forward: u is read, the output written; backward: u and the gradient are read, a gradient written).
+a copy's speed.  So many a layer needs whose convolution is one kernel and the rest another (forward: u is
+read, the output written; backward: u and the gradient are read, a gradient written).  On a CPU.
 """
 import collections
 import dataclasses
-import functools
 import json
 import math
-import operator
 import statistics
 import time
 from typing import Any
@@ -25,9 +23,9 @@ from benchmarks.recover_step import POOL, Step, calibrated, smooth_images
 from recover.alignments.fused import ConvNormAct, FusedBNAlignment
 from utils.flags import parse_config
 from utils.pieces import Options, option
-from utils.precision import set_precision
 from utils.runtime import command_line, set_threads, versions
 
+Seconds = collections.Counter[str]
 PASSES, COPY_BYTES, VECTOR = 5, 1 << 28, 10_000
 # Inside a layer with a BatchNorm: operation -> part; what is not listed is the activation.
 IN_LAYER = {"aten::sum": "statistics", "aten::linalg_vector_norm": "statistics",
@@ -37,7 +35,7 @@ IN_LAYER = {"aten::sum": "statistics", "aten::linalg_vector_norm": "statistics",
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PartsConfig(Options):
-    """What `python -m benchmarks.parts` takes; on the CPU alone."""
+    """What `python -m benchmarks.parts` takes."""
 
     networks: tuple[str, ...] = option(POOL[:4], "BN teachers", commas=True)
     batch_size: int = option(8, "images", range="in [1, 32767]")
@@ -47,39 +45,37 @@ class PartsConfig(Options):
     threads: int = option(0, "CPU threads; 0 = all cores", range="in [0, 1024]")
 
 
-def part_of(event: Any) -> str | None:
-    """The part of a step that a profiled operation's own time belongs to; None: Python's and dispatch's."""
+def part_of(event: Any) -> str:
+    """The part of a step that a profiled operation's own time belongs to."""
     if not event.name.startswith("aten::"):
-        return None
+        return "calls"
     if "conv" in event.name:
-        shapes = [shape for shape in event.input_shapes if len(shape) == 4]
-        return "depthwise convolutions" if any(shape[1] == 1 for shape in shapes) else "convolutions"
+        depthwise = any(len(shape) == 4 and shape[1] == 1 for shape in event.input_shapes)
+        return "depthwise convolutions" if depthwise else "convolutions"
     if all(math.prod(shape) < VECTOR for shape in event.input_shapes if shape):
-        return None  # of vectors of channels: its time is its call's
-    parent = event.cpu_parent
-    while parent is not None and not parent.name.startswith("_ConvNormAct"):
-        parent = parent.cpu_parent
-    return "rest of the networks" if parent is None else IN_LAYER.get(event.name, "activation")
+        return "calls"  # on vectors of channels: Python and dispatch are what they cost
+    around = event.cpu_parent
+    while around is not None and not around.name.startswith("_ConvNormAct"):
+        around = around.cpu_parent
+    return "rest of the networks" if around is None else IN_LAYER.get(event.name, "activation")
 
 
-def parts_of(step: Step) -> dict[str, float]:
-    """Part -> seconds of one step."""
+def parts_of(step: Step) -> Seconds:
+    """One step and its parts."""
     with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler:
         seconds = step.seconds()
-    parts: dict[str, float] = collections.Counter()
+    parts = Seconds()
     for event in profiler.events():
-        if part := part_of(event):
-            parts[part] += event.self_cpu_time_total / 1e6
-    parts["Python and calls"] = seconds - sum(parts.values())
-    return parts
+        parts[part_of(event)] += event.self_cpu_time_total / 1e6
+    parts["calls"] = 0.0  # all that is left
+    return parts + Seconds({"calls": seconds - sum(parts.values()), "step": seconds})
 
 
 def layer_bytes(model: torch.nn.Module, images: torch.Tensor) -> int:
     """What the layers with a BatchNorm put out in one forward of the fused engine, once [bytes]."""
     network, sizes = FusedBNAlignment(model, first_multiplier=1.0), []
-    for module in network._model.modules():
-        if isinstance(module, ConvNormAct):
-            module.register_forward_hook(lambda _, __, output: sizes.append(output.nbytes))
+    for module in (own for own in network._model.modules() if isinstance(own, ConvNormAct)):
+        module.register_forward_hook(lambda _, __, output: sizes.append(output.nbytes))
     with torch.no_grad():
         network(images, torch.zeros(len(images), dtype=torch.long), slices=1, aligned=0)
     return sum(sizes)
@@ -87,62 +83,36 @@ def layer_bytes(model: torch.nn.Module, images: torch.Tensor) -> int:
 
 def copy_speed() -> float:
     """Bytes a second, read and written, of copying a large tensor."""
-    source = torch.ones(COPY_BYTES // 4)
-    target = source.clone()
+    source, target = torch.ones(2, COPY_BYTES // 4)
     started = time.perf_counter()
     target.copy_(source)
     return 2 * COPY_BYTES / (time.perf_counter() - started)
-
-
-@dataclasses.dataclass(frozen=True)
-class Round:
-    """Seconds of one network in one round.   alone: its convolutions;  passes: five over its layers."""
-
-    alone: float
-    passes: float
-    parts: dict[str, float]
-
-    def __add__(self, other: "Round") -> "Round":
-        parts = {part: self.parts.get(part, 0.0) + other.parts.get(part, 0.0)
-                 for part in {**self.parts, **other.parts}}
-        return Round(self.alone + other.alone, self.passes + other.passes, parts)
-
-
-def figures(rounds: list[Round]) -> dict[str, Any]:
-    """Medians over rounds of all ratios to the convolutions alone."""
-    kinds = list(dict.fromkeys(part for own in rounds for part in own.parts))
-    return {"convolutions_s": statistics.median(own.alone for own in rounds),
-            "over": [sum(own.parts.values()) / own.alone for own in rounds],
-            "floor": statistics.median(1 + own.passes / own.alone for own in rounds),
-            "parts": {part: statistics.median(own.parts.get(part, 0.0) / own.alone for own in rounds)
-                      for part in kinds}}
 
 
 def main(argv=None) -> None:
     """Prints a line for each network, then one of all."""
     config = parse_config(PartsConfig, argv, description=__doc__)
     threads, device = set_threads(config.threads), torch.device("cpu")
-    set_precision("fp32", device)
     images, targets = smooth_images(config.batch_size, config.size, seed=99), torch.arange(config.batch_size)
     models = {name: calibrated(name, config.size, device) for name in config.networks}
+    made = {name: (Step({name: model}, ("fused", "compiled")[config.compile], images, targets),
+                   Convolutions({name: model}, images)) for name, model in models.items()}
     sizes = {name: layer_bytes(model, images) for name, model in models.items()}
-    steps = {name: Step({name: model}, "compiled" if config.compile else "fused", images, targets)
-             for name, model in models.items()}
-    limits = {name: Convolutions({name: model}, images) for name, model in models.items()}
-    rounds: dict[str, list[Round]] = {name: [] for name in models}
-    speeds = []
+    rounds: dict[str, list[Seconds]] = {name: [] for name in models}
     for _ in range(config.rounds + 1):
-        speeds.append(copy_speed())
-        for name, step in steps.items():
-            rounds[name].append(Round(limits[name].seconds(), PASSES * sizes[name] / speeds[-1],
-                                      parts_of(step)))
-    rounds["all"] = [functools.reduce(operator.add, own) for own in zip(*rounds.values(), strict=True)]
+        passes = PASSES / copy_speed()
+        for name, (step, limit) in made.items():
+            rounds[name].append(parts_of(step) + Seconds({"convolutions alone": limit.seconds(),
+                                                          "floor": passes * sizes[name]}))
     sizes["all"] = sum(sizes.values())
-    about = {"benchmark": "parts", **versions(), **dataclasses.asdict(config), "threads": threads,
-             "copy_gb_s": statistics.median(speeds[1:]) / 1e9}
+    rounds["all"] = [sum(own, Seconds()) for own in zip(*rounds.values(), strict=True)]
     for name, own in rounds.items():
-        print(json.dumps({**about, "network": name, "layers_mb": sizes[name] / 1e6, **figures(own[1:])}),
-              flush=True)
+        ratios = {part: [one[part] / one["convolutions alone"] for one in own[1:]] for part in own[-1]}
+        print(json.dumps({
+            "benchmark": "parts", **versions(), **dataclasses.asdict(config), "threads": threads,
+            "network": name, "layers_mb": sizes[name] / 1e6, "step_over": ratios["step"],
+            "convolutions_s": statistics.median(one["convolutions alone"] for one in own[1:]),
+            "over": {part: statistics.median(each) for part, each in ratios.items()}}), flush=True)
 
 
 if __name__ == "__main__":

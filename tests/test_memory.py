@@ -2,6 +2,8 @@
 import dataclasses
 import itertools
 import json
+import platform
+import resource
 
 import pytest
 import torch
@@ -23,6 +25,7 @@ from recover.selection import Draw
 from utils.flags import build_config
 from utils.memory import Offloaded, SavedBytes, num_bytes
 from utils.pieces import identity
+from utils.runtime import keep_freed_memory
 
 pytest_plugins = ["stage_fixtures"]
 N, SIZE = 3, 16
@@ -386,3 +389,15 @@ def test_layers_that_are_hooked_stay_whole_in_a_trace():
     model[1].register_forward_pre_hook(lambda layer, inputs: seen.append(layer))
     trace(model)(torch.rand(1, 3, 8, 8))
     assert seen == [model[1]]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc")
+def test_freed_memory_is_taken_again_without_new_pages():
+    keep_freed_memory()
+    faults = []
+    for _ in range(2):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        tensors = [torch.zeros(1 << 22) for _ in range(16)]  # 256 MiB, four times what glibc keeps by itself
+        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+        del tensors
+    assert faults[1] < 65536 / 8  # of as many pages; without it all
