@@ -1,9 +1,10 @@
 """Memory beyond the device: the same bits with less kept, networks there in their turn alone, figures."""
+import ctypes
 import dataclasses
 import itertools
 import json
-import platform
-import resource
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -391,13 +392,10 @@ def test_layers_that_are_hooked_stay_whole_in_a_trace():
     assert seen == [model[1]]
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc")
-def test_freed_memory_is_taken_again_without_new_pages():
-    keep_freed_memory()
-    faults = []
-    for _ in range(2):
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        tensors = [torch.zeros(1 << 22) for _ in range(16)]  # 256 MiB, four times what glibc keeps by itself
-        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-        del tensors
-    assert faults[1] < 65536 / 8  # of as many pages; without it all
+def test_freed_memory_is_kept_where_the_c_library_can(monkeypatch):
+    asked = []
+    for library in (SimpleNamespace(mallopt=lambda *values: asked.append(values)), SimpleNamespace()):
+        monkeypatch.setattr(ctypes, "CDLL", lambda name, library=library: library)
+        monkeypatch.setattr(sys, "platform", "linux")
+        keep_freed_memory()
+    assert asked == [(-3, 32 * 2**20), (-1, 2**30)]  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD of malloc.h [bytes]
