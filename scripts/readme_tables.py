@@ -67,7 +67,7 @@ def performance() -> str:
         ("the same with `--compile`, warm", published,
          f"time {_range(compiled['compiled'])}, bytes kept {compiled['compiled']['saved_ratio']:.3f}",
          "recover_step --compile"),
-        ("both, over the limit", "the networks' convolutions alone ([where the rest goes](docs/results/step.md))",
+        ("both, over the limit", "the convolutions alone ([what the rest is](docs/results/step.md))",
          f"time {_over(step['fused'])}, compiled {_over(compiled['compiled'])}", "recover_step"),
         ("its gradient, 1 to 5 teachers", "the readable reference",
          f"cosine >= {worst[0]:.6f} in float32, relative {worst[1]:.1e} in float64", "recover_step"),
