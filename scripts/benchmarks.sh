@@ -26,6 +26,7 @@ if "$PYTHON" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; th
 else
     measure recover_step recover_step --rounds 7
     measure recover_step_compile recover_step --compile --rounds 5
+    measure parts parts --threads 1
     measure memory memory
     measure augment augment
 fi

@@ -45,6 +45,10 @@ def _range(own: dict) -> str:
     return f"**{own['time_ratio']:.2f}** ({min(own['ratios']):.2f} to {max(own['ratios']):.2f})"
 
 
+def _over(own: dict) -> str:
+    return f"**{own['over_convolutions']:.2f}** ({min(own['over']):.2f} to {max(own['over']):.2f})"
+
+
 def performance() -> str:
     """What the benchmarks measured, from docs/results/*.jsonl."""
     step, *gradients = _read("recover_step.jsonl")
@@ -65,6 +69,8 @@ def performance() -> str:
         ("the same with `--compile`, warm", published,
          f"time {_range(compiled['compiled'])}, bytes kept {compiled['compiled']['saved_ratio']:.3f}",
          "recover_step --compile"),
+        ("both, over the limit", "the convolutions alone ([what the rest is](docs/results/step.md))",
+         f"time {_over(step['fused'])}, compiled {_over(compiled['compiled'])}", "recover_step"),
         ("its gradient, 1 to 5 teachers", "the readable reference",
          f"cosine >= {worst[0]:.6f} in float32, relative {worst[1]:.1e} in float64", "recover_step"),
         ("its memory, 1 to 5 teachers", "the largest teacher alone", f"**{peak:.3f}**", "recover_step"),

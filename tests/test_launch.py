@@ -261,6 +261,6 @@ def test_a_failing_benchmark_stops_no_other(tmp_path):
     assert done.returncode == 1
     assert "error: failed: recover_step_compile precision; " in done.stderr
     assert {path.name for path in (tmp_path / "out" / "benchmarks").iterdir()} == {
-        "recover_step.jsonl", "augment.jsonl", "labels.jsonl", "memory.jsonl",
+        "recover_step.jsonl", "parts.jsonl", "augment.jsonl", "labels.jsonl", "memory.jsonl",
         "recover_step_compile.jsonl.tmp", "precision.jsonl.tmp"}
     assert run_script("benchmarks.sh", '[ "$1" = -c ] && exit 1\nexit 0', tmp_path).returncode == 0
