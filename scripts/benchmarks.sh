@@ -16,6 +16,7 @@ measure() { # measure FILE MODULE FLAGS...
 }
 measure recover_step recover_step --rounds 7
 measure recover_step_compile recover_step --compile --rounds 5
+measure parts parts --threads 1
 measure memory memory
 measure augment augment
 measure labels labels

@@ -3,18 +3,21 @@
     scripts/compare.sh --dataset digits --ipc 10 --draws 5              every method
     scripts/compare.sh --dataset cifar10 --ipc 1,10,50 prism edc        some, at three IPC
     scripts/compare.sh --draws 5 --only-draws 0 1                       a process's share of the draws
+    scripts/compare.sh --variants one_thing.json                        a method with one thing changed
     scripts/compare.sh --dry-run                                        its cost and its commands
 
 Per draw all methods have the same teachers and seeds.  What exists is not run again; the tables in
 <out>/<data set>/comparison are written after every cell.
 """
 import dataclasses
+import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from scripts.comparing import cells
 from scripts.comparing.comparison import REFUSALS, Comparison, one_line
+from scripts.comparing.variants import Variant, read_variants
 from scripts.reproducing.costs import describe_cost
 from scripts.reproducing.launch import MAINS, stage_lines
 from scripts.reproducing.places import PlaceFlags, make_teachers, train_once
@@ -42,8 +45,13 @@ class CompareConfig(PlaceFlags):
                                          range="in [0, 999]")
     students: int = option(1, "of one image set", range="in [1, 100]")
     common: str = option("rd3", "protocol for all methods")
+    variants: str = option("", "JSON of variants of methods, compared too, or named like methods")
+    under: tuple[str, ...] = option(
+        cells.UNDER, "labels to compare under: the common protocol's, each method's own, hard ones",
+        commas=True)
     slices: int = option(10, "IPC indices that recover optimises side by side, where a method allows it",
                          range="in [1, 100]")
+    diversity: bool = option(True, "measure intra-class cosine, by a network that is trained for it first")
     tflops: float = option(0.0, "sustained rate of a device [TFLOP/s], to print hours", range=">= 0")
     list: bool = option(False, "print every cell with its state in each draw")
     dry_run: bool = option(False, "print the commands that would run, and their cost")
@@ -57,8 +65,16 @@ class CompareConfig(PlaceFlags):
         require(self.common in METHODS and cells.has_own(self.common),
                 f"--common {self.common}: expected a protocol with soft labels, one of "
                 f"{', '.join(filter(cells.has_own, METHODS))}")
+        require(set(self.under) <= set(cells.UNDER) and set(self.under) & {"common", "own"},
+                f"--under {' '.join(self.under)}: expected some of {', '.join(cells.UNDER)}, common or own "
+                "among them")
         require(self.dataset.startswith("folder:") or self.dataset in ("digits", "cifar10", "cifar10-full"),
                 f"--dataset {self.dataset}: expected digits, cifar10, cifar10-full or folder:PATH")
+
+    @functools.cached_property
+    def known(self) -> dict[str, Variant]:
+        """The variants of --variants."""
+        return read_variants(self.variants)
 
     @property
     def ipcs(self) -> Sequence[int]:
@@ -82,7 +98,8 @@ class CompareConfig(PlaceFlags):
 
     def plan(self, cell: cells.Cell, draw: int) -> Plan:
         """A cell's plan.   Raises: ValueError where it cannot run."""
-        return cells.plan_cell(cell, self, draw=draw, students=self.students, slices=self.slices)
+        return cells.plan_cell(cell, self, draw=draw, students=self.students, slices=self.slices,
+                               variants=self.known)
 
     def train_stranger(self) -> None:
         """Trains the network that measures diversity, unless it is there."""
@@ -93,8 +110,9 @@ class CompareConfig(PlaceFlags):
 def run_cells(comparison: Comparison, name: str) -> None:
     """Runs every cell of this process's draws, the tables after each."""
     config = comparison.config
-    with hushed():
-        config.train_stranger()
+    if config.diversity:
+        with hushed():
+            config.train_stranger()
     for draw in config.running:
         say(f"draw {draw}: teachers")
         with hushed():
@@ -130,7 +148,7 @@ def print_cells(comparison: Comparison, *, commands: bool) -> None:
 
 
 def split_words(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Methods, before the flags or behind them, and the flags."""
+    """Methods and variants before the flags, or methods behind them, and the flags."""
     rest, before, behind = list(argv), [], []
     while rest and not rest[0].startswith("-"):
         before.append(rest.pop(0))
@@ -141,11 +159,20 @@ def split_words(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     return before + behind, rest
 
 
+def name_of(config: CompareConfig, words: Sequence[str]) -> str:
+    """The name of a comparison's files: what it is of, without draws."""
+    listed = list(words) if len(words) < 6 else [f"{len(words)}-methods"]
+    if config.variants:
+        listed.insert(0, Path(config.variants).stem)
+    partial = [] if set(config.under) == set(cells.UNDER) else sorted(set(config.under))
+    return "-".join([config.common, *listed, *partial, "ipc", *map(str, config.ipcs)])
+
+
 def main(argv: list[str] | None = None) -> Path | None:
     """Runs, lists or plans a comparison; returns the Markdown table that it writes."""
     words, flags = split_words(sys.argv[1:] if argv is None else argv)
     config = parse_config(CompareConfig, flags, description=__doc__)
-    comparison = Comparison(config, cells.compared_methods(words))
+    comparison = Comparison(config, cells.compared_methods(words, config.known))
     if config.list or config.dry_run:
         print_cells(comparison, commands=config.dry_run)
         return None
@@ -153,8 +180,7 @@ def main(argv: list[str] | None = None) -> Path | None:
     require(config.train_data_path or data not in DATASETS or DATASETS[data].open_split,
             f"--dataset {config.dataset} needs --train-data-path")
     choose_device(config.device)
-    listed = words if len(words) < 6 else [f"{len(words)}-methods"]
-    name = "-".join([config.common, *listed, "ipc", *map(str, config.ipcs)])
+    name = name_of(config, words)
     run_cells(comparison, name)
     print(comparison.tables().markdown())
     say(f"the tables and their picture are {config.comparison / name}.*")

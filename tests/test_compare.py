@@ -3,6 +3,7 @@ import csv
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -160,6 +161,8 @@ def test_methods_stand_before_or_behind_the_flags(argv, methods, rest):
 
 @pytest.mark.parametrize("argv, error", [
     (["--ipc", "1,x"], "--ipc must be numbers in [1, 10000], got 1 x"), (["--ipc", "0"], "--ipc must be"),
+    (["--under", "hard"], "--under hard: expected some of common, own, hard, common or own among them"),
+    (["--under", "own,soft"], "--under own soft: expected"),
     (["--only-draws", "3"], "--only-draws (3,): there are 3, from 0"),
     (["--common", "recovery-only"], "--common recovery-only: expected a protocol with soft labels"),
     (["--dataset", "imagenet-1k"], "expected digits, cifar10, cifar10-full or folder:PATH"),
@@ -284,6 +287,76 @@ def test_a_picture_has_a_panel_a_table(fakes):
     assert picture.draw_picture(some_tables()).startswith(b"\x89PNG")
 
 
+# ---------------------------------------------------------------- variants, kinds of labels, sets of teachers
+
+def write_variants(tmp_path, **variants) -> str:
+    path = tmp_path / "changed.json"
+    path.write_text(json.dumps(variants or {
+        "drawn-longer": {"method": "drawn", "recover": {"iteration": 7}, "why": "cost"},
+        "drawn-cropped": {"method": "drawn", "relabel": {"min_scale_crops": 0.3, "epochs": 5}}}))
+    return str(path)
+
+
+def test_a_variant_is_its_method_with_its_own_settings_unscaled(fakes, tmp_path):
+    config = config_of(tmp_path, "--common", "usual", "--variants", write_variants(tmp_path))
+    assert compared_methods((), config.known) == ["random", "drawn", "drawn-longer", "drawn-cropped"]
+    assert compared_methods(["drawn-longer"], config.known) == ["random", "drawn-longer"]
+
+    def planned(method: str, protocol: str):
+        return config.plan(Cell(method, protocol, 2), 0)
+    base, longer = planned("drawn", "drawn"), planned("drawn-longer", "drawn-longer")
+    assert base.recover.iteration == 2 and longer.recover.iteration == 7  # the recipe scales by 2 / 4000
+    assert base.run != longer.run and base.relabel.epochs == longer.relabel.epochs == 2
+    cropped = planned("drawn-cropped", "drawn-cropped")
+    assert cropped.run == base.run and cropped.labels != base.labels  # the same images, labelled otherwise
+    assert (cropped.relabel.epochs, cropped.relabel.min_scale_crops) == (5, 0.3)
+    assert planned("drawn-cropped", "usual").students == planned("drawn", "usual").students
+    reference = planned("random", "drawn-cropped")  # real images under the variant's own labels
+    assert reference.relabel.epochs == 5 and reference.recover.protocol == "random"
+
+
+@pytest.mark.parametrize("under, pairs", [
+    (("common", "hard"), [("random", "usual"), ("drawn-longer", "usual")]),
+    (("own",), [("random", "random"), ("drawn-longer", "drawn-longer"), ("random", "drawn-longer")])])
+def test_kinds_of_labels_are_chosen(fakes, tmp_path, under, pairs):
+    config = config_of(tmp_path, "--common", "usual", "--under", *under, "--variants",
+                       write_variants(tmp_path))
+    found = comparison.Comparison(config, compared_methods(["drawn-longer"], config.known))
+    assert [(cell.method, cell.protocol) for cell in found.cells] == pairs
+    assert (found.hard_plan(found.cells[-1], 0) is not None) is ("hard" in under)
+    tables = found.tables()
+    assert len(tables.titled()) == 1 and list(tables.variants) == ["drawn-longer"]
+    assert "drawn-longer is drawn with recover --iteration 7." in tables.markdown()
+    assert tables.json()["variants"] == {
+        "drawn-longer": {"method": "drawn", "recover": {"iteration": 7}, "why": "cost"}}
+    assert compare.name_of(config, ["drawn-longer"]) == "-".join(
+        ["usual", "changed", "drawn-longer", *sorted(under), "ipc", "10"])
+
+
+@pytest.mark.parametrize("variants, error", [
+    ({"prism": {"method": "drawn"}}, "prism: expected a name of small letters"),
+    ({"a b": {"method": "drawn"}}, "a b: expected a name"),
+    ({"x": {"recover": {}}}, "x: expected an object with a method"),
+    ({"x": {"method": "drawn", "recovery": {}}}, "x: got recovery, expected some of method, recover"),
+    ({"x": {"method": "usual"}}, "x: usual makes no images"),
+    ({"x": {"method": "nobody"}}, "--protocol nobody: expected one of"),
+    ({"x": {"method": "drawn", "recover": [1]}}, "x: expected option -> value"),
+    ({"x": {"method": "drawn", "recover": {"iterations": 3}}}, "x under usual, IPC 10: .*iterations"),
+    ({"x": {"method": "drawn", "recover": {"iteration": -3}}}, "x under usual, IPC 10: .*iteration")])
+def test_bad_variants_are_refused_in_one_line(fakes, tmp_path, refused, variants, error):
+    line = refused(compare.main, ["--out", tmp_path, "--common", "usual", "--dry-run", "--variants",
+                                  write_variants(tmp_path, **variants)])
+    assert re.search(error, line), line
+
+
+def test_draws_take_sets_of_teachers_in_turn(fakes, tmp_path):
+    config = config_of(tmp_path, "--common", "usual", "--weights-dir", "a", "b")
+    assert [config.teachers_dir(draw) for draw in range(3)] == ["a", "b", "a"]
+    assert config.plan(Cell("drawn", "drawn", 2), 1).recover.weights_dir == "b"
+    words = comparison.Comparison(config, ["random"]).tables().markdown()
+    assert "draws (2 sets of teachers in turn) of images, labels and students" in words
+
+
 # ---------------------------------------------------------------- end to end
 
 @pytest.fixture
@@ -375,6 +448,19 @@ def check_cell(row: dict[str, str], told: Path) -> None:
     pictures = sorted(told.parents[1].glob("images_*/syn/*/*"))
     assert int(row["image_bytes"]) < sum(path.stat().st_size for path in pictures)
     assert all(float(row[name]) > 0 for name in ("recover_s", "relabel_s", "validate_s", "tflops", "hard"))
+
+
+def test_diversity_is_left_out_with_its_network(calls, tmp_path):
+    data = write_data(tmp_path / "pets")
+    argv = ["drawn", "--dataset", f"folder:{data}", "--out", str(tmp_path / "out"), "--ipc", "2", "--draws",
+            "1", "--common", "usual", "--under", "own", *PROCESS]
+    compare.main([*argv, "--no-diversity"])
+    assert "diversity" not in calls and not list(tmp_path.glob("out/*/stranger"))
+    calls.clear()
+    compare.main([*argv, "--no-diversity"])
+    assert calls == []
+    compare.main(argv)
+    assert calls == ["diversity", "diversity"]  # random's and drawn's, of what is there
 
 
 def test_without_matplotlib_one_line_says_so(fakes, monkeypatch, tmp_path, capsys):

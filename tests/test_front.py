@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import recover_step
+from benchmarks import parts, recover_step
 from scripts import demo, readme_tables
 
 ROOT = Path(__file__).parents[1]
@@ -60,3 +60,17 @@ def test_the_benchmark_compares_both_engines(capsys):
     assert timed["published"]["time_ratio"] == 1 and len(timed["fused"]["ratios"]) == 1
     assert timed["fused"]["saved_mb"] < timed["reference"]["saved_mb"] < timed["published"]["saved_mb"]
     assert compared["float64_relative"] < 1e-10 and compared["peak_over_largest_alone"] == 1
+
+
+def test_the_parts_of_a_step_are_the_step(capsys):
+    parts.main(["--size", "32", "--batch-size", "4", "--rounds", "1", "--networks",
+                "narrow_resnet,narrow_mobilenet", "--threads", "1"])
+    *each, both = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert [own["network"] for own in (*each, both)] == ["narrow_resnet", "narrow_mobilenet", "all"]
+    for own in (*each, both):
+        over = dict(own["over"])
+        assert over.pop("convolutions alone") == 1 and 0 < over.pop("floor")
+        assert over.pop("step") == own["step_over"][0] == pytest.approx(sum(over.values()))
+        assert {"convolutions", "statistics", "affine", "activation"} <= set(over)
+    assert "depthwise convolutions" not in each[0]["over"] and each[1]["over"]["depthwise convolutions"] > 0
+    assert both["layers_mb"] == sum(own["layers_mb"] for own in each) > 0

@@ -95,8 +95,7 @@ def test_the_comparison_reads_the_table_that_it_writes(tmp_path):
     methods, flags = compare.split_words(step.commands[0].words[2:])
     config = parse_config(compare.CompareConfig, flags)
     assert config.comparison == step.commands[0].found[0].parent and compared_methods(methods)
-    assert step.commands[0].found[0].stem == "-".join(
-        [config.common, *methods, "ipc", *map(str, config.ipcs)])
+    assert step.commands[0].found[0].stem == compare.name_of(config, methods)
     own = config.plan(cells_of(compared_methods(methods), common=config.common, ipcs=config.ipcs)[-1], 1)
     assert own.recover.dataset == "cifar10" and own.validate.model == "resnet18"
     assert str(tmp_path / "cifar10-full" / "teachers1") == own.recover.weights_dir

@@ -90,7 +90,7 @@ def test_dry_run_prints_each_processs_command(tmp_path, capsys):
     reproduce.main(words("1", PRISM[2:], "--dry-run", "--dataset", "digits", "--weights-dir", "w", "--out",
                          f"{tmp_path}/a b", "--processes", 3, "--precision", "bf16", "--shard", "1/2"))
     lines = capsys.readouterr().out.splitlines()
-    own = plan(dataset="digits", weights_dir="w", out=f"{tmp_path}/a b", precision="bf16")
+    own = plan(dataset="digits", weights_dir=("w",), out=f"{tmp_path}/a b", precision="bf16")
     for stage in STAGES:
         shown = [shlex.split(line) for line in lines if line.startswith(f"  {stage} ")]
         cls, presets = CONFIGS[stage]
@@ -146,7 +146,7 @@ def test_a_shard_goes_as_far_as_the_others_have_come(fakes, tmp_path, capsys):
     assert calls == [("recover", "0/2"), ("relabel", "0/2"), ("validate", (5, 7))]
     calls, _ = run("1/2")
     assert calls[-1] == ("validate", (6,))
-    own = plan("3a/r18-only", dataset="digits", out=str(tmp_path), weights_dir="w", ipc=4, seeds=(5, 6, 7))
+    own = plan("3a/r18-only", dataset="digits", out=str(tmp_path), weights_dir=("w",), ipc=4, seeds=(5, 6, 7))
     assert [is_finished(own, stage) for stage in STAGES] == [True, True, False]
 
 
@@ -276,6 +276,6 @@ def test_a_failing_benchmark_stops_no_other(tmp_path):
     assert done.returncode == 1
     assert "error: failed: recover_step_compile precision; " in done.stderr
     assert {path.name for path in (tmp_path / "out" / "benchmarks").iterdir()} == {
-        "recover_step.jsonl", "augment.jsonl", "labels.jsonl", "memory.jsonl",
+        "recover_step.jsonl", "parts.jsonl", "augment.jsonl", "labels.jsonl", "memory.jsonl",
         "recover_step_compile.jsonl.tmp", "precision.jsonl.tmp"}
     assert run_script("benchmarks.sh", "exit 0", tmp_path).returncode == 0

@@ -1,7 +1,10 @@
 """Memory beyond the device: the same bits with less kept, networks there in their turn alone, figures."""
+import ctypes
 import dataclasses
 import itertools
 import json
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,6 +26,7 @@ from recover.selection import Draw
 from utils.flags import build_config
 from utils.memory import Offloaded, SavedBytes, num_bytes
 from utils.pieces import identity
+from utils.runtime import keep_freed_memory
 
 pytest_plugins = ["stage_fixtures"]
 N, SIZE = 3, 16
@@ -386,3 +390,12 @@ def test_layers_that_are_hooked_stay_whole_in_a_trace():
     model[1].register_forward_pre_hook(lambda layer, inputs: seen.append(layer))
     trace(model)(torch.rand(1, 3, 8, 8))
     assert seen == [model[1]]
+
+
+def test_freed_memory_is_kept_where_the_c_library_can(monkeypatch):
+    asked = []
+    for library in (SimpleNamespace(mallopt=lambda *values: asked.append(values)), SimpleNamespace()):
+        monkeypatch.setattr(ctypes, "CDLL", lambda name, library=library: library)
+        monkeypatch.setattr(sys, "platform", "linux")
+        keep_freed_memory()
+    assert asked == [(-3, 32 * 2**20), (-1, 2**30)]  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD of malloc.h [bytes]

@@ -10,7 +10,7 @@ from torch import nn
 
 from models.registry import build_model
 from recover.selection import Pool
-from recover.starts import STARTS
+from recover.starts import STARTS, observed
 from recover.starts.centre_margin import CentreMargin, entropies, find_patterns, share_out
 from recover.starts.coreset import Herding, KCentre
 from recover.starts.medium import Medium, around_the_middle
@@ -210,6 +210,28 @@ def test_medium_crops_are_rdeds_from_the_middle_on(factor, ipc, inputs, large, n
 
 
 # ---------------------------------------------------------------- herding and k-centre
+
+def test_features_are_computed_once_a_process_while_they_are_few(inputs, tiny, monkeypatch):
+    def again(name: str = POOL[0], **changes) -> observed.Features:
+        return observed.Features(dataclasses.replace(
+            inputs(), weights={name: tiny.teachers / f"{name}.pt"}, **changes), name)
+    monkeypatch.setattr(observed.Features, "_kept", {})
+    asked = []
+    photographs = observed.photographs
+    monkeypatch.setattr(observed, "photographs", lambda own, k: asked.append(k) or photographs(own, k))
+    first = again()(1)
+    assert all(map(torch.equal, first, again(seed=9, ipc=7)(1))) and asked == [1]
+    again()(2), again(POOL[1])(1), again(mean=(0.0, 0.0, 0.0))(1)
+    assert asked == [1, 2, 1, 1]  # another class, network, scale
+    observed.Features(inputs(), POOL[0])(1)
+    assert len(asked) == 5  # networks whose file nobody names are not known again
+    monkeypatch.setattr(observed, "KEPT", sum(tensor.nbytes for tensor in first))
+    monkeypatch.setattr(observed.Features, "_kept", {})
+    for _ in range(2):
+        again()(1), again()(3)
+    assert asked[5:] == [1, 3, 3] and len(observed.Features._kept) == 1  # no room for a second
+
+
 
 def random_features(num=40, width=6, seed=0) -> numpy.ndarray:
     rows = numpy.random.default_rng(seed).normal(1, 1, (num, width))

@@ -1,4 +1,5 @@
 """Accuracy and diversity, as plain functions.   N images, K classes, F features."""
+import math
 import statistics
 import weakref
 from collections.abc import Iterable, Iterator
@@ -105,6 +106,22 @@ def mean_and_std(values: Iterable[float]) -> tuple[float, float]:
 def student_t(freedom: int) -> float:
     """The 97.5 % quantile of Student's t of so many degrees of freedom."""
     return T_975[freedom - 1] if freedom <= len(T_975) else 1.96
+
+
+def student_t_p(t: float, freedom: int) -> float:
+    """How likely Student's t of so many degrees of freedom is as far from zero as t: the two-sided p.
+
+    A finite sum, since the degrees of freedom are a whole number.
+    Source: Abramowitz and Stegun, 26.7.3 (odd) and 26.7.4 (even).
+    """
+    angle, odd = math.atan2(abs(t), freedom ** 0.5), freedom % 2
+    cos, total = math.cos(angle), 0.0
+    term = cos if odd else 1.0
+    for k in range(odd, freedom - 1, 2):
+        total += term
+        term *= cos**2 * (k + 1) / (k + 2)
+    nearer = math.sin(angle) * total
+    return max(0.0, 1 - (2 / math.pi * (angle + nearer) if odd else nearer))
 
 
 class Paired(NamedTuple):

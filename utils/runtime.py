@@ -3,6 +3,7 @@
 Exit status: 0 done; 1 failure while running; 2 bad input, one line on stderr; 75 interrupted, run me again.
 """
 import contextlib
+import ctypes
 import errno
 import hashlib
 import json
@@ -23,6 +24,7 @@ from tqdm import tqdm
 from utils import interrupts
 
 EXIT_BAD_INPUT, EXIT_FAILED = 2, 1
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 EXIT_NO_READER = 141  # as of a process that SIGPIPE ends
 _said: set[str] = set()
 _hushed: list[bool] = []
@@ -110,6 +112,17 @@ def set_threads(threads: int) -> int:
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
     return threads
+
+
+def keep_freed_memory() -> None:
+    """Lets glibc keep 1 GiB of what is freed; elsewhere nothing.  No bit changes, and no peak.
+
+    By itself it gives all above 64 MiB back, and each step on a CPU has the same pages made anew.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt:  # setting one stops glibc from moving the other
+        mallopt(M_MMAP_THRESHOLD, 1 << 25)
+        mallopt(M_TRIM_THRESHOLD, 1 << 30)
 
 
 def readable_time(seconds: float) -> str:
@@ -208,6 +221,7 @@ def command_line(main: Callable[[list[str]], object]) -> None:
     SIGTERM ends it as Ctrl-C does.  PRISM_TRACEBACK=1 shows the traceback instead.
     """
     before = interrupts.answer(interrupts.raise_interrupt)
+    keep_freed_memory()
     if os.environ.get("PRISM_TRACEBACK") == "1":
         main(sys.argv[1:])
         return

@@ -18,13 +18,15 @@ from models.frozen import convolve, freeze_convolutions, input_gradient, is_plai
 from recover.alignments.batchnorm import BNAlignment
 from utils.runtime import warn_once
 
-# The activations that fuse: class -> (f(t) in place, backward(grad, t)).
+# The activations that fuse: class -> (f(t) in place, backward(grad, t) in place of t).
 ACTIVATIONS = {
     nn.Identity: (lambda t: t, None),
-    nn.ReLU: (F.relu_, lambda grad, t: torch.ops.aten.threshold_backward(grad, t, 0)),
+    nn.ReLU: (F.relu_,
+              lambda grad, t: torch.ops.aten.threshold_backward.grad_input(grad, t, 0, grad_input=t)),
     nn.ReLU6: (lambda t: F.hardtanh_(t, 0.0, 6.0),
-               lambda grad, t: torch.ops.aten.hardtanh_backward(grad, t, 0, 6)),
-    nn.SiLU: (lambda t: F.silu(t, inplace=True), torch.ops.aten.silu_backward),
+               lambda grad, t: torch.ops.aten.hardtanh_backward.grad_input(grad, t, 0, 6, grad_input=t)),
+    nn.SiLU: (lambda t: F.silu(t, inplace=True),
+              lambda grad, t: torch.ops.aten.silu_backward.grad_input(grad, t, grad_input=t)),
 }
 
 
@@ -46,9 +48,11 @@ class _ConvNormAct(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad, grad_r):
         (u,), layer = ctx.saved_tensors, ctx.layer
-        if layer.activate_backward is not None:
-            grad = layer.activate_backward(grad, layer.affine(u))
-        grad = grad * layer.gamma.to(u.dtype)
+        gamma = layer.gamma.to(u.dtype)
+        if layer.activate_backward is None:
+            grad = grad * gamma  # it is not ours to write over
+        else:
+            grad = layer.activate_backward(grad, layer.affine(u)).mul_(gamma)
         if ctx.aligned:
             weight = grad_r.view(-1, 1, 1, 1, 1)
             own = slice(0, ctx.aligned * ctx.per_slice)

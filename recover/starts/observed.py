@@ -13,9 +13,11 @@ from torch import nn
 from models.registry import penultimate
 from recover.units import Inputs
 from utils.augment import normalize
+from utils.files import sha256_file
 from utils.metrics import logits_of
 
 BATCH = 64  # images at a time
+KEPT = 1 << 28  # bytes of features: small images', CIFAR-10's are a fifth of it
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
@@ -47,11 +49,18 @@ def mean_logits(networks: Sequence[nn.Module], views: torch.Tensor, device: torc
 
 
 class Features:
-    """Penultimate features, of length 1, and logits of a class's real images."""
+    """Penultimate features, of length 1, and logits of a class's real images.
+
+    A process of many runs, a comparison's, asks again and again: up to KEPT bytes are kept for it.
+    """
+
+    _kept: dict[tuple[object, ...], tuple[torch.Tensor, torch.Tensor]] = {}
 
     def __init__(self, inputs: Inputs, name: str):
         network, = copies(inputs, [name])
-        self._inputs = inputs
+        self._inputs, real, file = inputs, inputs.real, inputs.weights.get(name)
+        self._key = file and (real.where, len(real), real.size, name, sha256_file(file), inputs.mean,
+                              inputs.std, inputs.precision, str(inputs.device))
         heads = [module for module in network.modules() if isinstance(module, nn.Linear)]
         self._body = penultimate(network)
         self._head = heads[-1]
@@ -59,6 +68,16 @@ class Features:
     @torch.no_grad()
     def __call__(self, k: int) -> tuple[torch.Tensor, torch.Tensor]:
         """(N, F) and (N, K) float64, in file order."""
+        if self._key is None:
+            return self._compute(k)
+        key = (*self._key, k)
+        if key not in self._kept:
+            self._kept[key] = self._compute(k)
+            if sum(tensor.nbytes for pair in self._kept.values() for tensor in pair) > KEPT:
+                return self._kept.pop(key)
+        return self._kept[key]
+
+    def _compute(self, k: int) -> tuple[torch.Tensor, torch.Tensor]:
         features, logits = [], []
         for views in photographs(self._inputs, k):
             seen = logits_of(self._body, views.to(self._inputs.device))

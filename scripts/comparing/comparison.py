@@ -17,6 +17,7 @@ from scripts.reproducing.plans import Plan, batch_of, with_hard_labels
 from scripts.reproducing.small_recipes import data_of, recipe_of
 from utils.files import write_bytes, write_json
 from utils.flags import to_words
+from utils.pieces import require
 from utils.runtime import hushed, say
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ class Comparison:
 
     def __init__(self, config: CompareConfig, methods: list[str]):
         self.config = config
-        self.cells = cells_of(methods, common=config.common, ipcs=config.ipcs)
+        self.cells = cells_of(methods, common=config.common, ipcs=config.ipcs, under=config.under,
+                              variants=config.known)
         self.plans: dict[tuple[Cell, int], Plan] = {}
         self.why: dict[Cell, str] = {}
         self.failed: dict[tuple[Cell, int], str] = {}
@@ -62,6 +64,8 @@ class Comparison:
                 self.costs[cell] = count_cost(own[cell, 0], data_of(config.dataset))
                 self.plans |= own
             except REFUSALS as error:
+                require(not {cell.method, cell.protocol} & set(config.known),
+                        f"--variants {config.variants}: {cell}: {one_line(error)}")
                 self.why[cell] = one_line(error)
 
     def runnable(self, draw: int) -> Iterator[Cell]:
@@ -88,8 +92,10 @@ class Comparison:
 
     def hard_plan(self, cell: Cell, draw: int) -> Plan | None:
         """The same images under hard labels, by the common protocol's schedule and views."""
-        plan = self.plans.get((dataclasses.replace(cell, protocol=self.config.common), draw))
-        return plan and with_hard_labels(plan)
+        if "hard" not in self.config.under or (cell, draw) not in self.plans:
+            return None
+        common = dataclasses.replace(cell, protocol=self.config.common)
+        return with_hard_labels(self.plans.get((common, draw)) or self.config.plan(common, draw))
 
     def is_whole(self, cell: Cell, draw: int) -> bool:
         """Whether all figures of a cell in a draw are there."""
@@ -103,7 +109,8 @@ class Comparison:
             return self.found.get((cell, draw))
         hard = self.hard_plan(cell, draw)
         seen = figures.read_figures(plan, hard, self._measured)
-        if seen and not (hard and seen.hard is None) and not (cell.ipc > 1 and seen.cosine is None):
+        wanted = self.config.diversity and cell.ipc > 1
+        if seen and not (hard and seen.hard is None) and not (wanted and seen.cosine is None):
             self.found[cell, draw] = seen
         return seen
 
@@ -113,8 +120,9 @@ class Comparison:
         run_missing(plan)
         if hard:
             run_missing(hard)
-        figures.measure_diversity(plan, self._measured, to_words({
-            **config.stranger, "device": config.device, "threads": config.threads}))
+        if config.diversity:
+            figures.measure_diversity(plan, self._measured, to_words({
+                **config.stranger, "device": config.device, "threads": config.threads}))
         seen = self.look(cell, draw)
         assert seen
         return seen
@@ -126,6 +134,8 @@ class Comparison:
                  for cell in self.cells}
         return summary.Tables(
             common=config.common, dataset=config.dataset, draws=config.draws, students=config.students,
+            variants={name: config.known[name] for cell in self.cells for name in (cell.method, cell.protocol)
+                      if name in config.known}, teachers=len(config.weights_dir),
             stranger=config.stranger["arch_name"],
             scales=f"No method has its published budget here: the recipe of this data set multiplies "
                    f"iterations by {recipe.iterations:.3g} and epochs by {recipe.epochs:.3g} where a method "

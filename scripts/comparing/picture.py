@@ -35,14 +35,15 @@ def name_heights(values: Sequence[float], *, low: float, high: float, gap: float
 def draw_picture(tables: Tables) -> bytes:
     """The picture as PNG.   Raises: ImportError without matplotlib."""
     panels = tables.titled()
-    figure = new_figure(11, 0.4 + 2.35 * len(panels))
-    axes = list(figure.subplots(len(panels) // 2, 2, squeeze=False, sharey="row").flat)
+    columns = len({own for *_, own, _ in panels})
+    figure = new_figure(5.5 * columns, 0.4 + 4.7 * len(panels) / columns)
+    axes = list(figure.subplots(len(panels) // columns, columns, squeeze=False, sharey="row").flat)
     points = [_draw_points(ax, lines) for ax, (*_, lines) in zip(axes, panels, strict=True)]
     for ax, (title, _, own, _), there in zip(axes, panels, points, strict=True):
         _name_points(ax, there)  # once both panels have shared their limits
         ax.set_title(f"{tables.dataset}, {title}", fontsize=10, color=INK, loc="left")
         ax.set_xlabel("TFLOPs of recover, relabel and validate, one draw", fontsize=9, color=INK)
-        if not own:
+        if not own or columns == 1:
             ax.set_ylabel("top-1 [%], mean and std over draws", fontsize=9, color=INK)
     figure.suptitle("squares: real images alone;  circles: methods", fontsize=9, color=MUTED, x=0.01,
                     ha="left")

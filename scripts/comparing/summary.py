@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from scripts.comparing.cells import REFERENCE, Cell
 from scripts.comparing.figures import Figures
+from scripts.comparing.variants import Variant
 from scripts.reproducing.costs import Cost
 from scripts.reproducing.tables import comma_separated, latex, markdown
 from utils.files import readable
@@ -146,7 +147,8 @@ def table(lines: Sequence[Line], *, own: bool) -> list[list[str]]:
 class Tables:
     """A comparison's lines by cell, and what is said of them all.
 
-    draws, students: as asked for;  stranger: measures diversity;  scales: in words, what the recipe changes.
+    draws, students: as asked for;  stranger: measures diversity;  scales: in words, what the recipe changes;
+    variants: those among the methods;  teachers: sets of them that draws take in turn, 0 for one a draw.
     """
 
     lines: dict[Cell, Line]
@@ -156,19 +158,22 @@ class Tables:
     students: int
     stranger: str
     scales: str
+    variants: Mapping[str, Variant] = dataclasses.field(default_factory=dict)
+    teachers: int = 0
 
     def of(self, ipc: int, *, own: bool) -> list[Line]:
-        """The lines of a table, in the order of the common protocol's means."""
+        """The lines of a table, in the order of the common protocol's means, or of its own without one."""
         lines = {cell: line for cell, line in self.lines.items() if cell.ipc == ipc}
-        order = in_order([line for cell, line in lines.items() if cell.protocol == self.common])
+        order = in_order([line for cell, line in lines.items() if cell.protocol == self.common]) or in_order(
+            [line for cell, line in lines.items() if cell.protocol == cell.method])
         cells = [Cell(line.cell.method, line.cell.method if own else self.common, ipc) for line in order]
         return [lines[cell] for cell in cells if cell in lines]
 
     def titled(self) -> list[tuple[str, int, bool, list[Line]]]:
         """(title, IPC, whether under own protocols, lines) of every table."""
         return [(f"IPC {ipc}, " + ("each under its own protocol" if own else f"all under {self.common}"), ipc,
-                 own, self.of(ipc, own=own))
-                for ipc in sorted({cell.ipc for cell in self.lines}) for own in (False, True)]
+                 own, lines) for ipc in sorted({cell.ipc for cell in self.lines}) for own in (False, True)
+                if (lines := self.of(ipc, own=own))]
 
     def words(self, ipc: int, *, own: bool) -> list[str]:
         """What stands under a table."""
@@ -179,8 +184,8 @@ class Tables:
         left = [f"Left out: {line.cell.method}: {line.why.rstrip('.')}."
                 for line in self.of(ipc, own=own) if line.why]
         return [
-            f"Data set {self.dataset}, IPC {ipc}, n up to {self.draws}: draws of teachers, images, labels "
-            f"and students ({self.students} a draw); protocol: {protocol}.",
+            f"Data set {self.dataset}, IPC {ipc}, n up to {self.draws}: draws {self._teachers()}images, "
+            f"labels and students ({self.students} a draw); protocol: {protocol}.",
             "Top-1 in percent at the last epoch, mean +- standard deviation (n - 1) over n draws; in "
             "brackets the 95 % interval (Student's t over draws) of the difference to random real images "
             "under the same protocol, draw by draw with the same teachers.",
@@ -188,7 +193,14 @@ class Tables:
             f"between images of a class, by {self.stranger} that taught nobody; lower is more diverse.",
             f"Seconds on this machine, of indices side by side where a method allows it, by its logs. "
             f"FLOPs counted for one draw, without the choice of starts, diffusion, perturbation, measured "
-            f"statistics and hard labels. {self.scales}", *self._whole_batches(ipc, own=own), *left]
+            f"statistics and hard labels. {self.scales}", *self._whole_batches(ipc, own=own),
+            *(f"{name} is {made.in_words()}." for name, made in self.variants.items()), *left]
+
+    def _teachers(self) -> str:
+        if not self.teachers:
+            return "of teachers, "
+        return "(one set of teachers) of " if self.teachers == 1 else \
+            f"({self.teachers} sets of teachers in turn) of "
 
     def _whole_batches(self, ipc: int, *, own: bool) -> list[str]:
         """Whose students see all images in one batch."""
@@ -214,7 +226,10 @@ class Tables:
 
     def json(self) -> Values:
         """Every cell as numbers, with each draw's."""
-        return {"dataset": self.dataset, "common": self.common, "students": self.students, "cells": [
-            line.values() | {"draws": {str(draw): dataclasses.asdict(figures)
-                                       for draw, figures in line.draws.items()}}
+        return {"dataset": self.dataset, "common": self.common, "students": self.students,
+                "teacher_sets": self.teachers, "variants": {
+                    name: made.values() for name, made in self.variants.items()}, "cells": [
+            line.values() | {"tflops_by_stage": line.cost and {
+                stage: getattr(line.cost, f"{stage}_flops") / 1e12 for stage in STAGES}, "draws": {
+                    str(draw): dataclasses.asdict(figures) for draw, figures in line.draws.items()}}
             for line in self.lines.values()]}

@@ -22,7 +22,8 @@ class PlaceFlags(*PASSED_ON):
     out: str = option("out", "folder of everything that is made")
     train_data_path: str = option("", "real training data, holding train/ (digits need none)")
     val_dir: str = option("", "real test data; none: --train-data-path")
-    weights_dir: str = option("", "teachers' weights; none: torchvision's, or trained here if data are small")
+    weights_dir: tuple[str, ...] = option((), "teachers' weights, one folder or several that draws take in "
+                                          "turn; none: torchvision's, or trained here if data are small")
     compile: bool = option(False, "compile recover's networks and the students")
 
     @property
@@ -32,8 +33,9 @@ class PlaceFlags(*PASSED_ON):
 
     def teachers_dir(self, draw: int) -> str:
         """Where the teachers' weights are, or will be."""
-        return self.weights_dir or (str(self.base / f"teachers{draw}") if recipe_of(self.dataset).teachers
-                                    else "")
+        if self.weights_dir:
+            return self.weights_dir[draw % len(self.weights_dir)]
+        return str(self.base / f"teachers{draw}") if recipe_of(self.dataset).teachers else ""
 
     def places(self, draw: int) -> dict[str, Values]:
         """Stage -> fields that name places or devices, as `plan_row` takes them."""

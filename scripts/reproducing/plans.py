@@ -211,8 +211,9 @@ def plan_row(row: Row, *, dataset: str, origin: str, out: Path, places: dict[str
     ipc, base, data = ipc or recipe.ipc.get(row.ipc, row.ipc), out / folder_of(dataset), data_of(dataset)
     soft = method_named(settings["validate"]["protocol"]).relabel is not None
     student = settings["validate"].get("model", "resnet18")
-    values = {stage: stage_values(stage, settings[stage], recipe, Case(
-        data, ipc, student if stage == "validate" else ""), compared=row.compared) | places[stage]
+    values = {stage: merge(CONFIGS[stage][0], stage_values(stage, settings[stage], recipe, Case(
+        data, ipc, student if stage == "validate" else ""), compared=row.compared),
+                           row.exact.get(stage, {})) | places[stage]
               for stage in STAGES if soft or stage != "relabel"}
     if not values["recover"]["iteration"] and values["recover"].get("init") == "noise":
         values["recover"]["init"] = "real"  # a recipe's noise, where a row keeps the images it starts from

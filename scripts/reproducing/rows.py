@@ -21,6 +21,7 @@ class Row:
     unknown: what the paper leaves open, and our reading, on the row where it enters; it holds for its heirs.
     needs: why the row cannot run.   cost: the work of one run, where it is out of proportion.
     compared: side by side with other methods, so that a recipe's `alike` holds for it.
+    exact: stage -> settings in the data set's own units, above all others, which no recipe scales.
     """
 
     key: str
@@ -38,6 +39,7 @@ class Row:
     needs: str = ""
     cost: str = ""
     compared: bool = False
+    exact: dict = dataclasses.field(default_factory=dict)
 
     @property
     def table(self) -> str:

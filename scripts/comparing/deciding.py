@@ -1,0 +1,177 @@
+"""Which of two is better?  Paired differences over draws, and what several of them decide together."""
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+
+from scripts.comparing.cells import REFERENCE
+from scripts.comparing.read import KINDS, Compared
+from utils.metrics import Paired, mean_and_std, paired, student_t, student_t_p
+from utils.pieces import Values, require
+
+LEVEL = 0.05  # of the tests, as 95 % is of the intervals
+MOST_DRAWS = 1000  # above this no number of draws is named
+BEST_DISTILLED, BEST_SELECTED = BEST = ("best-distilled", "best-selected")
+Pair = tuple[str, str]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Decision:
+    """One pair, at one IPC, with labels of one kind.
+
+    each: draw -> difference in points;  chosen: one of BEST -> draw -> the method that it is there;
+    absent: one of BEST -> methods that it cannot be, which lack draws.
+    """
+
+    pair: Pair
+    ipc: int
+    kind: str
+    each: Mapping[int, float]
+    chosen: Mapping[str, Mapping[int, str]] = dataclasses.field(default_factory=dict)
+    absent: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def found(self) -> Paired | None:
+        """Mean, interval and draws; None of fewer than two."""
+        return paired(list(self.each.values())) if len(self.each) > 1 else None
+
+    @property
+    def p(self) -> float | None:
+        """How likely so large a difference would be if there were none: Student's t, two-sided."""
+        found = self.found
+        if found is None:
+            return None
+        if not found.standard_error:
+            return 0.0 if found.mean else 1.0
+        return student_t_p(found.mean / found.standard_error, found.n - 1)
+
+    @property
+    def decided(self) -> bool:
+        """Whether the 95 % interval leaves out zero."""
+        return self.found is not None and not self.found.interval[0] <= 0 <= self.found.interval[1]
+
+    @property
+    def needed(self) -> int | None:
+        """How many draws would decide it, if mean and spread stayed; None above MOST_DRAWS, or of one."""
+        return draws_needed(*mean_and_std(self.each.values())) if len(self.each) > 1 else None
+
+    def values(self) -> Values:
+        """All of it as numbers, points and draws."""
+        found = self.found
+        low, high = found.interval if found else (None, None)
+        return {"pair": list(self.pair), "ipc": self.ipc, "labels": self.kind, "n": len(self.each),
+                "difference": found and found.mean, "low": low, "high": high, "p": self.p,
+                "decided": self.decided if found else None,
+                "draws_needed": None if self.decided else self.needed,
+                "each": {str(draw): value for draw, value in self.each.items()},
+                "chosen": {side: {str(draw): name for draw, name in own.items()}
+                           for side, own in self.chosen.items()},
+                "absent": {side: list(names) for side, names in self.absent.items()}}
+
+
+def draws_needed(mean: float, std: float) -> int | None:
+    """The least n whose 95 % interval would leave out zero; None above MOST_DRAWS."""
+    return next((n for n in range(2, MOST_DRAWS + 1) if student_t(n - 1) * std < abs(mean) * n ** 0.5), None)
+
+
+def stays_clear(ps: Sequence[float]) -> list[bool]:
+    """Which of several tests stay significant when all are looked at: at LEVEL for all of them together.
+
+    Source: Holm 1979: the smallest p against LEVEL / m, the next against LEVEL / (m - 1), until one fails.
+    """
+    clear = [False] * len(ps)
+    for rank, i in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
+        if ps[i] > LEVEL / (len(ps) - rank):
+            break
+        clear[i] = True
+    return clear
+
+
+def clear_together(decisions: Sequence[Decision]) -> list[bool]:
+    """Which decisions stand when all are tested together; those without an interval are no tests."""
+    ps = {i: decision.p for i, decision in enumerate(decisions) if decision.p is not None}
+    clear = dict(zip(ps, stays_clear(list(ps.values())), strict=True))
+    return [clear.get(i, False) for i in range(len(decisions))]
+
+
+# ---------------------------------------------------------------- the best of several
+
+def best_of_others(top1: Mapping[str, Mapping[int, float]]) -> tuple[dict[int, str], list[str]]:
+    """In each draw the candidate with the highest mean over the other draws.
+
+    The best of several is partly lucky: judged in the draws that chose it, it looks better than it is.
+    Over the draws that at least half of the candidates have; who lacks one of these cannot be chosen.
+    Args:    top1: candidate -> draw -> accuracy.
+    Returns: draw -> candidate, of no draws where there are fewer than two;  those left out.
+    """
+    there = {name: own for name, own in top1.items() if own}
+    every = {draw for own in there.values() for draw in own}
+    draws = sorted(draw for draw in every if 2 * sum(draw in own for own in there.values()) >= len(there))
+    whole = [name for name, own in there.items() if own.keys() >= set(draws)]
+    absent = [name for name in top1 if name not in whole]
+    if len(draws) < 2 or not whole:
+        return {}, absent
+    totals = {name: sum(there[name][draw] for draw in draws) for name in whole}
+    return {draw: max(whole, key=lambda name: totals[name] - there[name][draw]) for draw in draws}, absent
+
+
+def members(compared: Compared, side: str) -> Sequence[str]:
+    """Whom a side of a pair can be: those of one of BEST, or itself."""
+    return {BEST_DISTILLED: compared.distilled, BEST_SELECTED: compared.selected}.get(side, [side])
+
+
+def decide(compared: Compared, pair: Pair, *, ipc: int, kind: str) -> Decision:
+    """One pair: its differences in the draws that both sides have.
+
+    Under its own protocol a method is compared with random real images under the same one, and with another
+    method under that one's own.
+    """
+    sides: list[dict[int, str]] = []
+    absent: dict[str, Sequence[str]] = {}
+    for side in pair:
+        if side in BEST:
+            by_draw, missing = best_of_others({name: compared.top1(name, ipc=ipc, kind=kind)
+                                               for name in members(compared, side)})
+            absent |= {side: missing} if missing else {}
+        else:
+            by_draw = {draw: side for cell in compared.cells.values() for draw in cell.draws}
+        sides.append(by_draw)
+    each = {}
+    for draw in sorted(sides[0].keys() & sides[1].keys()):
+        a, b = (side[draw] for side in sides)
+        mine, theirs = (compared.top1(name, ipc=ipc, kind=kind, beside=other).get(draw)
+                        for name, other in ((a, b), (b, a)))
+        if mine is not None and theirs is not None:
+            each[draw] = mine - theirs
+    chosen = {side: {draw: own[draw] for draw in each}
+              for side, own in zip(pair, sides, strict=True) if side in BEST}
+    return Decision(pair=pair, ipc=ipc, kind=kind, each=each, absent=absent, chosen=chosen)
+
+
+# ---------------------------------------------------------------- which pairs
+
+def default_pairs(compared: Compared) -> list[Pair]:
+    """The first distilled method and SRe2L; each distilled method and random real images; the best ones."""
+    distilled = compared.distilled
+    first = [(distilled[0], "sre2l")] if "sre2l" in distilled[1:] else []
+    best = [(BEST_DISTILLED, BEST_SELECTED)] * bool(compared.selected) + [(BEST_DISTILLED, REFERENCE)] * (
+        len(distilled) > 1)
+    return [*first, *((name, REFERENCE) for name in distilled), *best] if distilled else []
+
+
+def named_pairs(compared: Compared, words: Iterable[str]) -> list[Pair]:
+    """Pairs A:B.   Raises: ValueError where a side is not in the comparison."""
+    pairs = []
+    for word in words:
+        a, colon, b = word.partition(":")
+        require(a and colon and b and a != b, f"--pairs {word}: expected two names, A:B")
+        for side in (a, b):
+            found = [name for name in members(compared, side) if name in compared.methods]
+            require(found, f"--pairs {word}: {side} is not in the comparison, expected two of "
+                    f"{', '.join((*compared.methods, *BEST))}")
+        pairs.append((a, b))
+    return list(dict.fromkeys(pairs))
+
+
+def decide_all(compared: Compared, pairs: Sequence[Pair], kinds: Sequence[str] = KINDS) -> list[Decision]:
+    """Every pair at every IPC with labels of every kind, by IPC."""
+    return [decide(compared, pair, ipc=ipc, kind=kind)
+            for ipc in compared.ipcs for pair in pairs for kind in kinds]
