@@ -166,9 +166,12 @@ def measure(models: dict, images, targets, *, ways, rounds: int, precision: str)
              OUT_OF_MEMORY in the place of figures that there are none of.
     """
     limit = Convolutions(models, images, PRECISIONS[precision])
-    steps = {way: Step(models, way, images, targets, precision=precision) for way in ways}
-    steps = {way: step for way, step in steps.items() if held(step.gradient) is not None}
-    gc.collect()  # a way that did not fit held its graph
+    steps = {}
+    for way in ways:
+        step = Step(models, way, images, targets, precision=precision)
+        gc.collect()  # one before that did not fit is gone, with the graph that its hooks held
+        if held(step.gradient) is not None:
+            steps[way] = step
     seconds: dict[str, list[float]] = {way: [] for way in (*steps, "convolutions")}
     for _ in range(rounds + 1):
         for way, timed in (*steps.items(), ("convolutions", limit)):

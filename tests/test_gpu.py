@@ -9,6 +9,7 @@ import torch
 from helpers import words
 from test_launch import run_script
 
+from benchmarks import recover_step
 from benchmarks.augment import AugmentConfig
 from benchmarks.memory import MemoryConfig
 from benchmarks.recover_step import StepConfig
@@ -171,6 +172,18 @@ def test_a_commands_files_are_among_its_rows(tmp_path):
 
 def test_json_lines_are_objects_alone():
     assert running.json_lines('.... [100%]\n{"a": 1}\n[1]\n3\n{"b": 2\n') == [{"a": 1}]
+
+
+def test_a_way_that_memory_does_not_hold_is_said_and_the_others_are_timed(monkeypatch):
+    def full(self, view, targets):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+    monkeypatch.setattr(recover_step.PublishedStep, "backward", full)
+    models = {"narrow_resnet": recover_step.calibrated("narrow_resnet", 16, torch.device("cpu"))}
+    row = recover_step.measure(models, recover_step.smooth_images(2, 16, seed=0), torch.arange(2), rounds=1,
+                               ways=("published", "reference", "fused"), precision="bf16")
+    assert row.keys() == {"convolutions", "published", "reference", "fused"}
+    assert row["published"] == "out of memory" and "time_ratio" not in row["fused"]
+    assert row["fused"]["over_convolutions"] > 0 and row["fused"]["saved_mb"] < row["reference"]["saved_mb"]
 
 
 # ---------------------------------------------------------------- what is refused
