@@ -59,8 +59,9 @@ class Features:
     def __init__(self, inputs: Inputs, name: str):
         network, = copies(inputs, [name])
         self._inputs, real, file = inputs, inputs.real, inputs.weights.get(name)
-        self._key = file and (real.where, len(real), real.size, name, sha256_file(file), inputs.mean,
-                              inputs.std, inputs.precision, str(inputs.device))
+        self._key: tuple[object, ...] | None = None if file is None else (
+            real.where, len(real), real.size, name, sha256_file(file), inputs.mean, inputs.std,
+            inputs.precision, str(inputs.device))
         heads = [module for module in network.modules() if isinstance(module, nn.Linear)]
         self._body = penultimate(network)
         self._head = heads[-1]
