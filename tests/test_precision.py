@@ -79,7 +79,8 @@ def test_the_losss_scale_leaves_the_priors_alone(prior, step):
     assert of_prior("fp16").norm() == pytest.approx(of_prior("fp32").norm().item(), rel=0.05)
 
 
-def test_fp32_and_tf32_are_set_and_not_left_to_a_default(capfd):
+def test_fp32_and_tf32_are_set_and_not_left_to_a_default(capfd, monkeypatch):
+    monkeypatch.setattr("utils.runtime._said", set())
     set_precision("tf32", torch.device("cuda"))
     assert torch.backends.cudnn.allow_tf32 and torch.backends.cuda.matmul.allow_tf32
     set_precision("fp32", CPU)
