@@ -520,7 +520,7 @@ put("utils/metrics.py", "metrics results",
     ("((sums.square().sum(1) - counts) / pairs)", "(sums.square().sum(1) / counts.square())"),
     ("normalize(features.cpu().double(), dim=1)", "normalize(features.cpu().double(), dim=0)"),
     ("statistics.stdev(values)", "statistics.pstdev(values)"),
-    ("T_975[freedom - 1] if", "T_975[freedom - 2] if"),
+    ("student_t_p(middle, freedom) > 0.05", "student_t_p(middle, freedom) > 0.1"),
     ("error = std / num ** 0.5", "error = std / num"))
 put("utils/metrics.py", "metrics hot_loop::test_a_student hot_loop::test_hard_labels "
     "hot_loop::test_micro hot_loop::test_the_last hot_loop::test_a_step hot_loop::test_views_without",

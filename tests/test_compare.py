@@ -196,10 +196,10 @@ def draws(*top1: float) -> dict[int, Figures]:
 
 
 def test_a_difference_is_paired_by_draw_with_students_t():
-    # Differences 1, 2, 3 and 6: mean 3, variance 14/3, standard error sqrt(14/12); t(3) = 3.182.
+    # Differences 1, 2, 3 and 6: mean 3, variance 14/3, standard error sqrt(14/12); t(3) = 3.182446.
     reference = draws(80, 70, 60, 50)
     found = summary.difference(draws(81, 72, 63, 56), reference)
-    half = 3.182 * (14 / 12) ** 0.5
+    half = 3.182446 * (14 / 12) ** 0.5
     assert found.mean == pytest.approx(3) and found.interval == pytest.approx((3 - half, 3 + half))
     assert summary.difference_text(found) == "+3.0 (-0.4 to +6.4)"
     others = {2: made(63), 0: made(81), 7: made(0)}  # in any order; a draw that one of them lacks is left out
@@ -442,7 +442,7 @@ def check_cell(row: dict[str, str], told: Path) -> None:
     assert {int(draw): figures["top1"] for draw, figures in own["draws"].items()} == pytest.approx(mine)
     assert float(row["top1"]) == pytest.approx(sum(mine.values()) / 2)
     each = [mine[draw] - other["draws"][str(draw)]["top1"] for draw in (0, 1)]
-    half = 12.706 * abs(each[0] - each[1]) / 2  # standard error of two: half their distance
+    half = 12.706205 * abs(each[0] - each[1]) / 2  # standard error of two: half their distance
     assert float(row["to_random"]) == pytest.approx(sum(each) / 2)
     assert float(row["to_random_high"]) - float(row["to_random"]) == pytest.approx(half)
     pictures = sorted(told.parents[1].glob("images_*/syn/*/*"))

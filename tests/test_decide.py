@@ -9,9 +9,9 @@ from comparison_files import cell, write
 
 from scripts import decide
 from scripts.comparing import deciding
-from scripts.comparing.deciding import Decision, best_of_others, draws_needed, stays_clear
+from scripts.comparing.deciding import Decision, best_of_others, clear_together, draws_needed, stays_clear
 from scripts.comparing.read import read_comparison
-from utils.metrics import T_975, student_t_p
+from utils.metrics import student_t_p
 
 pytest_plugins = ["stage_fixtures"]
 ROOT = Path(__file__).parents[1]
@@ -23,8 +23,8 @@ def test_p_is_that_of_closed_forms_and_of_the_tables_quantiles():
     for t in (0.0, 0.3, 1.0, 4.0, 60.0):
         assert student_t_p(t, 1) == pytest.approx(1 - 2 / math.pi * math.atan(t), abs=1e-12)
         assert student_t_p(-t, 2) == pytest.approx(1 - t / math.sqrt(2 + t * t), abs=1e-12)
-    for freedom, quantile in enumerate(T_975, 1):  # which have three decimals
-        assert student_t_p(quantile, freedom) == pytest.approx(0.05, abs=1e-4)
+    for freedom, quantile in {1: 12.706, 3: 3.182, 4: 2.776, 9: 2.262, 29: 2.045, 40: 2.021}.items():
+        assert student_t_p(quantile, freedom) == pytest.approx(0.05, abs=1e-4)  # of three decimals
     assert student_t_p(4.604, 4) == pytest.approx(0.01, abs=3e-5)
     assert student_t_p(1.959964, 10**5) == pytest.approx(0.05, abs=1e-5)
 
@@ -50,17 +50,24 @@ def test_a_difference_is_decided_where_its_interval_leaves_out_zero():
     found = decision(4, 5, 6)
     assert found.decided and found.values()["draws_needed"] is None and found.values()["low"] > 0
     assert decision(-6, -5, -4).decided
-    assert (decision(2, 2).decided, decision(2, 2).p) == (True, 0) and decision(0, 0).p == 1
-    assert not decision(0, 0).decided and decision(0, 0).needed is None
     one = decision(7)
     assert one.found is None and one.p is None and not one.decided and one.needed is None
+
+
+def test_equal_differences_have_no_spread_to_judge_by():
+    for found in (decision(2, 2), decision(0, 0), decision(-0.1, -0.1, 0.2 - 0.3)):  # equal but for rounding
+        assert found.alike and not found.decided and found.p is None and found.needed is None
+    assert not decision(2, 2.001).alike and not decision(2).alike
+    # Neither is a test: p of 2, 3, 4 is 1 - 27 ** 0.5 / 29 ** 0.5 = 0.035, clear alone.
+    assert clear_together([decision(2, 2), decision(2, 3, 4), decision(0, 0)]) == [False, True, False]
 
 
 def test_the_draws_that_would_decide_are_the_least():
     # 1 against a spread of 2: 2.120 * 2 / sqrt(17) = 1.028 of n = 17, 2.110 * 2 / sqrt(18) = 0.995 of 18.
     assert draws_needed(1, 2) == draws_needed(-1, 2) == 18
-    assert draws_needed(1, 0) == 2 and draws_needed(0, 1) is None
-    assert draws_needed(1.96, 31) == 962 and draws_needed(1, 17) is None  # (1.96 * 17)^2 = 1110
+    assert draws_needed(0, 1) is None
+    assert draws_needed(1.96, 31) == 964  # t(963) = 1.9625, (1.9625 * 31 / 1.96)^2 = 963.4
+    assert draws_needed(1, 17) is None  # (1.96 * 17)^2 = 1110
 
 
 def test_holm_compares_the_smallest_with_all_and_the_next_with_fewer():
@@ -128,12 +135,13 @@ def test_pairs_are_of_one_protocol_and_random_images_of_the_others_own(tmp_path,
     for line in ("prism - random on digits at IPC 10, soft labels under usual: +5.0 points (95 % +2.5 to "
                  "+7.5, n = 3 draws): decided.",
                  "prism - random on digits at IPC 10, soft labels under prism's own protocol: +2.0 points "
-                 "(95 % -0.5 to +4.5, n = 3 draws): open; about 4 draws would decide it.",
+                 "(95 % -0.5 to +4.5, n = 3 draws): open; about 4 draws would decide it with an even chance.",
                  "best-selected is herding in draws 0 1, k-centre in draw 2.",
-                 "15 intervals are here; were there no differences, about 0.8 of them would leave out 0"):
+                 "14 intervals are here; were there no differences, about 0.7 of them would leave out 0"):
         assert line in text
-    assert "| sre2l - random | soft labels under sre2l's own protocol | -1.0 (-1.0 to -1.0) | 3 | < 0.001 " \
-           "| decided, Holm | - |" in text
+    assert "| sre2l - random | soft labels under sre2l's own protocol | -1.0 (-1.0 to -1.0) | 3 | - | open " \
+           "| - |" in text
+    assert "under sre2l's own protocol: -1.0 points in all 3 draws: open; no spread to judge by." in text
 
 
 def test_named_pairs_kinds_and_variants(tmp_path, capsys):

@@ -59,7 +59,7 @@ def test_draws_are_paired_in_order(tmp_path):
     b = [drawn(tmp_path, f"b{i}", i, 0.5 + i / 8) for i in range(3)]
     found, says = diversity.compare([a, b])
     assert found.each == pytest.approx([-0.1, -0.075, -0.05]) and found.n == 3
-    half = 4.303 * 0.025 / 3 ** 0.5  # Student's t of 2 degrees of freedom
+    half = 4.302653 * 0.025 / 3 ** 0.5  # Student's t of 2 degrees of freedom
     assert found.interval == pytest.approx((-0.075 - half, -0.075 + half))
     assert len(says) == 1 and "over 3 draws (-0.1000, -0.0750, -0.0500): decided over draws" in says[0]
     same = [drawn(tmp_path, "r", i, 0.9) for i in range(3)]

@@ -84,8 +84,8 @@ def test_a_known_full_accuracy_serves_all_seeds_and_what_is_not_measured_is_none
 
 
 def test_a_difference_is_decided_by_its_interval():
-    row = evaluation.difference([2.0, 4.0, 6.0], [1.0, 2.0, 3.0])  # 1, 2, 3: s.e. 1 / sqrt(3), t = 4.303
-    half = 4.303 / math.sqrt(3)
+    row = evaluation.difference([2.0, 4.0, 6.0], [1.0, 2.0, 3.0])  # 1, 2, 3: s.e. 1 / sqrt(3), t = 4.302653
+    half = 4.302653 / math.sqrt(3)
     assert (row["mean"], row["n"], row["decided"]) == (2.0, 3, False)
     assert row["interval"] == pytest.approx([2 - half, 2 + half])
     assert evaluation.difference([5.0, 6.1, 7.0], [1.0, 2.0, 3.0])["decided"]

@@ -403,7 +403,7 @@ def test_the_recorded_interval_is_that_of_the_students(made, exported):
     each = [100 * json.loads((made / STUDENTS / f"seed{seed}/result.json").read_text())["last"]["top1"]
             for seed in (0, 1)]
     mean, std = numpy.mean(each), numpy.std(each, ddof=1)
-    half = 12.706 * std * 1.5 ** 0.5
+    half = 12.706205 * std * 1.5 ** 0.5
     assert (row["each"], row["n"], row["mean"]) == (each, 2, pytest.approx(mean))
     assert row["interval"] == pytest.approx([max(0, mean - half), min(100, mean + half)])
     assert check(exported("imagefolder"), "--accuracy", mean)[0] == 0

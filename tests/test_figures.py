@@ -11,7 +11,7 @@ from PIL import Image
 from utils.formats import Entry, ImageManifest, image_set_digest
 from utils.image_sets import open_images
 from utils.measures import save_measure
-from utils.metrics import T_975
+from utils.metrics import student_t
 from utils.records import read_json
 from validate import figures
 from validate.features import Network
@@ -149,7 +149,7 @@ def test_cosine_is_of_saved_measures_with_an_interval_over_draws(tmp_path):
     several, one = found["runs"]
     assert found["arch"] == "good" and cosine.numbers([NamedRun("A", draws)], "bad")["arch"] == "bad"
     assert several["mean"] == pytest.approx(0.7) and several["draws"] == pytest.approx([0.6, 0.8])
-    half = T_975[0] * 0.2 / 2  # Student's t with one degree of freedom
+    half = student_t(1) * 0.2 / 2  # Student's t with one degree of freedom
     assert several["interval"] == pytest.approx([0.7 - half, 0.7 + half])
     assert several["classes"] == pytest.approx({"a": 0.6, "b": 0.8}) and several["ipc"] == 2
     assert one["std"] is one["interval"] is None and one["class_std"] == 0.1

@@ -14,7 +14,7 @@ from report_runs import write_evaluation, write_lines, write_measures, write_run
 from utils import verify
 from utils.files import write_json
 from utils.image_sets import open_images
-from utils.metrics import T_975
+from utils.metrics import student_t
 from utils.records import read_json
 from validate import report
 from validate.reporting import facts, scores
@@ -84,7 +84,7 @@ def test_scores_and_what_they_decide_are_those_of_the_records(draws):
     for each in (a, b):
         assert f"{each.mean():.1f} ± {each.std(ddof=1):.1f} %" in text
     difference = a - b
-    half = T_975[1] * difference.std(ddof=1) / 3**0.5
+    half = student_t(2) * difference.std(ddof=1) / 3**0.5
     assert "Decided: real ahead by 12.0 points" in text
     assert f"95 % interval {signed(difference.mean() - half)} to {signed(difference.mean() + half)} " \
            f"over 3 draws" in text

@@ -14,7 +14,7 @@ from helpers import POOL, contents
 from scripts.reproducing.tables import peak_memory, table_row, tables_of
 from utils.files import sha256_bytes, write_json
 from utils.formats import assemble_manifest
-from utils.metrics import T_975
+from utils.metrics import student_t
 from utils.records import read_json
 from validate import results
 from validate.results import config_differences, describe_students, paired_difference, read_results
@@ -157,12 +157,14 @@ def density(t: numpy.ndarray, freedom: int) -> numpy.ndarray:
 
 
 def test_the_quantiles_leave_a_fortieth_above():
-    for freedom, quantile in enumerate(T_975, start=1):
-        middle = numpy.linspace(0, quantile, 20001)
+    for freedom in (*range(1, 35), 99, 1000):
+        middle = numpy.linspace(0, student_t(freedom), 20001)
         inside = numpy.trapezoid(density(middle, freedom), middle)
-        error = 0.0006 * density(numpy.array(quantile), freedom)  # of three decimals
-        assert inside == pytest.approx(0.475, abs=error), freedom
-    assert len(T_975) == 30
+        assert inside == pytest.approx(0.475, abs=1e-7), freedom
+    assert student_t(1) == pytest.approx(math.tan(0.475 * math.pi))
+    assert student_t(2) == pytest.approx(0.95 * (2 / (1 - 0.95**2)) ** 0.5)
+    for freedom, quantile in {3: 3.182, 4: 2.776, 9: 2.262, 29: 2.045, 31: 2.040, 40: 2.021}.items():
+        assert round(student_t(freedom), 3) == quantile  # of printed tables
 
 
 def test_paired_differences_by_hand(tmp_path):
@@ -173,13 +175,13 @@ def test_paired_differences_by_hand(tmp_path):
     error = each.std(ddof=1) / 3**0.5
     assert found.n == 3 and found.each == pytest.approx(each)
     assert found.mean == pytest.approx(each.mean()) and found.standard_error == pytest.approx(error)
-    assert found.interval == pytest.approx((each.mean() - 4.303 * error, each.mean() + 4.303 * error))
+    assert found.interval == pytest.approx((each.mean() - 4.302653 * error, each.mean() + 4.302653 * error))
     back = paired_difference(b, a)
     assert back.mean == pytest.approx(-found.mean)
     assert back.interval == pytest.approx([-edge for edge in reversed(found.interval)])
 
 
-@pytest.mark.parametrize("num, quantile", [(2, 12.706), (10, 2.262), (31, 2.042), (41, 1.96)])
+@pytest.mark.parametrize("num, quantile", [(2, 12.706205), (10, 2.262157), (31, 2.042272), (41, 2.021075)])
 def test_the_interval_follows_the_number_of_seeds(num, quantile):
     def students(shift):
         return [{"seed": seed, "last": {"top1": shift * (seed % 2)}} for seed in range(num)]

@@ -1,4 +1,5 @@
 """Accuracy and diversity, as plain functions.   N images, K classes, F features."""
+import functools
 import math
 import statistics
 import weakref
@@ -10,10 +11,6 @@ from torch import nn
 
 from utils.augment import normalize
 
-# 97.5 % quantiles of Student's t by degrees of freedom; above 30 the normal's.
-T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145,
-         2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048,
-         2.045, 2.042)
 Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
 # Network -> images at a time, where the device's memory did not hold a batch of it.
 _held: "weakref.WeakKeyDictionary[nn.Module, int]" = weakref.WeakKeyDictionary()
@@ -103,11 +100,6 @@ def mean_and_std(values: Iterable[float]) -> tuple[float, float]:
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
 
 
-def student_t(freedom: int) -> float:
-    """The 97.5 % quantile of Student's t of so many degrees of freedom."""
-    return T_975[freedom - 1] if freedom <= len(T_975) else 1.96
-
-
 def student_t_p(t: float, freedom: int) -> float:
     """How likely Student's t of so many degrees of freedom is as far from zero as t: the two-sided p.
 
@@ -122,6 +114,16 @@ def student_t_p(t: float, freedom: int) -> float:
         term *= cos**2 * (k + 1) / (k + 2)
     nearer = math.sin(angle) * total
     return max(0.0, 1 - (2 / math.pi * (angle + nearer) if odd else nearer))
+
+
+@functools.cache
+def student_t(freedom: int) -> float:
+    """The 97.5 % quantile of Student's t of so many degrees of freedom: of a 95 % interval, by bisection."""
+    low, high = 1.9, 13.0  # less than the normal's 1.960, more than the 12.706 of one degree
+    while high - low > 1e-12:
+        middle = (low + high) / 2
+        low, high = (middle, high) if student_t_p(middle, freedom) > 0.05 else (low, middle)
+    return (low + high) / 2
 
 
 class Paired(NamedTuple):

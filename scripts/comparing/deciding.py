@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from scripts.comparing.cells import REFERENCE
 from scripts.comparing.read import KINDS, Compared
-from utils.metrics import Paired, mean_and_std, paired, student_t, student_t_p
+from utils.metrics import Paired, mean_and_std, paired, student_t_p
 from utils.pieces import Values, require
 
 LEVEL = 0.05  # of the tests, as 95 % is of the intervals
@@ -34,24 +34,30 @@ class Decision:
         return paired(list(self.each.values())) if len(self.each) > 1 else None
 
     @property
+    def alike(self) -> bool:
+        """Whether all draws differ by the same: their spread is not 0, it is not known."""
+        return self.found is not None and self.found.standard_error < 1e-6
+
+    @property
     def p(self) -> float | None:
         """How likely so large a difference would be if there were none: Student's t, two-sided."""
         found = self.found
-        if found is None:
-            return None
-        if not found.standard_error:
-            return 0.0 if found.mean else 1.0
-        return student_t_p(found.mean / found.standard_error, found.n - 1)
+        return None if found is None or self.alike else \
+            student_t_p(found.mean / found.standard_error, found.n - 1)
 
     @property
     def decided(self) -> bool:
-        """Whether the 95 % interval leaves out zero."""
-        return self.found is not None and not self.found.interval[0] <= 0 <= self.found.interval[1]
+        """Whether the 95 % interval leaves out zero, and has a width by which to say so."""
+        found = self.found
+        return found is not None and not self.alike and not found.interval[0] <= 0 <= found.interval[1]
 
     @property
     def needed(self) -> int | None:
-        """How many draws would decide it, if mean and spread stayed; None above MOST_DRAWS, or of one."""
-        return draws_needed(*mean_and_std(self.each.values())) if len(self.each) > 1 else None
+        """How many draws would decide it with an even chance, if mean and spread stayed.
+
+        None above MOST_DRAWS, and of draws that show no spread.
+        """
+        return draws_needed(*mean_and_std(self.each.values())) if self.found and not self.alike else None
 
     def values(self) -> Values:
         """All of it as numbers, points and draws."""
@@ -68,8 +74,12 @@ class Decision:
 
 
 def draws_needed(mean: float, std: float) -> int | None:
-    """The least n whose 95 % interval would leave out zero; None above MOST_DRAWS."""
-    return next((n for n in range(2, MOST_DRAWS + 1) if student_t(n - 1) * std < abs(mean) * n ** 0.5), None)
+    """The least n whose 95 % interval would leave out zero, at this mean and spread; None above MOST_DRAWS.
+
+    Draws that do have this mean and spread leave it out in about half of the cases.   Args: std: not 0.
+    """
+    return next((n for n in range(2, MOST_DRAWS + 1)
+                 if student_t_p(mean / std * n ** 0.5, n - 1) < LEVEL), None)
 
 
 def stays_clear(ps: Sequence[float]) -> list[bool]:

@@ -19,6 +19,8 @@ def labels_text(compared: Compared, pair: Pair, kind: str) -> str:
 
 def needed_text(decision: Decision) -> str:
     """How many draws would decide what is open."""
+    if decision.alike:
+        return "-"
     return f"more than {MOST_DRAWS}" if decision.needed is None else f"about {decision.needed}"
 
 
@@ -30,9 +32,12 @@ def sentence(compared: Compared, decision: Decision, *, clear: bool) -> str:
     if found is None:
         each = "".join(f"{value:+.1f} points in draw {draw}, " for draw, value in decision.each.items())
         return f"{head}{each}one draw decides nothing."
+    if decision.alike:
+        return f"{head}{found.mean:+.1f} points in all {found.n} draws: open; no spread to judge by." \
+               f"{_chosen_text(decision)}"
     low, high = found.interval
     answer = "decided" + ", also among all intervals here (Holm)" * clear if decision.decided else \
-        f"open; {needed_text(decision)} draws would decide it"
+        f"open; {needed_text(decision)} draws would decide it with an even chance"
     return f"{head}{found.mean:+.1f} points (95 % {low:+.1f} to {high:+.1f}, n = {found.n} draws): " \
            f"{answer}.{_chosen_text(decision)}"
 
@@ -94,8 +99,9 @@ def _words(compared: Compared, decisions: Sequence[Decision]) -> list[str]:
         f"{tested} intervals are here; were there no differences, about {LEVEL * tested:.1f} of them would "
         f"leave out 0 by chance. {sum(decision.decided for decision in decisions)} do; "
         f"{sum(clear_together(decisions))} stay clear when all are tested together (Holm).",
-        "Draws that would decide it: if mean and spread stayed as they are, estimated from these few draws; "
-        "a guess at the order of magnitude, not a promise.",
+        "Draws that would decide it: if mean and spread stay as they are, the interval of so many draws "
+        "leaves out 0 with an even chance; estimated from these few draws, so a guess at the order of "
+        "magnitude.",
         *([CHOICE] if any(decision.chosen for decision in decisions) else []),
         *_absent(compared, decisions),
         *([f"No draw has both sides of: {'; '.join(missing)}."] if missing else [])]

@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from utils.metrics import T_975, paired
+from utils.metrics import paired, student_t
 from utils.pieces import Values
 from validate.reporting.sets import Draw, ImageSet, kind_of
 from validate.results import draw_differences
@@ -108,7 +108,7 @@ class Verdict:
 def warned(verdicts: Sequence[Verdict]) -> list[str]:
     """What to know of intervals over two."""
     return [f"Two draws, or two students, can hardly decide anything: with n = 2 the interval reaches "
-            f"{T_975[0]:.1f} standard errors to either side."] if any(
+            f"{student_t(1):.1f} standard errors to either side."] if any(
                 own.interval and own.n == 2 for own in verdicts) else []
 
 
