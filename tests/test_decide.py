@@ -190,6 +190,12 @@ def test_files_are_pooled_by_the_draws_numbers(tmp_path):
     whole = [cell("prism", "usual", [72.0], hard=[30.0])]  # hard labels, which come after soft ones
     compared = read_comparison([paths[0], write(tmp_path / "c.json", whole)])
     assert compared.top1("prism", ipc=10, kind="hard") == {0: 30}
+    # Those of the own protocol count where the common one has none, draw by draw.
+    third = write(tmp_path / "d.json", [cell("prism", "prism", [60.0, 61.0, 62.0], hard=[30.0, 31.0, 32.0])])
+    found = read_comparison([paths[1], third])
+    assert found.top1("prism", ipc=10, kind="hard") == {0: 30, 1: 31, 2: 32}
+    some = write(tmp_path / "e.json", [cell("prism", "usual", [72.0, 74.0], hard=[40.0, 41.0])])
+    assert read_comparison([some, third]).top1("prism", ipc=10, kind="hard") == {0: 40, 1: 41, 2: 32}
 
 
 @pytest.mark.parametrize("change, error", [

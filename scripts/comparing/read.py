@@ -76,6 +76,9 @@ class CellFigures:
     by_stage: Mapping[str, float] | None
 
 
+NOTHING = CellFigures(draws={}, tflops=None, by_stage=None)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Compared:
     """A comparison.
@@ -122,18 +125,22 @@ class Compared:
     def cell(self, method: str, *, ipc: int, kind: str, beside: str = "") -> CellFigures:
         """A method's images under the labels of a kind; without draws where they were not compared so.
 
+        Hard labels are the images alone: in each draw they are those of the first cell that has them.
         Args: beside: under whose own protocol random real images are shown, where each has its own.
         """
         own = beside if method == REFERENCE and beside else method
         protocols = {COMMON: (self.common,), OWN: (own,), HARD: (self.common, own)}[kind]
         found = [cell for name in protocols if (cell := self.cells.get(Cell(method, name, ipc)))]
-        return next((cell for cell in found if cell.draws), CellFigures(draws={}, tflops=None, by_stage=None))
+        first = next((cell for cell in found if cell.draws), NOTHING)
+        return first if kind != HARD else dataclasses.replace(first, draws={
+            draw: figures for cell in reversed(found) for draw, figures in cell.draws.items()
+            if figures.hard is not None})
 
     def top1(self, method: str, *, ipc: int, kind: str, beside: str = "") -> dict[int, float]:
         """Draw -> top-1 [%] of a method's images.   Args: as `cell`."""
         draws = self.cell(method, ipc=ipc, kind=kind, beside=beside).draws
-        found = {draw: own.hard if kind == HARD else own.top1 for draw, own in draws.items()}
-        return {draw: value for draw, value in found.items() if value is not None}
+        values = {draw: own.hard if kind == HARD else own.top1 for draw, own in draws.items()}
+        return {draw: value for draw, value in values.items() if value is not None}
 
 
 # ---------------------------------------------------------------- reading it
