@@ -10,9 +10,10 @@ draw the best of the other draws.
 import dataclasses
 from collections.abc import Sequence
 
+from scripts.comparing.cells import UNDER
 from scripts.comparing.deciding import Decision, clear_together, decide_all, default_pairs, named_pairs
 from scripts.comparing.decision_text import page
-from scripts.comparing.read import KINDS, ResultFlags, read_comparison
+from scripts.comparing.read import ResultFlags, read_comparison
 from utils.flags import first_words, parse_config
 from utils.pieces import option, require
 from utils.runtime import command_line
@@ -25,13 +26,13 @@ class DecideConfig(ResultFlags):
     pairs: tuple[str, ...] = option((), "A:B, names of methods, variants, best-distilled or best-selected; "
                                     "none: each distilled one and random, the best, the first and sre2l",
                                     commas=True)
-    kinds: tuple[str, ...] = option(KINDS, "labels: common, soft under one protocol for all; own, soft under "
+    kinds: tuple[str, ...] = option(UNDER, "labels: common, soft under one protocol for all; own, soft under "
                                     "each's own; hard", commas=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(set(self.kinds) <= set(KINDS), f"--kinds {' '.join(self.kinds)}: expected some of "
-                f"{', '.join(KINDS)}")
+        require(set(self.kinds) <= set(UNDER), f"--kinds {' '.join(self.kinds)}: expected some of "
+                f"{', '.join(UNDER)}")
 
 
 def main(argv: Sequence[str] | None = None) -> list[Decision]:

@@ -9,8 +9,8 @@ table stands whether a variant is at most a quarter of the base's work within on
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
+from scripts.comparing.cells import UNDER
 from scripts.comparing.frontier_picture import draw_frontier
 from scripts.comparing.frontier_text import labels_text, page
 from scripts.comparing.pareto import Frontier, frontier_of
@@ -27,13 +27,13 @@ class FrontierConfig(ResultFlags):
 
     base: str = option("prism", "method or variant that all are measured against")
     ipc: int = option(10, "images per class", range="in [1, 10000]")
-    kind: Literal["common", "own", "hard"] = option(
-        OWN, "labels: soft under one protocol for all, soft under each's own, or hard, where recover is "
-        "all the work")
+    kind: str = option(OWN, "labels: common, soft under one protocol for all; own, soft under each's own; "
+                       "hard, where recover is all the work")
     stages: tuple[str, ...] = option(STAGES, "whose FLOPs are the work", commas=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(self.kind in UNDER, f"--kind {self.kind}: expected one of {', '.join(UNDER)}")
         require(self.stages and set(self.stages) <= set(STAGES),
                 f"--stages {' '.join(self.stages)}: expected some of {', '.join(STAGES)}")
 

@@ -95,7 +95,8 @@ def test_a_file_without_stages_has_sums_alone(tmp_path, refused, capfd):
 def test_bad_words_are_refused(tmp_path, refused):
     path = write(tmp_path / "a.json", cells(), variants=VARIANTS)
     for words, error in ((["--base", "edc"], "--base edc: expected one of random, prism"),
-                         (["--ipc", 1], "--ipc 1: the comparison has 10"), (["--kind", "soft"], "--kind"),
+                         (["--ipc", 1], "--ipc 1: the comparison has 10"), 
+                         (["--kind", "soft"], "--kind soft: expected one of common, own, hard"),
                          (["--kind", "common"], "--base prism: has no draw with counted work at IPC 10"),
                          (["--base", "random", "--kind", "hard"], "--base random: takes no work in recover"),
                          (["--stages", "all"], "--stages all: expected some of recover, relabel, validate")):

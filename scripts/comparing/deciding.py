@@ -2,8 +2,8 @@
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
-from scripts.comparing.cells import REFERENCE
-from scripts.comparing.read import KINDS, Compared
+from scripts.comparing.cells import REFERENCE, UNDER
+from scripts.comparing.read import Compared
 from utils.metrics import Paired, mean_and_std, paired, student_t_p
 from utils.pieces import Values, require
 
@@ -181,7 +181,7 @@ def named_pairs(compared: Compared, words: Iterable[str]) -> list[Pair]:
     return list(dict.fromkeys(pairs))
 
 
-def decide_all(compared: Compared, pairs: Sequence[Pair], kinds: Sequence[str] = KINDS) -> list[Decision]:
+def decide_all(compared: Compared, pairs: Sequence[Pair], kinds: Sequence[str] = UNDER) -> list[Decision]:
     """Every pair at every IPC with labels of every kind, by IPC."""
     return [decide(compared, pair, ipc=ipc, kind=kind)
             for ipc in compared.ipcs for pair in pairs for kind in kinds]

@@ -44,7 +44,7 @@ def place_names(points: Sequence[tuple[float, float]], sizes: Sequence[tuple[flo
     """
     placed: dict[int, Box] = {}
 
-    def cost(box: Box, x: float, y: float) -> float:
+    def _cost(box: Box, x: float, y: float) -> float:
         dx, dy = (max(low - at, 0, at - high) for low, at, high in (
             (box.left, x, box.right), (box.low, y, box.high)))
         hidden = sum(map(box.shared, placed.values())) + box.area - box.shared(frame)
@@ -57,7 +57,7 @@ def place_names(points: Sequence[tuple[float, float]], sizes: Sequence[tuple[flo
         (x, y), (width, height) = points[i], sizes[i]
         tries = [_beside(x, y, width, height, distance=distance * height, angle=turn * math.pi / 12)
                  for distance in (0.6, 1, 1.6, 2.4, 3.6, 5, 8, 12) for turn in range(24)]
-        placed[i] = min(tries, key=lambda box: cost(box, x, y))
+        placed[i] = min(tries, key=lambda box: _cost(box, x, y))
     return [placed[i] for i in range(len(points))]
 
 

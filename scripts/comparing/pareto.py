@@ -110,7 +110,7 @@ class Frontier:
 def frontier_of(compared: Compared, base: str, *, ipc: int, kind: str, stages: Sequence[str]) -> Frontier:
     """Every method and variant of a comparison beside a base.
 
-    Args:   kind: of KINDS; hard labels need recover alone;  stages: whose work counts.
+    Args:   kind: of UNDER; hard labels need recover alone;  stages: whose work counts.
     Raises: ValueError where the base is not there, or its work is not.
     """
     require(ipc in compared.ipcs, f"--ipc {ipc}: the comparison has {', '.join(map(str, compared.ipcs))}")

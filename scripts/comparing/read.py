@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
-from scripts.comparing.cells import CONTROLS, REFERENCE, Cell
+from scripts.comparing.cells import CONTROLS, REFERENCE, UNDER, Cell
 from scripts.comparing.figures import Figures
 from utils.files import write_bytes, write_json
 from utils.flags import flags_of, to_words
@@ -16,7 +16,7 @@ from utils.methods import STAGES
 from utils.pieces import Options, Values, option, require
 from utils.records import FORMAT_VERSION, Count, mismatch, read_json
 
-COMMON, OWN, HARD = KINDS = ("common", "own", "hard")  # labels of one protocol for all, of each its own, hard
+COMMON, OWN, HARD = UNDER  # kinds of labels
 WRITER = "expected a comparison's JSON: scripts/compare.sh writes <out>/<data set>/comparison/NAME.json"
 
 
