@@ -56,14 +56,14 @@ def test_shares_differences_and_the_frontier(tmp_path, capsys):
 
 def test_a_quarter_of_the_work_is_enough_and_more_is_not(tmp_path, capsys):
     def own(work: float) -> Frontier:
-        made = [cell("prism", "prism", [80.0, 82.0], work=(8.0, 0, 0)),
-                cell("half", "half", [80.0, 82.0], work=(work, 0, 0))]
+        made = [cell("prism", "prism", [80.0, 82.0, 81.0], work=(8.0, 0, 0)),
+                cell("half", "half", [80.0, 82.0, 81.0], work=(work, 0, 0))]
         return found_of(write(tmp_path / "a.json", made, variants=VARIANTS))
     assert [point.name for point in own(2.0).fast] == ["half"]
     capsys.readouterr()
     assert own(2.01).fast == []
     assert "No variant is at most 25 % of prism's work and within one standard error of its accuracy, as a " \
-           "paired difference: the cheapest takes 25.1 %." in capsys.readouterr().out
+           "paired difference over 3 draws at least: the cheapest takes 25.1 %." in capsys.readouterr().out
     ruined = [cell("prism", "prism", [80.0, 82.0], work=(8.0, 0, 0)),
               cell("half", "half", [79.0, 81.0], work=(1.0, 0, 0)),
               cell("tenth", "tenth", [80.0], work=(1.0, 0, 0))]
@@ -72,6 +72,24 @@ def test_a_quarter_of_the_work_is_enough_and_more_is_not(tmp_path, capsys):
     assert ": half (12.5 % of the work, -1.0 points, s.e. 0.0, 95 % -1.0 to -1.0, n = 2 draws), tenth " \
            "(12.5 % of the work, +0.0 points in one draw, which has no standard error)." in text
     assert "since not all have the same draws" in text
+
+
+def test_two_draws_do_not_make_a_candidate(tmp_path, capsys):
+    def own(draws: int) -> Frontier:
+        """The variant's differences are -3, 3, 0: within one standard error over 2 draws and over 3."""
+        made = [cell("prism", "prism", [80.0, 80.0, 80.0][:draws], work=(8.0, 0, 0)),
+                cell("half", "half", [77.0, 83.0, 80.0][:draws], work=(1.0, 0, 0))]
+        return found_of(write(tmp_path / "a.json", made, variants=VARIANTS))
+    assert own(2).fast == [] and [point.name for point in own(3).fast] == ["half"]
+    assert "over 3 draws at least: half (12.5 % of the work, +0.0 points, s.e. 3.0, 95 % -38.1 to +38.1, " \
+           "n = 2 draws)." in capsys.readouterr().out
+
+
+def test_the_method_of_a_base_is_no_variant_of_it(tmp_path, capsys):
+    made = [*cells(), cell("prism", "half", [70.0, 70.0, 70.0])]
+    found = found_of(write(tmp_path / "a.json", made, variants=VARIANTS), "--base", "half")
+    assert {own.name for own in found.variants} == {"tenth", "int8", "ruined"}
+    assert "| prism | nothing | 8 | 1 | 1 |" in capsys.readouterr().out
 
 
 def test_work_is_of_the_stages_asked_for_and_hard_labels_need_recover_alone(tmp_path, refused):
@@ -95,7 +113,7 @@ def test_a_file_without_stages_has_sums_alone(tmp_path, refused, capfd):
 def test_bad_words_are_refused(tmp_path, refused):
     path = write(tmp_path / "a.json", cells(), variants=VARIANTS)
     for words, error in ((["--base", "edc"], "--base edc: expected one of random, prism"),
-                         (["--ipc", 1], "--ipc 1: the comparison has 10"), 
+                         (["--ipc", 1], "--ipc 1: the comparison has 10"),
                          (["--kind", "soft"], "--kind soft: expected one of common, own, hard"),
                          (["--kind", "common"], "--base prism: has no draw with counted work at IPC 10"),
                          (["--base", "random", "--kind", "hard"], "--base random: takes no work in recover"),

@@ -90,7 +90,7 @@ def draw_frontier(frontier: Frontier, *, title: str) -> bytes:
     ax.set_xlabel(f"TFLOPs of {', '.join(frontier.stages)}, one draw", fontsize=9, color=INK)
     ax.set_ylabel("top-1 [%], mean and std over draws", fontsize=9, color=INK)
     ax.tick_params(which="both", colors=INK, labelsize=8)
-    note(figure, f"filled: {frontier.base.name} and its variants;  open circles: other methods;  squares: "
+    note(figure, f"filled: {frontier.base.name} and variants;  open circles: other methods;  squares: "
                  f"real images alone;  line: the frontier, which nobody beats")
     _name(figure, ax, frontier)
     return picture_bytes(figure, "png")

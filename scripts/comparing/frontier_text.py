@@ -1,5 +1,5 @@
 """Accuracy against cost in words: a table by work, and whether a variant can be a preset `fast`."""
-from scripts.comparing.pareto import CHEAP, Frontier, Point
+from scripts.comparing.pareto import CHEAP, LEAST_DRAWS, Frontier, Point
 from scripts.comparing.read import COMMON, HARD, OWN, Compared
 from scripts.comparing.summary import difference_text
 from scripts.reproducing.tables import markdown
@@ -51,7 +51,7 @@ def statement(frontier: Frontier) -> list[str]:
     """Which variants are at most a quarter of the base's work within one standard error, or that none is."""
     base, cheap = frontier.base, [own for own in frontier.variants if own.is_cheap(frontier.base)]
     wanted = f"at most {_percent(CHEAP)} of {base.name}'s work and within one standard error of its " \
-             f"accuracy, as a paired difference"
+             f"accuracy, as a paired difference over {LEAST_DRAWS} draws at least"
     if fast := frontier.fast:
         first = fast[0]
         assert isinstance(first.to_base, Paired)
@@ -79,7 +79,7 @@ def _words(compared: Compared, frontier: Frontier) -> list[str]:
         f"Top-1 in percent at the last epoch, {labels_text(compared, frontier)}, mean +- standard deviation "
         f"(n - 1) over draws of {compared.teachers}; in brackets the 95 % interval (Student's t) of the "
         f"difference to {frontier.base.name}, paired by draw; within one standard error: at least minus its "
-        f"standard error.",
+        f"standard error, which more draws make harder.",
         f"Work: FLOPs of {', '.join(frontier.stages)}, counted for one draw. A precision changes seconds and "
         f"no FLOPs, a label format bytes: the statement above is of FLOPs alone. Seconds are of this "
         f"machine, by the logs.",

@@ -11,6 +11,7 @@ from utils.metrics import Paired, paired
 from utils.pieces import Values, require
 
 CHEAP = 0.25  # of the base's work: what a preset `fast` may cost
+LEAST_DRAWS = 3  # of two a standard error says little, and a wide one counts in a variant's favour
 RECOVER = STAGES[0]
 
 
@@ -18,8 +19,9 @@ RECOVER = STAGES[0]
 class Point:
     """One method or variant: its cost of one draw and its accuracy over draws.
 
-    variant: whether of the base;  control: real images alone;  work: of the stages that count [TFLOP];
-    to_base: paired difference, a bare number of one draw, None of none or of the base itself.
+    changes: of its method, as flags;  variant: of the base's method, with something changed;  control: real
+    images alone;  work: of the stages that count [TFLOP];  to_base: paired difference, a bare number of one
+    draw, None of none or of the base itself.
     """
 
     name: str
@@ -56,9 +58,9 @@ class Point:
 
     @property
     def holds(self) -> bool:
-        """Whether it is within one standard error of the base, or better: of one draw nobody knows."""
+        """Whether it is within one standard error of the base, or better, over enough draws to say so."""
         found = self.to_base
-        return isinstance(found, Paired) and found.mean >= -found.standard_error
+        return isinstance(found, Paired) and found.n >= LEAST_DRAWS and found.mean >= -found.standard_error
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -138,9 +140,10 @@ def _point(compared: Compared, name: str, base: str, *, ipc: int, kind: str,
     reference = compared.top1(base, ipc=ipc, kind=kind, beside=name)
     each = [top1[draw] - reference[draw] for draw in sorted(top1.keys() & reference.keys())]
     to_base = None if not each else 0.0 if name == base else paired(each) if len(each) > 1 else each[0]
-    return Point(name=name, changes=compared.changes(name), cell=cell, work=work, top1=top1, to_base=to_base,
-                 variant=name != base and compared.maker(name) == compared.maker(base),
-                 control=compared.maker(name) in CONTROLS)
+    maker, method = compared.maker(name), compared.maker(base)
+    changes = compared.changes(name) or "nothing" * (name == method != base)
+    return Point(name=name, changes=changes, cell=cell, work=work, top1=top1, to_base=to_base,
+                 variant=name not in (base, method) and maker == method, control=maker in CONTROLS)
 
 
 def work_of(cell: CellFigures, stages: Sequence[str]) -> float | None:
