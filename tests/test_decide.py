@@ -9,7 +9,14 @@ from comparison_files import cell, write
 
 from scripts import decide
 from scripts.comparing import deciding
-from scripts.comparing.deciding import Decision, best_of_others, clear_together, draws_needed, stays_clear
+from scripts.comparing.deciding import (
+    Decision,
+    best_of_others,
+    clear_together,
+    distinct,
+    draws_needed,
+    stays_clear,
+)
 from scripts.comparing.read import read_comparison
 from utils.metrics import student_t_p
 
@@ -78,6 +85,22 @@ def test_holm_compares_the_smallest_with_all_and_the_next_with_fewer():
     assert stays_clear([]) == []
 
 
+def test_the_same_figures_compared_twice_are_one_test(tmp_path):
+    made = [cell("random", "usual", [70.0, 71.0, 72.0], hard=[50.0, 51.0, 52.0])]
+    for name in ("prism", "half", "same", "int8"):
+        shift = {"half": 0.5}.get(name, 0.0)
+        made.append(cell(name, "usual", [74.0, 76.0, 78.0 + shift], hard=[51.0, 51.0, 54.0]))
+    path = write(tmp_path / "a.json", made, variants={
+        name: {"method": "prism", "relabel": {"label_format": "int8"}} for name in ("half", "same", "int8")})
+    pairs = ["prism:random", "same:random", "half:random", "random:int8"]
+    found = decide.main([path, "--pairs", *pairs, "--kinds", "common,hard"])
+    assert [found[i].kind for i in (0, 1)] == ["common", "hard"]
+    # Soft: prism, same and int8 (the other way round) are one, half is another.  Hard: all are one.
+    assert distinct(found) == {0: 0, 1: 1, 2: 0, 3: 1, 4: 4, 5: 1, 6: 0, 7: 1}
+    # p of 4, 5, 6 is 0.013: below 0.05 / 3 tests, and not below 0.05 / 8.
+    assert clear_together(found) == [True, False, True, False, True, False, True, False]
+
+
 # ---------------------------------------------------------------- the best of several
 
 def test_the_best_is_chosen_by_the_other_draws():
@@ -137,7 +160,8 @@ def test_pairs_are_of_one_protocol_and_random_images_of_the_others_own(tmp_path,
                  "prism - random on digits at IPC 10, soft labels under prism's own protocol: +2.0 points "
                  "(95 % -0.5 to +4.5, n = 3 draws): open; about 4 draws would decide it with an even chance.",
                  "best-selected is herding in draws 0 1, k-centre in draw 2.",
-                 "14 intervals are here; were there no differences, about 0.7 of them would leave out 0"):
+                 "11 different intervals are here, the figures of 3 more are those of one of them; were there no "
+                 "differences, about 0.6 of them would leave out 0"):
         assert line in text
     assert "| sre2l - random | soft labels under sre2l's own protocol | -1.0 (-1.0 to -1.0) | 3 | - | open " \
            "| - |" in text
@@ -173,7 +197,7 @@ def test_one_draw_decides_nothing(tmp_path, capsys):
     assert found["prism:random", "common"].values()["difference"] is None
     text = capsys.readouterr().out
     assert "soft labels under usual: +2.0 points in draw 0, one draw decides nothing." in text
-    assert "| +2.0 | 1 | - | no answer | - |" in text and "0 intervals are here" in text
+    assert "| +2.0 | 1 | - | no answer | - |" in text and "0 different intervals are here" in text
     found_of(path, "--pairs", "best-distilled:random", "--kinds", "common")
     assert "No draw has both sides of: best-distilled - random (soft labels under usual; the best of " \
         "others needs two draws)." in capsys.readouterr().out

@@ -3,7 +3,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from scripts.comparing.cells import REFERENCE, UNDER
-from scripts.comparing.read import Compared
+from scripts.comparing.read import HARD, Compared
 from utils.metrics import Paired, mean_and_std, paired, student_t_p
 from utils.pieces import Values, require
 
@@ -18,7 +18,8 @@ class Decision:
     """One pair, at one IPC, with labels of one kind.
 
     each: draw -> difference in points;  chosen: one of BEST -> draw -> the method that it is there;
-    absent: one of BEST -> methods that it cannot be, which lack draws.
+    absent: one of BEST -> methods that it cannot be, which lack draws;  sides: top-1 of both by draw, by
+    which it is known where the same figures are compared twice.
     """
 
     pair: Pair
@@ -27,6 +28,7 @@ class Decision:
     each: Mapping[int, float]
     chosen: Mapping[str, Mapping[int, str]] = dataclasses.field(default_factory=dict)
     absent: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    sides: frozenset[tuple[float, ...]] = frozenset()
 
     @property
     def found(self) -> Paired | None:
@@ -95,11 +97,23 @@ def stays_clear(ps: Sequence[float]) -> list[bool]:
     return clear
 
 
+def distinct(decisions: Sequence[Decision]) -> dict[int, int]:
+    """Decision -> test, by place: those with an interval, each with the first of the same figures.
+
+    A variant that changes labels alone has its method's images, so both are one test with hard labels; so are
+    the best of several and a method that is the best in every draw.
+    """
+    first: dict[object, int] = {}
+    return {i: first.setdefault((own.ipc, own.kind == HARD, *own.each, own.sides or i), i)
+            for i, own in enumerate(decisions) if own.p is not None}
+
+
 def clear_together(decisions: Sequence[Decision]) -> list[bool]:
-    """Which decisions stand when all are tested together; those without an interval are no tests."""
-    ps = {i: decision.p for i, decision in enumerate(decisions) if decision.p is not None}
-    clear = dict(zip(ps, stays_clear(list(ps.values())), strict=True))
-    return [clear.get(i, False) for i in range(len(decisions))]
+    """Which decisions stand when all are tested together; those of the same figures are one test."""
+    tests = distinct(decisions)
+    firsts = sorted(set(tests.values()))
+    clear = dict(zip(firsts, stays_clear([decisions[i].p or 0.0 for i in firsts]), strict=True))
+    return [clear.get(tests.get(i, -1), False) for i in range(len(decisions))]
 
 
 # ---------------------------------------------------------------- the best of several
@@ -144,16 +158,18 @@ def decide(compared: Compared, pair: Pair, *, ipc: int, kind: str) -> Decision:
         else:
             by_draw = {draw: side for cell in compared.cells.values() for draw in cell.draws}
         sides.append(by_draw)
-    each = {}
+    both: dict[int, tuple[float, float]] = {}
     for draw in sorted(sides[0].keys() & sides[1].keys()):
         a, b = (side[draw] for side in sides)
         mine, theirs = (compared.top1(name, ipc=ipc, kind=kind, beside=other).get(draw)
                         for name, other in ((a, b), (b, a)))
         if mine is not None and theirs is not None:
-            each[draw] = mine - theirs
+            both[draw] = mine, theirs
+    each = {draw: mine - theirs for draw, (mine, theirs) in both.items()}
     chosen = {side: {draw: own[draw] for draw in each}
               for side, own in zip(pair, sides, strict=True) if side in BEST}
-    return Decision(pair=pair, ipc=ipc, kind=kind, each=each, absent=absent, chosen=chosen)
+    return Decision(pair=pair, ipc=ipc, kind=kind, each=each, absent=absent, chosen=chosen,
+                    sides=frozenset(zip(*both.values(), strict=True)))
 
 
 # ---------------------------------------------------------------- which pairs

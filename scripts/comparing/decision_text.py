@@ -2,7 +2,7 @@
 from collections.abc import Sequence
 
 from scripts.comparing.cells import REFERENCE
-from scripts.comparing.deciding import BEST, LEVEL, MOST_DRAWS, Decision, Pair, clear_together
+from scripts.comparing.deciding import BEST, LEVEL, MOST_DRAWS, Decision, Pair, clear_together, distinct
 from scripts.comparing.read import COMMON, HARD, OWN, Compared
 from scripts.comparing.summary import difference_text
 from scripts.reproducing.tables import markdown
@@ -87,7 +87,9 @@ CHOICE = f"{' and '.join(BEST)}: in each draw the one with the highest mean over
 
 def _words(compared: Compared, decisions: Sequence[Decision]) -> list[str]:
     """What is above the tables."""
-    tested = sum(decision.p is not None for decision in decisions)
+    tests = distinct(decisions)
+    firsts, clear = set(tests.values()), clear_together(decisions)
+    again = len(tests) - len(firsts)
     missing = dict.fromkeys(
         f"{' - '.join(decision.pair)} ({labels_text(compared, decision.pair, decision.kind)}"
         f"{'; the best of others needs two draws' if set(BEST) & set(decision.pair) else ''})"
@@ -96,9 +98,11 @@ def _words(compared: Compared, decisions: Sequence[Decision]) -> list[str]:
         f"Differences of top-1 in points at the last epoch, data set {compared.dataset}, paired by draw: "
         f"draws of {compared.teachers}, students of a draw: {compared.students}. In brackets the 95 % "
         f"interval over draws (Student's t); decided: it leaves out 0.",
-        f"{tested} intervals are here; were there no differences, about {LEVEL * tested:.1f} of them would "
-        f"leave out 0 by chance. {sum(decision.decided for decision in decisions)} do; "
-        f"{sum(clear_together(decisions))} stay clear when all are tested together (Holm).",
+        f"{len(firsts)} different intervals are here" + (
+            f", the figures of {again} more are those of one of them" if again else "") +
+        f"; were there no differences, about {LEVEL * len(firsts):.1f} of them would leave out 0 by chance. "
+        f"{sum(decisions[i].decided for i in firsts)} do; {sum(clear[i] for i in firsts)} stay clear when "
+        f"all are tested together (Holm).",
         "Draws that would decide it: if mean and spread stay as they are, the interval of so many draws "
         "leaves out 0 with an even chance; estimated from these few draws, so a guess at the order of "
         "magnitude.",
