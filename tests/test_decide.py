@@ -160,8 +160,8 @@ def test_pairs_are_of_one_protocol_and_random_images_of_the_others_own(tmp_path,
                  "prism - random on digits at IPC 10, soft labels under prism's own protocol: +2.0 points "
                  "(95 % -0.5 to +4.5, n = 3 draws): open; about 4 draws would decide it with an even chance.",
                  "best-selected is herding in draws 0 1, k-centre in draw 2.",
-                 "11 different intervals are here, the figures of 3 more are those of one of them; were there no "
-                 "differences, about 0.6 of them would leave out 0"):
+                 "11 different intervals are here, the figures of 3 more are those of one of them; were "
+                 "there no differences, about 0.6 of them would leave out 0"):
         assert line in text
     assert "| sre2l - random | soft labels under sre2l's own protocol | -1.0 (-1.0 to -1.0) | 3 | - | open " \
            "| - |" in text
@@ -220,6 +220,32 @@ def test_files_are_pooled_by_the_draws_numbers(tmp_path):
     assert found.top1("prism", ipc=10, kind="hard") == {0: 30, 1: 31, 2: 32}
     some = write(tmp_path / "e.json", [cell("prism", "usual", [72.0, 74.0], hard=[40.0, 41.0])])
     assert read_comparison([some, third]).top1("prism", ipc=10, kind="hard") == {0: 40, 1: 41, 2: 32}
+
+
+@pytest.mark.parametrize("teachers, words", [
+    ({"0": "aa", "1": "bb", "2": "cc"}, "teachers, images, labels and students"),
+    ({"0": "aa", "1": "bb", "2": "aa", "3": "bb"},
+     "images, labels and students, with 2 sets of teachers (aa in draws 0 2, bb in draw 1)"),
+    ({"0": "aa", "1": "aa", "2": "aa"}, "images, labels and students, all with one set of teachers"),
+    ({"0": "aa", "2": "bb"}, "images, labels and students, 2 sets of teachers in turn")])
+def test_draws_that_share_teachers_are_named(teachers, words, tmp_path):
+    own = cell("prism", "usual", [1.0, 2.0, 3.0])
+    compared = read_comparison([write(tmp_path / "a.json", [own], teachers=teachers, teacher_sets=2)])
+    assert compared.teachers == words
+    assert compared.sets == ({draw: teachers[str(draw)] for draw in range(3)} if "1" in teachers else {})
+
+
+@pytest.mark.parametrize("change, error", [
+    ({"data": {"train": "real", "test_images": 100}},
+     "b.json: data is {'train': 'real', 'test_images': 100}, "),
+    ({"teachers": {"0": "bb"}}, "draw 0 has teachers bb, in a file before it aa: draws with other teachers"),
+    ({"teachers": {"x": "bb"}}, "teachers of draw x, expected a number")])
+def test_files_of_other_data_or_teachers_are_refused(change, error, tmp_path, refused):
+    own = [cell("prism", "usual", [72.0]), cell("random", "usual", [71.0])]
+    basis = {"teachers": {"0": "aa"}, "data": {"train": "real", "test_images": 450}}
+    paths = [write(tmp_path / "a.json", own, **basis), write(tmp_path / "old.json", own)]
+    assert len(decide.main(paths)) == 3  # the older one does not say
+    assert error in refused(decide.main, [*paths, write(tmp_path / "b.json", own, **(basis | change))])
 
 
 @pytest.mark.parametrize("change, error", [

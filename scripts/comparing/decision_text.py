@@ -3,6 +3,7 @@ from collections.abc import Sequence
 
 from scripts.comparing.cells import REFERENCE
 from scripts.comparing.deciding import BEST, LEVEL, MOST_DRAWS, Decision, Pair, clear_together, distinct
+from scripts.comparing.pooling import in_draws
 from scripts.comparing.read import COMMON, HARD, OWN, Compared
 from scripts.comparing.summary import difference_text
 from scripts.reproducing.tables import markdown
@@ -43,14 +44,7 @@ def sentence(compared: Compared, decision: Decision, *, clear: bool) -> str:
 
 
 def _chosen_text(decision: Decision) -> str:
-    told = []
-    for side, by_draw in decision.chosen.items():
-        draws: dict[str, list[str]] = {}
-        for draw, name in by_draw.items():
-            draws.setdefault(name, []).append(str(draw))
-        told.append(f" {side} is " + ", ".join(f"{name} in draw{'s' * (len(own) > 1)} {' '.join(own)}"
-                                               for name, own in draws.items()) + ".")
-    return "".join(told)
+    return "".join(f" {side} is {in_draws(names)}." for side, names in decision.chosen.items())
 
 
 def _row(compared: Compared, decision: Decision, clear: bool) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any, TypedDict
 
 from scripts.comparing.cells import CONTROLS, REFERENCE, UNDER, Cell
 from scripts.comparing.figures import Figures
+from scripts.comparing.pooling import Basis, in_words, same_data, sets_of
 from utils.files import write_bytes, write_json
 from utils.flags import flags_of, to_words
 from utils.methods import STAGES
@@ -53,9 +54,8 @@ class _VariantRecord(TypedDict, total=False):
     validate: Values
 
 
-class _Later(TypedDict, total=False):
+class _Later(Basis, total=False):
     variants: dict[str, _VariantRecord]
-    teacher_sets: int
 
 
 class _Record(_Later):
@@ -83,13 +83,15 @@ NOTHING = CellFigures(draws={}, tflops=None, by_stage=None)
 class Compared:
     """A comparison.
 
-    teachers: whose a draw's are, in words;  variants: name -> {"method", and what each stage changes}.
+    teachers: whose a draw's are, in words;  sets: draw -> digits of its teachers' weights, empty where a file
+    does not say;  variants: name -> {"method", and what each stage changes}.
     """
 
     dataset: str
     common: str
     students: int
     teachers: str
+    sets: Mapping[int, str]
     variants: Mapping[str, Mapping[str, Any]]
     cells: Mapping[Cell, CellFigures]
 
@@ -157,6 +159,7 @@ def read_comparison(paths: Sequence[str]) -> Compared:
         for name in ("dataset", "common", "students"):
             require(other[name] == first[name], f"{path}: {name} is {other[name]}, {paths[0]} has "
                     f"{first[name]}: these are not one comparison")
+    same_data(records)
     variants: dict[str, Mapping[str, Any]] = {}
     cells: dict[Cell, CellFigures] = {}
     for path, record in records.items():
@@ -166,8 +169,9 @@ def read_comparison(paths: Sequence[str]) -> Compared:
         for own in record["cells"]:
             cell = Cell(own["method"], own["protocol"], own["ipc"])
             cells[cell] = _pooled(cells.get(cell), _figures(own), f"{path}: {cell}")
+    sets = sets_of(records, {draw for cell in cells.values() for draw in cell.draws})
     return Compared(dataset=first["dataset"], common=first["common"], students=first["students"],
-                    teachers=_teachers([record.get("teacher_sets", 0) for record in records.values()]),
+                    teachers=in_words(sets, list(records.values())), sets=sets,
                     variants=variants, cells=cells)
 
 
@@ -214,17 +218,6 @@ def _pooled(seen: CellFigures | None, new: CellFigures, where: str) -> CellFigur
         draws[draw] = own if other.hard is None else other  # hard labels come after soft ones
     return CellFigures(draws=draws, tflops=seen.tflops if new.tflops is None else new.tflops,
                        by_stage=seen.by_stage or new.by_stage)
-
-
-def _teachers(sets: Sequence[int]) -> str:
-    """What draws are of.   Args: sets: of teachers that a file's draws take in turn, 0: each has its own."""
-    if not any(sets):
-        return "teachers, images, labels and students"
-    if len(sets) > 1:
-        numbers = ", ".join(str(own) if own else "one a draw" for own in sets)
-        return f"images, labels and students (sets of teachers in the files: {numbers})"
-    return "images, labels and students, " + (
-        "all with one set of teachers" if sets[0] == 1 else f"{sets[0]} sets of teachers in turn")
 
 
 # ---------------------------------------------------------------- flags of what reads it
