@@ -119,6 +119,50 @@ def test_who_lacks_draws_is_not_the_best_and_says_so():
     assert best_of_others({}) == ({}, [])
 
 
+def test_of_three_sets_of_teachers_the_best_is_chosen_by_the_other_sets():
+    # b is lucky with the teachers of draws 0 and 1: without draw 0 alone b has 61 and a 60, without both 52.
+    top1 = {"a": dict(enumerate([60.0, 60.0, 60.0, 60.0])), "b": dict(enumerate([79.0, 79.0, 52.0, 52.0]))}
+    three = {0: "aa", 1: "aa", 2: "bb", 3: "cc"}
+    assert best_of_others(top1, three) == ({0: "a", 1: "a", 2: "b", 3: "b"}, [])
+    two = {0: "aa", 1: "aa", 2: "bb", 3: "bb"}
+    assert best_of_others(top1, two)[0] == best_of_others(top1)[0] == dict.fromkeys(range(4), "b")
+    own = dict(enumerate("abcd"))  # teachers of its own: leaving them out is leaving the draw out
+    assert best_of_others(top1, own) == best_of_others(top1)
+
+
+@pytest.mark.parametrize("teachers, chosen_by", [
+    ("aabb", "over the *other* draws, which may share its teachers, as fewer than 3 sets are there, since"),
+    ("aabc", "over the draws of the *other* sets of teachers, since"),
+    ("abcd", "over the *other* draws, since"),
+    ("aaaa", "over the *other* draws, which may share its teachers, as fewer than 3 sets are there, since")])
+def test_the_page_says_what_shared_teachers_mean(teachers, chosen_by, tmp_path, capsys):
+    made = [cell("random", "usual", [50.0] * 4), cell("prism", "usual", [60.0] * 4),
+            cell("sre2l", "usual", [79.0, 78.0, 52.0, 52.0])]
+    found = found_of(write(tmp_path / "a.json", made, teachers=dict(zip("0123", teachers, strict=True))))
+    text, own = capsys.readouterr().out, found["sre2l:random", "common"]
+    assert chosen_by in text
+    sets = len(set(teachers))
+    assert own.by_teachers == {2: {"a": 28.5, "b": 2}, 3: {"a": 28.5, "b": 2, "c": 2}}.get(sets, {})
+    assert own.values()["by_teachers"] == own.by_teachers
+    assert ("By teachers: a +28.5, b +2.0." in text) == (sets == 2)
+    assert ("they say nothing of others" in text) == (sets == 1)
+    assert ("are not independent" in text) == (sets < 4)
+    best = found["best-distilled:random", "common"]
+    assert best.values()["left_out"] == {"best-distilled": "teachers" if sets > 2 else "draw"}
+    assert best.chosen["best-distilled"][0] == ("prism" if teachers == "aabc" else "sre2l")
+
+
+def test_the_page_says_at_which_ipc_a_draw_alone_is_left_out(tmp_path, capsys):
+    made = [cell(name, "usual", [value + draw**2 for draw in range(4)]) for name, value in (
+        ("random", 50), ("prism", 60), ("sre2l", 70))]
+    few = [own | {"ipc": 50, "draws": {draw: own["draws"][draw] for draw in "01"}} for own in made]
+    path = write(tmp_path / "a.json", made + few, teachers=dict(zip("0123", "abca", strict=True)))
+    found = decide.main([path, "--pairs", "best-distilled:random", "--kinds", "common"])
+    assert [own.left_out["best-distilled"] for own in found] == ["teachers", "draw"]
+    assert "the *other* sets of teachers (IPC 50: the *other* draws, which may share its teachers, as " \
+        "fewer than 3 sets are there), since" in capsys.readouterr().out
+
+
 # ---------------------------------------------------------------- whole comparisons
 
 def cells() -> list[dict]:

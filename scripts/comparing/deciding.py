@@ -1,6 +1,8 @@
 """Which of two is better?  Paired differences over draws, and what several of them decide together."""
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
+from types import MappingProxyType
 
 from scripts.comparing.cells import REFERENCE, UNDER
 from scripts.comparing.read import HARD, Compared
@@ -9,8 +11,11 @@ from utils.pieces import Values, require
 
 LEVEL = 0.05  # of the tests, as 95 % is of the intervals
 MOST_DRAWS = 1000  # above this no number of draws is named
+LEAST_SETS = 3  # of teachers, of which one is left out whole
 BEST_DISTILLED, BEST_SELECTED = BEST = ("best-distilled", "best-selected")
+TEACHERS, DRAW = "teachers", "draw"
 Pair = tuple[str, str]
+NO_SETS: Mapping[int, str] = MappingProxyType({})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,7 +24,8 @@ class Decision:
 
     each: draw -> difference in points;  chosen: one of BEST -> draw -> the method that it is there;
     absent: one of BEST -> methods that it cannot be, which lack draws;  sides: top-1 of both by draw, by
-    which it is known where the same figures are compared twice.
+    which it is known where the same figures are compared twice;  teachers: draw -> whose it is, where known;
+    left_out: one of BEST -> what is, where a draw is judged: all of its TEACHERS, or the DRAW.
     """
 
     pair: Pair
@@ -29,6 +35,8 @@ class Decision:
     chosen: Mapping[str, Mapping[int, str]] = dataclasses.field(default_factory=dict)
     absent: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     sides: frozenset[tuple[float, ...]] = frozenset()
+    teachers: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def found(self) -> Paired | None:
@@ -61,6 +69,13 @@ class Decision:
         """
         return draws_needed(*mean_and_std(self.each.values())) if self.found and not self.alike else None
 
+    @property
+    def by_teachers(self) -> dict[str, float]:
+        """Teachers -> mean over their draws [points]; empty where each draw, or no draw, has its own."""
+        names = dict.fromkeys(self.teachers.values())
+        return {name: fmean(value for draw, value in self.each.items() if self.teachers[draw] == name)
+                for name in names if 1 < len(names) < len(self.each)}
+
     def values(self) -> Values:
         """All of it as numbers, points and draws."""
         found = self.found
@@ -72,7 +87,8 @@ class Decision:
                 "each": {str(draw): value for draw, value in self.each.items()},
                 "chosen": {side: {str(draw): name for draw, name in own.items()}
                            for side, own in self.chosen.items()},
-                "absent": {side: list(names) for side, names in self.absent.items()}}
+                "absent": {side: list(names) for side, names in self.absent.items()},
+                "by_teachers": self.by_teachers, "left_out": dict(self.left_out)}
 
 
 def draws_needed(mean: float, std: float) -> int | None:
@@ -118,13 +134,20 @@ def clear_together(decisions: Sequence[Decision]) -> list[bool]:
 
 # ---------------------------------------------------------------- the best of several
 
-def best_of_others(top1: Mapping[str, Mapping[int, float]]) -> tuple[dict[int, str], list[str]]:
+def unit_left_out(draws: Iterable[int], sets: Mapping[int, str]) -> str:
+    """What is left out with a draw: all draws of its TEACHERS, where enough sets are there, else the DRAW."""
+    return TEACHERS if len({sets[draw] for draw in draws if draw in sets}) >= LEAST_SETS else DRAW
+
+
+def best_of_others(top1: Mapping[str, Mapping[int, float]],
+                   sets: Mapping[int, str] = NO_SETS) -> tuple[dict[int, str], list[str]]:
     """In each draw the candidate with the highest mean over the other draws.
 
-    The best of several is partly lucky: judged in the draws that chose it, it looks better than it is.
+    The best of several is partly lucky: judged in the draws that chose it, it looks better than it is.  Draws
+    with the same teachers share that luck: with a draw those are left out too, by `unit_left_out`.
     Over the draws that at least half of the candidates have; who lacks one of these cannot be chosen.
-    Args:    top1: candidate -> draw -> accuracy.
-    Returns: draw -> candidate, of no draws where there are fewer than two;  those left out.
+    Args:    top1: candidate -> draw -> accuracy;  sets: draw -> its teachers.
+    Returns: draw -> candidate, of no draws where there are fewer than two;  who cannot be chosen.
     """
     there = {name: own for name, own in top1.items() if own}
     every = {draw for own in there.values() for draw in own}
@@ -133,8 +156,12 @@ def best_of_others(top1: Mapping[str, Mapping[int, float]]) -> tuple[dict[int, s
     absent = [name for name in top1 if name not in whole]
     if len(draws) < 2 or not whole:
         return {}, absent
-    totals = {name: sum(there[name][draw] for draw in draws) for name in whole}
-    return {draw: max(whole, key=lambda name: totals[name] - there[name][draw]) for draw in draws}, absent
+    unit: Mapping[int, object] = {draw: draw for draw in draws}
+    if unit_left_out(draws, sets) == TEACHERS:
+        unit = sets
+    others = {draw: [other for other in draws if unit[other] != unit[draw]] for draw in draws}
+    return {draw: max(whole, key=lambda name: fmean(there[name][other] for other in own))
+            for draw, own in others.items()}, absent
 
 
 def members(compared: Compared, side: str) -> Sequence[str]:
@@ -150,10 +177,12 @@ def decide(compared: Compared, pair: Pair, *, ipc: int, kind: str) -> Decision:
     """
     sides: list[dict[int, str]] = []
     absent: dict[str, Sequence[str]] = {}
+    left_out: dict[str, str] = {}
     for side in pair:
         if side in BEST:
             by_draw, missing = best_of_others({name: compared.top1(name, ipc=ipc, kind=kind)
-                                               for name in members(compared, side)})
+                                               for name in members(compared, side)}, compared.sets)
+            left_out |= {side: unit_left_out(by_draw, compared.sets)}
             absent |= {side: missing} if missing else {}
         else:
             by_draw = {draw: side for cell in compared.cells.values() for draw in cell.draws}
@@ -169,7 +198,8 @@ def decide(compared: Compared, pair: Pair, *, ipc: int, kind: str) -> Decision:
     chosen = {side: {draw: own[draw] for draw in each}
               for side, own in zip(pair, sides, strict=True) if side in BEST}
     return Decision(pair=pair, ipc=ipc, kind=kind, each=each, absent=absent, chosen=chosen,
-                    sides=frozenset(zip(*both.values(), strict=True)))
+                    sides=frozenset(zip(*both.values(), strict=True)), left_out=left_out,
+                    teachers={draw: compared.sets[draw] for draw in each if draw in compared.sets})
 
 
 # ---------------------------------------------------------------- which pairs

@@ -2,7 +2,17 @@
 from collections.abc import Sequence
 
 from scripts.comparing.cells import REFERENCE
-from scripts.comparing.deciding import BEST, LEVEL, MOST_DRAWS, Decision, Pair, clear_together, distinct
+from scripts.comparing.deciding import (
+    BEST,
+    DRAW,
+    LEAST_SETS,
+    LEVEL,
+    MOST_DRAWS,
+    Decision,
+    Pair,
+    clear_together,
+    distinct,
+)
 from scripts.comparing.pooling import in_draws
 from scripts.comparing.read import COMMON, HARD, OWN, Compared
 from scripts.comparing.summary import difference_text
@@ -35,16 +45,19 @@ def sentence(compared: Compared, decision: Decision, *, clear: bool) -> str:
         return f"{head}{each}one draw decides nothing."
     if decision.alike:
         return f"{head}{found.mean:+.1f} points in all {found.n} draws: open; no spread to judge by." \
-               f"{_chosen_text(decision)}"
+               f"{_behind(decision)}"
     low, high = found.interval
     answer = "decided" + ", also among all intervals here (Holm)" * clear if decision.decided else \
         f"open; {needed_text(decision)} draws would decide it with an even chance"
     return f"{head}{found.mean:+.1f} points (95 % {low:+.1f} to {high:+.1f}, n = {found.n} draws): " \
-           f"{answer}.{_chosen_text(decision)}"
+           f"{answer}.{_behind(decision)}"
 
 
-def _chosen_text(decision: Decision) -> str:
-    return "".join(f" {side} is {in_draws(names)}." for side, names in decision.chosen.items())
+def _behind(decision: Decision) -> str:
+    """Who the best are, and the mean of each set of teachers."""
+    told = "".join(f" {side} is {in_draws(names)}." for side, names in decision.chosen.items())
+    by_teachers = ", ".join(f"{name} {mean:+.1f}" for name, mean in decision.by_teachers.items())
+    return told + (f" By teachers: {by_teachers}." if by_teachers else "")
 
 
 def _row(compared: Compared, decision: Decision, clear: bool) -> list[str]:
@@ -74,9 +87,28 @@ def page(compared: Compared, decisions: Sequence[Decision], *, command: str) -> 
     return "\n".join(parts).rstrip("\n")
 
 
-CHOICE = f"{' and '.join(BEST)}: in each draw the one with the highest mean over the *other* draws, since " \
-         f"the best of several on the draws that chose it is partly lucky. What is chosen so is at most as " \
-         f"good as the true best; choices share draws, so these intervals are approximate."
+def _choice(compared: Compared, decisions: Sequence[Decision]) -> str:
+    """How the best of several is chosen."""
+    there = [decision for decision in decisions if decision.chosen and decision.each]
+    few = dict.fromkeys(str(decision.ipc) for decision in there if DRAW in decision.left_out.values())
+    other = "the *other* draws"
+    if compared.shared and few:
+        other += f", which may share its teachers, as fewer than {LEAST_SETS} sets are there"
+    if compared.shared and len(few) < len({decision.ipc for decision in there}):
+        rest = f" (IPC {' '.join(few)}: {other})" if few else ""
+        other = f"the draws of the *other* sets of teachers{rest}"
+    return f"{' and '.join(BEST)}: in each draw the one with the highest mean over {other}, since the best " \
+           f"of several on the draws that chose it is partly lucky. What is chosen so is at most as good " \
+           f"as the true best; choices share draws, so these intervals are approximate."
+
+
+def _sharing(compared: Compared) -> str:
+    """What intervals over draws that share teachers do not cover."""
+    number = len(set(compared.sets.values()))
+    rest = "they say nothing of others" if number == 1 else \
+        f"of others they say what {number} sets can; by teachers: the mean over the draws of each set"
+    return f"Draws that share teachers are not independent, as the intervals take them to be: {rest}. Real " \
+           f"images chosen by teachers alone (herding, k-centre) are the same ones in such draws."
 
 
 def _words(compared: Compared, decisions: Sequence[Decision]) -> list[str]:
@@ -100,7 +132,8 @@ def _words(compared: Compared, decisions: Sequence[Decision]) -> list[str]:
         "Draws that would decide it: if mean and spread stay as they are, the interval of so many draws "
         "leaves out 0 with an even chance; estimated from these few draws, so a guess at the order of "
         "magnitude.",
-        *([CHOICE] if any(decision.chosen for decision in decisions) else []),
+        *([_sharing(compared)] if compared.shared else []),
+        *([_choice(compared, decisions)] if any(decision.chosen for decision in decisions) else []),
         *_absent(compared, decisions),
         *([f"No draw has both sides of: {'; '.join(missing)}."] if missing else [])]
 

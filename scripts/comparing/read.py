@@ -105,6 +105,11 @@ class Compared:
         """Whose images are compared, in the order of the files."""
         return list(dict.fromkeys(cell.method for cell in self.cells))
 
+    @property
+    def shared(self) -> bool:
+        """Whether draws share teachers, as far as the files say it."""
+        return len(set(self.sets.values())) < len(self.sets)
+
     def maker(self, name: str) -> str:
         """The method that a name is a variant of, or itself."""
         return str(self.variants[name]["method"]) if name in self.variants else name
