@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scripts.comparing import cells
+from scripts.comparing.basis import bind
 from scripts.comparing.comparison import REFUSALS, Comparison, one_line
 from scripts.comparing.variants import Variant, read_variants
 from scripts.reproducing.costs import describe_cost
@@ -24,6 +25,7 @@ from scripts.reproducing.places import PlaceFlags, make_teachers, train_once
 from scripts.reproducing.plans import Plan, describe_state
 from scripts.reproducing.small_recipes import data_of
 from utils.data import DATASETS
+from utils.files import sha256_json
 from utils.flags import parse_config
 from utils.methods import METHODS
 from utils.pieces import option, require
@@ -68,6 +70,8 @@ class CompareConfig(PlaceFlags):
         require(set(self.under) <= set(cells.UNDER) and set(self.under) & {"common", "own"},
                 f"--under {' '.join(self.under)}: expected some of {', '.join(cells.UNDER)}, common or own "
                 "among them")
+        sets = [Path(folder).resolve() for folder in self.weights_dir]
+        require(len(set(sets)) == len(sets), f"--weights-dir {' '.join(self.weights_dir)}: one set twice")
         require(self.dataset.startswith("folder:") or self.dataset in ("digits", "cifar10", "cifar10-full"),
                 f"--dataset {self.dataset}: expected digits, cifar10, cifar10-full or folder:PATH")
 
@@ -117,6 +121,7 @@ def run_cells(comparison: Comparison, name: str) -> None:
         say(f"draw {draw}: teachers")
         with hushed():
             make_teachers(config, draw, alone=True)
+        comparison.basis = bind(config.comparison / "basis.json", config, draw)
         for cell in comparison.runnable(draw):
             if comparison.is_whole(cell, draw):
                 continue
@@ -161,11 +166,15 @@ def split_words(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def name_of(config: CompareConfig, words: Sequence[str]) -> str:
     """The name of a comparison's files: what it is of, without draws."""
-    listed = list(words) if len(words) < 6 else [f"{len(words)}-methods"]
+    many = sha256_json(sorted(words))[:4]
+    listed = list(words) if len(words) < 6 else [f"{len(words)}-methods", many]
     if config.variants:
-        listed.insert(0, Path(config.variants).stem)
+        content = {name: variant.values() for name, variant in config.known.items()}
+        listed = [Path(config.variants).stem, sha256_json(content)[:4], *listed]
     partial = [] if set(config.under) == set(cells.UNDER) else sorted(set(config.under))
-    return "-".join([config.common, *listed, *partial, "ipc", *map(str, config.ipcs)])
+    other = [f"{config.students}-students"] if config.students > 1 else []
+    other += [] if config.precision == "fp32" else [config.precision]
+    return "-".join([config.common, *listed, *partial, *other, "ipc", *map(str, config.ipcs)])
 
 
 def main(argv: list[str] | None = None) -> Path | None:

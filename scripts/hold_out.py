@@ -3,8 +3,8 @@
     python -m scripts.hold_out --dataset cifar10 --train-data-path data/cifar10 --out data/cifar10-tuning
 
 Makes an ImageFolder of PNG files: test/ of the images held out, train/ of all others.  Every command takes it
-as --train-data-path.  Teachers that were trained on all training images have seen those held out: that
-flatters every set of images alike.
+as --train-data-path, with an --out of its own.  Teachers that were trained on all training images have seen
+those held out: that flatters every set of images alike.
 """
 import dataclasses
 import os

@@ -14,7 +14,7 @@ from helpers import PROCESS, modification_times, words, write_data
 from models import train_teachers
 from recover.data_synthesis import RecoverConfig, presets
 from scripts import compare
-from scripts.comparing import cells, comparison, figures, picture, summary
+from scripts.comparing import basis, cells, comparison, figures, picture, summary
 from scripts.comparing.cells import Cell, cells_of, compared_methods
 from scripts.comparing.figures import Figures
 from scripts.reproducing import launch, small_recipes
@@ -311,6 +311,9 @@ def test_a_variant_is_its_method_with_its_own_settings_unscaled(fakes, tmp_path)
     assert cropped.run == base.run and cropped.labels != base.labels  # the same images, labelled otherwise
     assert (cropped.relabel.epochs, cropped.relabel.min_scale_crops) == (5, 0.3)
     assert planned("drawn-cropped", "usual").students == planned("drawn", "usual").students
+    half = config_of(tmp_path, "--common", "usual", "--variants", write_variants(tmp_path, half={
+        "method": "drawn", "recover": {"precision": "bf16"}})).plan(Cell("half", "half", 2), 0)
+    assert half.recover.precision == "bf16" and half.run != base.run and half.validate.precision == "fp32"
     reference = planned("random", "drawn-cropped")  # real images under the variant's own labels
     assert reference.relabel.epochs == 5 and reference.recover.protocol == "random"
 
@@ -329,8 +332,12 @@ def test_kinds_of_labels_are_chosen(fakes, tmp_path, under, pairs):
     assert "drawn-longer is drawn with recover --iteration 7." in tables.markdown()
     assert tables.json()["variants"] == {
         "drawn-longer": {"method": "drawn", "recover": {"iteration": 7}, "why": "cost"}}
-    assert compare.name_of(config, ["drawn-longer"]) == "-".join(
+    name = compare.name_of(config, ["drawn-longer"]).split("-")
+    assert "-".join(name[:2] + name[3:]) == "-".join(
         ["usual", "changed", "drawn-longer", *sorted(under), "ipc", "10"])
+    write_variants(tmp_path, **{"drawn-longer": {"method": "drawn", "recover": {"iteration": 8}}})
+    other = config_of(tmp_path, "--common", "usual", "--under", *under, "--variants", config.variants)
+    assert compare.name_of(other, ["drawn-longer"]) != "-".join(name)  # another file of the same name
 
 
 @pytest.mark.parametrize("variants, error", [
@@ -341,6 +348,9 @@ def test_kinds_of_labels_are_chosen(fakes, tmp_path, under, pairs):
     ({"x": {"method": "usual"}}, "x: usual makes no images"),
     ({"x": {"method": "nobody"}}, "--protocol nobody: expected one of"),
     ({"x": {"method": "drawn", "recover": [1]}}, "x: expected option -> value"),
+    ({"best-selected": {"method": "drawn"}}, "best-selected: expected a name"),
+    ({"x": {"method": "drawn", "recover": {"protocol": "random"}, "validate": {"seeds": [1]}}},
+     "x: got protocol, seeds, which the comparison says itself"),
     ({"x": {"method": "drawn", "recover": {"iterations": 3}}}, "x under usual, IPC 10: .*iterations"),
     ({"x": {"method": "drawn", "recover": {"iteration": -3}}}, "x under usual, IPC 10: .*iteration")])
 def test_bad_variants_are_refused_in_one_line(fakes, tmp_path, refused, variants, error):
@@ -353,6 +363,8 @@ def test_draws_take_sets_of_teachers_in_turn(fakes, tmp_path):
     config = config_of(tmp_path, "--common", "usual", "--weights-dir", "a", "b")
     assert [config.teachers_dir(draw) for draw in range(3)] == ["a", "b", "a"]
     assert config.plan(Cell("drawn", "drawn", 2), 1).recover.weights_dir == "b"
+    with pytest.raises(ValueError, match="--weights-dir a b/../a: one set twice"):
+        config_of(tmp_path, "--weights-dir", "a", "b/../a")
     words = comparison.Comparison(config, ["random"]).tables().markdown()
     assert "draws (2 sets of teachers in turn) of images, labels and students" in words
 
@@ -448,6 +460,29 @@ def check_cell(row: dict[str, str], told: Path) -> None:
     pictures = sorted(told.parents[1].glob("images_*/syn/*/*"))
     assert int(row["image_bytes"]) < sum(path.stat().st_size for path in pictures)
     assert all(float(row[name]) > 0 for name in ("recover_s", "relabel_s", "validate_s", "tflops", "hard"))
+
+
+def test_a_folder_is_of_one_set_of_data_and_each_draw_of_one_set_of_teachers(tmp_path):
+    data, more = write_data(tmp_path / "pets"), write_data(tmp_path / "more")
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "narrow_plain.pt").write_text(name)
+
+    def bound(draw: int, *weights: str, where=data):
+        folders = [tmp_path / name for name in weights]
+        config = config_of(tmp_path, "--dataset", "cifar10", "--weights-dir", *folders)
+        return basis.bind(tmp_path / "tables" / "basis.json", dataclasses.replace(
+            config, dataset=f"folder:{where}"), draw)
+    first = bound(0, "a", "b")
+    assert first["data"]["train_images"] > 4 and bound(0, "a") == first
+    second = bound(1, "a", "b")["teachers"]
+    assert second["0"] == first["teachers"]["0"] != second["1"]
+    with pytest.raises(ValueError, match="is of other teachers of draw 1: .*; choose another --out"):
+        bound(1, "a")
+    next((more / "train").rglob("*.png")).unlink()
+    with pytest.raises(ValueError, match="is of other data: .*; choose another --out"):
+        bound(2, "a", where=more)
+    assert read_json(tmp_path / "tables" / "basis.json")["teachers"] == second
 
 
 def test_diversity_is_left_out_with_its_network(calls, tmp_path):

@@ -115,7 +115,7 @@ def set_threads(threads: int) -> int:
 
 
 def keep_freed_memory() -> None:
-    """Lets glibc keep 1 GiB of what is freed; elsewhere nothing.  No bit changes, and no peak.
+    """Lets glibc keep 1 GiB of what is freed; elsewhere nothing.  No bit changes.
 
     By itself it gives all above 64 MiB back, and each step on a CPU has the same pages made anew.
     """

@@ -74,9 +74,15 @@ class Features:
         key = (*self._key, k)
         if key not in self._kept:
             self._kept[key] = self._compute(k)
-            if sum(tensor.nbytes for pair in self._kept.values() for tensor in pair) > KEPT:
+            if self._bytes() > KEPT:  # other networks' go first
+                for other in [other for other in self._kept if other[:-1] != self._key]:
+                    del self._kept[other]
+            if self._bytes() > KEPT:
                 return self._kept.pop(key)
         return self._kept[key]
+
+    def _bytes(self) -> int:
+        return sum(tensor.nbytes for pair in self._kept.values() for tensor in pair)
 
     def _compute(self, k: int) -> tuple[torch.Tensor, torch.Tensor]:
         features, logits = [], []

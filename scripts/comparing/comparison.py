@@ -17,7 +17,7 @@ from scripts.reproducing.plans import Plan, batch_of, with_hard_labels
 from scripts.reproducing.small_recipes import data_of, recipe_of
 from utils.files import write_bytes, write_json
 from utils.flags import to_words
-from utils.pieces import require
+from utils.pieces import Values, require
 from utils.runtime import hushed, say
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Comparison:
     """What is known of every cell.
 
     plans: by cell and draw;  why: of cells that cannot run here, in one line;  failed: likewise, by cell and
-    draw;  costs: of one draw, counted;  found: whole figures, by cell and draw.
+    draw;  costs: of one draw, counted;  found: whole figures, by cell and draw;  basis: of basis.py.
     """
 
     def __init__(self, config: CompareConfig, methods: list[str]):
@@ -58,6 +58,8 @@ class Comparison:
         self.failed: dict[tuple[Cell, int], str] = {}
         self.costs: dict[Cell, Cost] = {}
         self.found: dict[tuple[Cell, int], figures.Figures] = {}
+        self.basis: Values = {}
+        self._hard: dict[tuple[Cell, int], Plan] = {}
         for cell in self.cells:
             try:
                 own = {(cell, draw): config.plan(cell, draw) for draw in range(config.draws)}
@@ -95,7 +97,10 @@ class Comparison:
         if "hard" not in self.config.under or (cell, draw) not in self.plans:
             return None
         common = dataclasses.replace(cell, protocol=self.config.common)
-        return with_hard_labels(self.plans.get((common, draw)) or self.config.plan(common, draw))
+        if (common, draw) not in self._hard:
+            self._hard[common, draw] = with_hard_labels(
+                self.plans.get((common, draw)) or self.config.plan(common, draw))
+        return self._hard[common, draw]
 
     def is_whole(self, cell: Cell, draw: int) -> bool:
         """Whether all figures of a cell in a draw are there."""
@@ -135,7 +140,8 @@ class Comparison:
         return summary.Tables(
             common=config.common, dataset=config.dataset, draws=config.draws, students=config.students,
             variants={name: config.known[name] for cell in self.cells for name in (cell.method, cell.protocol)
-                      if name in config.known}, teachers=len(config.weights_dir),
+                      if name in config.known}, teachers=len(config.weights_dir), basis=self.basis,
+            under=config.under, diversity=config.diversity,
             stranger=config.stranger["arch_name"],
             scales=f"No method has its published budget here: the recipe of this data set multiplies "
                    f"iterations by {recipe.iterations:.3g} and epochs by {recipe.epochs:.3g} where a method "

@@ -5,7 +5,7 @@ A table an IPC and kind of protocol: all methods under the common one, and each 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from scripts.comparing.cells import REFERENCE, Cell
+from scripts.comparing.cells import REFERENCE, UNDER, Cell
 from scripts.comparing.figures import Figures
 from scripts.comparing.variants import Variant
 from scripts.reproducing.costs import Cost
@@ -148,7 +148,8 @@ class Tables:
     """A comparison's lines by cell, and what is said of them all.
 
     draws, students: as asked for;  stranger: measures diversity;  scales: in words, what the recipe changes;
-    variants: those among the methods;  teachers: sets of them that draws take in turn, 0 for one a draw.
+    variants: those among the methods;  teachers: sets of them that draws take in turn, 0 for one a draw;
+    basis: data and teachers, of basis.py;  under, diversity: what was asked for.
     """
 
     lines: dict[Cell, Line]
@@ -160,14 +161,17 @@ class Tables:
     scales: str
     variants: Mapping[str, Variant] = dataclasses.field(default_factory=dict)
     teachers: int = 0
+    basis: Values = dataclasses.field(default_factory=dict)
+    under: Sequence[str] = UNDER
+    diversity: bool = True
 
     def of(self, ipc: int, *, own: bool) -> list[Line]:
         """The lines of a table, in the order of the common protocol's means, or of its own without one."""
         lines = {cell: line for cell, line in self.lines.items() if cell.ipc == ipc}
-        order = in_order([line for cell, line in lines.items() if cell.protocol == self.common]) or in_order(
-            [line for cell, line in lines.items() if cell.protocol == cell.method])
+        order = [*in_order([line for cell, line in lines.items() if cell.protocol == self.common]),
+                 *in_order([line for cell, line in lines.items() if cell.protocol == cell.method])]
         cells = [Cell(line.cell.method, line.cell.method if own else self.common, ipc) for line in order]
-        return [lines[cell] for cell in cells if cell in lines]
+        return [lines[cell] for cell in dict.fromkeys(cells) if cell in lines]
 
     def titled(self) -> list[tuple[str, int, bool, list[Line]]]:
         """(title, IPC, whether under own protocols, lines) of every table."""
@@ -189,8 +193,10 @@ class Tables:
             "Top-1 in percent at the last epoch, mean +- standard deviation (n - 1) over n draws; in "
             "brackets the 95 % interval (Student's t over draws) of the difference to random real images "
             "under the same protocol, draw by draw with the same teachers.",
-            f"Hard labels: the same images without relabel, schedule and crops of {self.common}. Cosine: "
-            f"between images of a class, by {self.stranger} that taught nobody; lower is more diverse.",
+            *([f"Hard labels: the same images without relabel, schedule and crops of {self.common}."]
+              if "hard" in self.under else []),
+            *([f"Cosine: between images of a class, by {self.stranger} that taught nobody; lower is more "
+               "diverse."] if self.diversity else []),
             f"Seconds on this machine, of indices side by side where a method allows it, by its logs. "
             f"FLOPs counted for one draw, without the choice of starts, diffusion, perturbation, measured "
             f"statistics and hard labels. {self.scales}", *self._whole_batches(ipc, own=own),
@@ -227,7 +233,7 @@ class Tables:
     def json(self) -> Values:
         """Every cell as numbers, with each draw's."""
         return {"dataset": self.dataset, "common": self.common, "students": self.students,
-                "teacher_sets": self.teachers, "variants": {
+                "teacher_sets": self.teachers, **self.basis, "variants": {
                     name: made.values() for name, made in self.variants.items()}, "cells": [
             line.values() | {"tflops_by_stage": line.cost and {
                 stage: getattr(line.cost, f"{stage}_flops") / 1e12 for stage in STAGES}, "draws": {

@@ -17,6 +17,12 @@ from utils.methods import METHODS, STAGES, Settings, method_named
 from utils.pieces import Values, require
 
 KEYS = ("method", *STAGES, "why")
+# What the comparison says itself, for all cells alike.
+COMMON = {"protocol", "dataset", "ipc", "ipc_start", "ipc_end", "seed", "seeds", "device", "threads",
+          "workers", "resident_gb", "save_every", "weights", "weights_dir", "train_data_path", "val_dir",
+          "data", "train_dir", "fkd_path", "output_dir", "syn_data_path", "exp_name", "row", "overwrite",
+          "dry_run"}
+CHOSEN = ("best-distilled", "best-selected")  # of scripts.decide
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,7 +58,7 @@ def read_variants(path: str) -> dict[str, Variant]:
 
 
 def _read(where: str, name: str, values: object) -> Variant:
-    require(re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", name) and name not in METHODS,
+    require(re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", name) and name not in (*METHODS, *CHOSEN),
             f"{where}: expected a name of small letters, digits, . + -, which no method has")
     require(isinstance(values, dict) and "method" in values, f"{where}: expected an object with a method")
     assert isinstance(values, dict)
@@ -63,6 +69,8 @@ def _read(where: str, name: str, values: object) -> Variant:
     settings = {stage: values[stage] for stage in STAGES if values.get(stage)}
     require(all(isinstance(own, dict) for own in settings.values()),
             f"{where}: expected option -> value for each of {', '.join(STAGES)}")
+    taken = [option for own in settings.values() for option in own if option in COMMON]
+    require(not taken, f"{where}: got {', '.join(taken)}, which the comparison says itself, for all alike")
     return Variant(method=str(values["method"]), settings={stage: {
         option: tuple(value) if isinstance(value, list) else value for option, value in own.items()}
         for stage, own in settings.items()}, why=str(values.get("why", "")))

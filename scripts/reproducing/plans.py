@@ -212,9 +212,8 @@ def plan_row(row: Row, *, dataset: str, origin: str, out: Path, places: dict[str
     soft = method_named(settings["validate"]["protocol"]).relabel is not None
     student = settings["validate"].get("model", "resnet18")
     values = {stage: merge(CONFIGS[stage][0], stage_values(stage, settings[stage], recipe, Case(
-        data, ipc, student if stage == "validate" else ""), compared=row.compared),
-                           row.exact.get(stage, {})) | places[stage]
-              for stage in STAGES if soft or stage != "relabel"}
+        data, ipc, student if stage == "validate" else ""), compared=row.compared) | places[stage],
+                           row.exact.get(stage, {})) for stage in STAGES if soft or stage != "relabel"}
     if not values["recover"]["iteration"] and values["recover"].get("init") == "noise":
         values["recover"]["init"] = "real"  # a recipe's noise, where a row keeps the images it starts from
     recover = _build("recover", values["recover"], dataset=data, seed=draw, ipc_end=ipc,
