@@ -280,13 +280,13 @@ def test_draws_that_share_teachers_are_named(teachers, words, tmp_path):
 
 
 @pytest.mark.parametrize("change, error", [
-    ({"data": {"train": "real", "test_images": 100}},
-     "b.json: data is {'train': 'real', 'test_images': 100}, "),
+    ({"data": {"train_images": 9, "test_images": 100}},
+     "b.json: data is {'train_images': 9, 'test_images': 100}, "),
     ({"teachers": {"0": "bb"}}, "draw 0 has teachers bb, in a file before it aa: draws with other teachers"),
     ({"teachers": {"x": "bb"}}, "teachers of draw x, expected a number")])
 def test_files_of_other_data_or_teachers_are_refused(change, error, tmp_path, refused):
     own = [cell("prism", "usual", [72.0]), cell("random", "usual", [71.0])]
-    basis = {"teachers": {"0": "aa"}, "data": {"train": "real", "test_images": 450}}
+    basis = {"teachers": {"0": "aa"}, "data": {"train_images": 9, "test_images": 450}}
     paths = [write(tmp_path / "a.json", own, **basis), write(tmp_path / "old.json", own)]
     assert len(decide.main(paths)) == 3  # the older one does not say
     assert error in refused(decide.main, [*paths, write(tmp_path / "b.json", own, **(basis | change))])

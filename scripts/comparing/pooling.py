@@ -10,7 +10,7 @@ class Basis(TypedDict, total=False):
 
     teacher_sets: int  # that draws take in turn, 0: each draw has its own
     teachers: dict[str, str]  # draw -> 8 hex digits of their weights
-    data: Values  # where they are, how many test images
+    data: Values  # how many images there are to train and to test on
 
 
 def same_data(files: Mapping[str, Basis]) -> None:
