@@ -15,7 +15,7 @@ from benchmarks.memory import MemoryConfig
 from benchmarks.recover_step import StepConfig
 from scripts import compare, gpu
 from scripts.comparing.cells import cells_of, compared_methods
-from scripts.gpu_steps import plan, running, tests
+from scripts.gpu_steps import counted_tests, plan, running
 from scripts.gpu_steps.plan import Command, Step
 from utils.flags import parse_config
 from utils.interrupts import Interrupted
@@ -81,7 +81,7 @@ def test_the_steps_are_commands_that_their_modules_take(tmp_path):
     assert {(own.precision, own.compile, own.teachers) for own in steps} == {
         ("fp32", False, (1, 2, 3, 4, 5)), *((name, True, (5,)) for name in plan.PRECISIONS)}
     assert {own.batch_size for own in steps} == {100}
-    assert [own.model for module, own in taken if module == "benchmarks.augment"] == list(plan.STUDENTS)
+    assert [own.model for module, own in taken if module == "benchmarks.augment"] == list(plan.TRAINED)
 
 
 def test_the_tests_are_there_and_none_is_in_both_commands():
@@ -218,7 +218,7 @@ def test_tests_end_as_one_line(tmp_path, capsys):
     path.write_text("import pytest\ndef test_a(): pass\ndef test_b(): assert 1 == 2\n"
                     "@pytest.mark.skip(reason='no device')\ndef test_c(): pass\n")
     with pytest.raises(RuntimeError, match="1 tests failed: .*test_b"):
-        tests.main([str(path)])
+        counted_tests.main([str(path)])
     row, = running.json_lines(capsys.readouterr().out)
     failed, = row["tests"]["failed"]
     assert row["tests"]["passed"] == 1 and failed.endswith("test_b")
@@ -228,7 +228,7 @@ def test_tests_end_as_one_line(tmp_path, capsys):
 
 def test_a_machine_without_pytest_is_told_the_word(monkeypatch, refused):
     monkeypatch.setitem(sys.modules, "pytest", None)
-    line = refused(tests.main, ())
+    line = refused(counted_tests.main, ())
     assert "the tests need pytest" in line and line.endswith("bash scripts/setup.sh dev")
 
 

@@ -1,6 +1,6 @@
 """Tests as one JSON line: how many passed, which failed, what was skipped and why.
 
-    python -m scripts.gpu_steps.tests tests/test_cuda.py -m cuda
+    python -m scripts.gpu_steps.counted_tests tests/test_cuda.py -m cuda
 """
 import json
 import sys
