@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from scripts.gpu_steps.plan import Step, benchmarks, comparison, correctness
-from scripts.gpu_steps.running import DONE, FAILED, STOPPED, run_command
+from scripts.gpu_steps.running import DONE, FAILED, STOPPED, Told, in_a_process, run_command
 from scripts.reproducing.launch import shown_command
 from utils.files import write_json
 from utils.flags import parse_config
@@ -23,6 +23,8 @@ from utils.pieces import Options, Values, option, require
 from utils.records import read_json
 from utils.runtime import choose_device, command_line, readable_time, say, versions
 
+TURN = (None, STOPPED, FAILED)  # what was never tried comes first, and starves behind nothing
+BEGINNING = 0.05  # share of a limit below which no command is begun
 STEPS = ("correctness", "step", "compiled", "memory", "students", "comparison")
 
 
@@ -62,12 +64,19 @@ class GpuConfig(Options):
         return Path(self.out, "gpu", f"{step.name}.json")
 
 
-def about(device: torch.device) -> Values:
-    """Device and versions, of which all results of a folder are."""
+def about(name: str) -> Values:
+    """Device and versions, of which all results of a folder are.   Raises: as `choose_device`."""
+    device = choose_device(name)
     cuda = device.type == "cuda"
     return {"device": device.type, "device_name": torch.cuda.get_device_name(device) if cuda else "cpu",
             "devices": torch.cuda.device_count() if cuda else 0, "cuda": torch.version.cuda or "none",
             "cudnn": torch.backends.cudnn.version() if cuda else None, "versions": versions()}
+
+
+def ask(name: str) -> Values:
+    """As `about`; a CUDA device is opened elsewhere: here its memory would lie beside what is measured."""
+    opened = name.startswith("cuda") and torch.cuda.is_available()
+    return in_a_process(about, name) if opened else about(name)
 
 
 def earlier(path: Path, here: Values | None) -> dict[str, Values]:
@@ -108,34 +117,39 @@ def print_steps(config: GpuConfig) -> None:
 def run_step(config: GpuConfig, step: Step, here: Values) -> str:
     """Runs what a step lacks, writes its file, and returns its state: done, stopped or failed.
 
-    A command that fails stops no other; those behind one that was stopped wait for the next call.
+    A command that fails stops no other; those behind one that was stopped wait for the next call, which
+    begins with them.
     """
     path, left = config.record(step), config.limit or None
     found = earlier(path, here)
+    shown = {shown_command(command.words): command for command in step.commands}
 
-    def write() -> None:
-        known = [found[own] for own in map(shown_command, (c.words for c in step.commands)) if own in found]
+    def state(own: str) -> str | None:
+        return found.get(own, {}).get("state")
+
+    def keep(own: str, result: Values) -> None:
+        if state(own) == STOPPED:  # it went on
+            result |= {name: result[name] + found[own][name] for name in ("seconds", "calls")}
+        found[own] = result
+        known = [found[own] for own in shown if own in found]
         write_json(path, {**here, "step": step.name, "about": step.about, "commands": known,
                           "whole": describe(step, found) == "done",
                           "seconds": round(sum(own["seconds"] for own in known), 3)})
-    for command in step.commands:
-        shown = shown_command(command.words)
-        if found.get(shown, {}).get("state") == DONE:
-            continue
-        if left is not None and left <= 0:
+    waiting = [own for own in shown if state(own) != DONE]
+    for own in sorted(waiting, key=lambda own: TURN.index(state(own))):
+        if left is not None and left < config.limit * BEGINNING:
             return STOPPED
-        say(f"{step.name}: {shown}")
-        result, before = run_command(command, seconds=left), found.get(shown, {})
+        say(f"{step.name}: {own}")
+        try:
+            keep(own, result := run_command(shown[own], seconds=left))
+        except Told as told:
+            keep(own, told.result)
+            raise
         left = left and left - result["seconds"]
         say(f"{step.name}: {result['state']} after {readable_time(result['seconds'])}")
-        if before.get("state") == STOPPED:  # it went on
-            result |= {name: result[name] + before[name] for name in ("seconds", "calls")}
-        found[shown] = result
-        write()
         if result["state"] == STOPPED:
             return STOPPED
-    states = [found[shown_command(command.words)]["state"] for command in step.commands]
-    return FAILED if FAILED in states else DONE
+    return FAILED if FAILED in map(state, shown) else DONE
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, str]:
@@ -148,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, str]:
     if config.list or config.dry_run:
         print_steps(config)
         return {}
-    here, states = about(choose_device(config.device)), dict[str, str]()
+    here, states = ask(config.device), dict[str, str]()
     for step in config.plan:
         earlier(config.record(step), here)
     for step in config.plan:

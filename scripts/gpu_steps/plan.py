@@ -6,7 +6,9 @@ PRECISIONS = ("fp32", "tf32", "bf16")
 TRAINED = ("resnet18", "resnet50", "resnet101")
 COMPARED = ("prism", "sre2l")
 TEST_FILES = ("tests/test_cuda.py", "tests/test_views.py", "tests/test_randaugment.py")
-TESTS = ("engine or float64", "not engine and not float64")  # in two commands: a stopped one starts over
+# In some commands: one that is stopped starts over.
+TESTS = ("fused_engine or float64", *(f"compiled_engine and {precision}" for precision in PRECISIONS),
+         "not engine and not float64")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +47,9 @@ def benchmarks(device: str, *, batch_size: int, size: int, rounds: int) -> list[
     where = ("--device", device)
     step = (*where, "--batch-size", batch_size, "--size", size, "--rounds", rounds)
     return [
-        Step("step", "a recover step, one to five teachers, float32: time, memory, gradients", (
-            Command(module("benchmarks.recover_step", *step, "--teachers", 1, 2, 3, 4, 5)),)),
+        Step("step", "a recover step, one to five teachers, float32: time, memory, gradients", tuple(
+            Command(module("benchmarks.recover_step", *step, "--teachers", k, "--gradients", k))
+            for k in range(1, 6))),
         Step("compiled", "the same with five teachers, compiled and not, in fp32, tf32 and bf16", tuple(
             Command(module("benchmarks.recover_step", *step, "--teachers", 5, "--precision", precision,
                            "--compile"))
@@ -55,8 +58,9 @@ def benchmarks(device: str, *, batch_size: int, size: int, rounds: int) -> list[
             Command(module("benchmarks.memory", *where, "--batch-size", batch_size, "--size", size)),)),
         Step("students", "images a second of three students, against one constant batch", tuple(
             Command(module("benchmarks.augment", *where, "--size", size, "--rounds", rounds, "--model", model,
-                           "--train-batch-size", min(50, batch_size), "--steps", 40))
-            for model in TRAINED))]
+                           "--train-batch-size", min(50, batch_size), "--steps", 40,
+                           *(["--no-views"] if i else [])))  # the views alone, once: they have no student
+            for i, model in enumerate(TRAINED)))]
 
 
 def comparison(device: str, *, out: Path, data: str, draws: int) -> Step:
