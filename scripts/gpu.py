@@ -34,7 +34,7 @@ class GpuConfig(Options):
 
     out: str = option("out", "folder of everything that is made; results in its gpu/")
     steps: tuple[str, ...] = option(STEPS, "which steps", commas=True)
-    limit: float = option(600.0, "seconds a step takes at most; what is unfinished is saved in their last "
+    limit: float = option(600.0, "seconds each step takes at most; what is unfinished is saved in their last "
                           "tenth, and goes on at the next call; 0: no limit", range=">= 0")
     device: str = option("cuda", "cuda, cuda:1, ...; cpu: to try the command out, with small settings")
     batch_size: int = option(100, "images of a recover step", range="in [1, 32767]")
