@@ -23,7 +23,7 @@ from utils.pieces import Options, Values, option, require
 from utils.records import read_json
 from utils.runtime import choose_device, command_line, readable_time, say, versions
 
-TURN = (None, STOPPED, FAILED)  # what was never tried comes first, and starves behind nothing
+TURN = (DONE, None, STOPPED, FAILED)  # what was never tried starves behind nothing
 BEGINNING = 0.05  # share of a limit below which no command is begun
 STEPS = ("correctness", "step", "compiled", "memory", "students", "comparison")
 
@@ -114,6 +114,19 @@ def print_steps(config: GpuConfig) -> None:
             print(f"  {shown_command(command.words)}")
 
 
+def save(path: Path, step: Step, here: Values, found: dict[str, Values], result: Values) -> None:
+    """Adds a command's result to a step's, and writes the step's file; what was stopped before went on."""
+    own = result["command"]
+    if found.get(own, {}).get("state") == STOPPED:
+        result |= {name: result[name] + found[own][name] for name in ("seconds", "calls")}
+    found[own] = result
+    shown = [shown_command(command.words) for command in step.commands]
+    known = [found[own] for own in shown if own in found]
+    write_json(path, {**here, "step": step.name, "about": step.about, "commands": known,
+                      "whole": describe(step, found) == "done",
+                      "seconds": round(sum(own["seconds"] for own in known), 3)})
+
+
 def run_step(config: GpuConfig, step: Step, here: Values) -> str:
     """Runs what a step lacks, writes its file, and returns its state: done, stopped or failed.
 
@@ -123,33 +136,24 @@ def run_step(config: GpuConfig, step: Step, here: Values) -> str:
     path, left = config.record(step), config.limit or None
     found = earlier(path, here)
     shown = {shown_command(command.words): command for command in step.commands}
-
-    def state(own: str) -> str | None:
-        return found.get(own, {}).get("state")
-
-    def keep(own: str, result: Values) -> None:
-        if state(own) == STOPPED:  # it went on
-            result |= {name: result[name] + found[own][name] for name in ("seconds", "calls")}
-        found[own] = result
-        known = [found[own] for own in shown if own in found]
-        write_json(path, {**here, "step": step.name, "about": step.about, "commands": known,
-                          "whole": describe(step, found) == "done",
-                          "seconds": round(sum(own["seconds"] for own in known), 3)})
-    waiting = [own for own in shown if state(own) != DONE]
-    for own in sorted(waiting, key=lambda own: TURN.index(state(own))):
+    states = {own: found.get(own, {}).get("state") for own in shown}
+    for own in sorted(shown, key=lambda own: TURN.index(states[own])):
+        if states[own] == DONE:
+            continue
         if left is not None and left < config.limit * BEGINNING:
             return STOPPED
         say(f"{step.name}: {own}")
         try:
-            keep(own, result := run_command(shown[own], seconds=left))
+            result = run_command(shown[own], seconds=left)
         except Told as told:
-            keep(own, told.result)
+            save(path, step, here, found, told.result)
             raise
-        left = left and left - result["seconds"]
-        say(f"{step.name}: {result['state']} after {readable_time(result['seconds'])}")
-        if result["state"] == STOPPED:
+        left, states[own] = left and left - result["seconds"], result["state"]
+        say(f"{step.name}: {states[own]} after {readable_time(result['seconds'])}")
+        save(path, step, here, found, result)
+        if states[own] == STOPPED:
             return STOPPED
-    return FAILED if FAILED in map(state, shown) else DONE
+    return FAILED if FAILED in states.values() else DONE
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, str]:
