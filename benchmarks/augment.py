@@ -45,6 +45,7 @@ class AugmentConfig(Options):
     size: int = option(224, "side of the images [pixels]", range="in [8, 8192]")
     batch_size: int = option(50, "views a batch", range="in [1, 32767]")
     rounds: int = option(5, "interleaved rounds, after one of warm-up", range="in [1, 1000]")
+    views: bool = option(True, "time views without a network too")
     model: str = option("resnet18", "student of the training loop")
     steps: int = option(4, "batches of the training loop", range="in [1, 1000000]")
     train_batch_size: int = option(16, "views a batch of the training loop", range="in [1, 32767]")
@@ -173,15 +174,16 @@ def measure_training(config: AugmentConfig, device: torch.device) -> dict:
 
 
 def main(argv=None) -> None:
-    """Prints one line for the views and one for the training loop."""
+    """Prints one line for the views, unless they are not wanted, and one for the training loop."""
     config = parse_config(AugmentConfig, argv, description=__doc__)
     device = choose_device(config.device)
     set_precision("fp32", device)
     about = {"benchmark": "augment", "device": device.type, "threads": set_threads(config.threads),
              "images": config.images, "size": config.size, "batch_size": config.batch_size,
              "rounds": config.rounds, **versions()}
-    with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps({**about, **measure_views(config, Path(folder), device)}), flush=True)
+    if config.views:
+        with tempfile.TemporaryDirectory() as folder:
+            print(json.dumps({**about, **measure_views(config, Path(folder), device)}), flush=True)
     print(json.dumps({**about, **measure_training(config, device)}), flush=True)
 
 

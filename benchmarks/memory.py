@@ -5,10 +5,12 @@
 Prints a JSON line for each network in its turn of the fused engine: its weights, the bytes of distinct
 storages that its forward keeps for the backward, and the most that tensors of its turn took at once, passing
 ones included; then the same recomputed, the ratios, and whether gradient and terms are the same bits.
-On a CPU both are counted, tensor by tensor; on CUDA the allocator says the second.
+On a CPU both are counted, tensor by tensor; on CUDA the allocator says the second.  There cuDNN may compute a
+gradient in another order each time: where a turn by itself does not repeat its bits, same_bits says nothing.
 Random weights: memory does not depend on them.
 """
 import dataclasses
+import functools
 import json
 import weakref
 
@@ -16,14 +18,14 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from benchmarks.recover_step import FIRST, R_BN, smooth_images
+from benchmarks.recover_step import FIRST, OUT_OF_MEMORY, R_BN, held, smooth_images
 from models.registry import build_model
 from recover.alignments import FusedBNAlignment
 from recover.objective import Objective
 from recover.selection import Draw
 from utils.flags import parse_config
 from utils.memory import SavedBytes, num_bytes
-from utils.pieces import Options, option
+from utils.pieces import Options, Values, option
 from utils.runtime import choose_device, command_line, set_threads, versions
 
 
@@ -97,13 +99,30 @@ class Turn:
             self.run()
         return live.peak
 
-    def figures(self) -> tuple[dict[str, float], list[torch.Tensor]]:
-        """Weights, bytes kept and peak [MB];  the gradient and the terms."""
+    def figures(self) -> tuple[Values, list[torch.Tensor]]:
+        """Weights, bytes kept and peak [MB], whether a turn repeats its bits;  the gradient and the terms."""
         tensors = self._network.tensors()
         with SavedBytes(tensors) as saved:
             made = self.run()
         return {"weights_mb": num_bytes(tensors) / 1e6, "kept_mb": saved.peak / 1e6,
-                "peak_mb": self._peak() / 1e6}, made
+                "peak_mb": self._peak() / 1e6, "repeats": all(map(torch.equal, made, self.run()))}, made
+
+
+def figures_of(name: str, images: torch.Tensor, *, recomputed: bool) -> tuple[Values, list[torch.Tensor]]:
+    """`Turn.figures` of a network that is dropped then."""
+    return Turn(name, images, recomputed=recomputed).figures()
+
+
+def line_of(name: str, images: torch.Tensor) -> Values:
+    """A network's figures, plain and recomputed; what the device's memory does not hold is said there."""
+    found = [held(functools.partial(figures_of, name, images, recomputed=own)) for own in (False, True)]
+    row = {"network": name, **{what: own[0] if own else OUT_OF_MEMORY
+                               for what, own in zip(("plain", "recomputed"), found, strict=True)}}
+    if None in found:
+        return row
+    (before, made), (after, again) = (own for own in found if own)
+    ratios = {f"{what}_ratio": after[f"{what}_mb"] / before[f"{what}_mb"] for what in ("kept", "peak")}
+    return row | {"same_bits": all(map(torch.equal, made, again)), **ratios}
 
 
 def main(argv=None) -> None:
@@ -114,13 +133,7 @@ def main(argv=None) -> None:
              "batch_size": config.batch_size, "size": config.size, **versions()}
     images = smooth_images(config.batch_size, config.size, seed=99).to(device)
     for name in config.networks:
-        (before, made), (after, again) = (Turn(name, images, recomputed=recomputed).figures()
-                                          for recomputed in (False, True))
-        print(json.dumps({
-            **about, "network": name, "plain": before, "recomputed": after,
-            "same_bits": all(map(torch.equal, made, again)),
-            **{f"{what}_ratio": after[f"{what}_mb"] / before[f"{what}_mb"] for what in ("kept", "peak")}}),
-            flush=True)
+        print(json.dumps({**about, **line_of(name, images)}), flush=True)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import json
 import math
 import statistics
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -20,12 +21,11 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.convolutions import Convolutions
 from benchmarks.recover_step import POOL, Step, calibrated, smooth_images
-from recover.alignments.fused import ConvNormAct, FusedBNAlignment
 from utils.flags import parse_config
 from utils.pieces import Options, option
 from utils.runtime import command_line, set_threads, versions
 
-Seconds = collections.Counter[str]
+Seconds = dict[str, float]
 PASSES, COPY_BYTES, VECTOR = 5, 1 << 28, 10_000
 # Inside a layer with a BatchNorm: operation -> part; what is not listed is the activation.
 IN_LAYER = {"aten::sum": "statistics", "aten::linalg_vector_norm": "statistics",
@@ -64,20 +64,31 @@ def parts_of(step: Step) -> Seconds:
     """One step and its parts."""
     with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler:
         seconds = step.seconds()
-    parts = Seconds()
+    parts: Seconds = collections.defaultdict(float)
     for event in profiler.events():
         parts[part_of(event)] += event.self_cpu_time_total / 1e6
-    parts["calls"] = 0.0  # all that is left
-    return parts + Seconds({"calls": seconds - sum(parts.values()), "step": seconds})
+    parts["calls"] = 0.0  # all that is left; below 0 where the profiler counts time twice
+    return {**parts, "calls": seconds - sum(parts.values()), "step": seconds}
+
+
+def added(several: Iterable[Seconds]) -> Seconds:
+    """The sum, part by part, those below 0 too."""
+    total: Seconds = collections.defaultdict(float)
+    for own in several:
+        for part, seconds in own.items():
+            total[part] += seconds
+    return dict(total)
 
 
 def layer_bytes(model: torch.nn.Module, images: torch.Tensor) -> int:
-    """What the layers with a BatchNorm put out in one forward of the fused engine, once [bytes]."""
-    network, sizes = FusedBNAlignment(model, first_multiplier=1.0), []
-    for module in (own for own in network._model.modules() if isinstance(own, ConvNormAct)):
-        module.register_forward_hook(lambda _, __, output: sizes.append(output.nbytes))
+    """What the layers with a BatchNorm put out in one forward, once [bytes]."""
+    sizes: list[int] = []
+    hooks = [module.register_forward_hook(lambda _, __, output: sizes.append(output.nbytes))
+             for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     with torch.no_grad():
-        network(images, torch.zeros(len(images), dtype=torch.long), slices=1, aligned=0)
+        model(images)
+    for hook in hooks:
+        hook.remove()
     return sum(sizes)
 
 
@@ -102,12 +113,13 @@ def main(argv=None) -> None:
     for _ in range(config.rounds + 1):
         passes = PASSES / copy_speed()
         for name, (step, limit) in made.items():
-            rounds[name].append(parts_of(step) + Seconds({"convolutions alone": limit.seconds(),
-                                                          "floor": passes * sizes[name]}))
+            rounds[name].append({**parts_of(step), "convolutions alone": limit.seconds(),
+                                 "floor": passes * sizes[name]})
     sizes["all"] = sum(sizes.values())
-    rounds["all"] = [sum(own, Seconds()) for own in zip(*rounds.values(), strict=True)]
+    rounds["all"] = [added(own) for own in zip(*rounds.values(), strict=True)]
     for name, own in rounds.items():
-        ratios = {part: [one[part] / one["convolutions alone"] for one in own[1:]] for part in own[-1]}
+        ratios = {part: [one.get(part, 0.0) / one["convolutions alone"] for one in own[1:]]
+                  for part in added(own)}
         print(json.dumps({
             "benchmark": "parts", **versions(), **dataclasses.asdict(config), "threads": threads,
             "network": name, "layers_mb": sizes[name] / 1e6, "step_over": ratios["step"],

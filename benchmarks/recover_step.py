@@ -38,6 +38,7 @@ from utils.runtime import choose_device, command_line, generator, set_threads, v
 POOL = ("resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5", "resnet50")
 R_BN, FIRST = 0.01, 10.0
 OUT_OF_MEMORY = "out of memory"
+FULL = ("CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED", "unable to find an engine")
 T = TypeVar("T")
 
 
@@ -53,7 +54,9 @@ class StepConfig(Options):
     size: int = option(224, "side of the images [pixels]", range="in [8, 8192]")
     size64: int = option(96, "side of the images whose gradients are compared in float64 [pixels]",
                          range="in [8, 8192]")
-    precision: Literal["fp32", "tf32", "bf16", "fp16"] = option("fp32", "of the fused engine's networks")
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = option(
+        "fp32", "of the fused engine's networks and the convolutions alone; tf32 is of the other ways too, "
+        "and in bf16 and fp16 the published way has it in its convolutions")
     compile: bool = option(False, "time the fused engine compiled too, compare no gradients (minutes, once)")
     rounds: int = option(3, "interleaved rounds, after one of warm-up", range="in [1, 1000]")
     threads: int = option(0, "CPU threads; 0 = all cores", range="in [0, 1024]")
@@ -77,12 +80,19 @@ def calibrated(name: str, size: int, device) -> torch.nn.Module:
     return model.eval().requires_grad_(False)
 
 
+def is_full(error: RuntimeError) -> bool:
+    """Whether the device's memory did not hold something; its libraries say that in words of their own."""
+    return isinstance(error, torch.cuda.OutOfMemoryError) or any(words in str(error) for words in FULL)
+
+
 def held(measure: Callable[[], T]) -> T | None:
     """What `measure()` returns; None where the device's memory does not hold it, which is then free again."""
     try:
         return measure()
-    except torch.cuda.OutOfMemoryError:
-        pass  # outside: the error holds memory
+    except RuntimeError as error:
+        if not is_full(error):
+            raise
+    # outside: the error holds memory
     gc.collect()
     torch.cuda.empty_cache()
     return None
@@ -95,6 +105,8 @@ class Step:
                  precision: str = "fp32"):
         """Args: way: published, reference, fused or compiled;  precision: of the last two."""
         self._images, self._targets, names = images, targets, list(models)
+        # torch's default, which the published code does not change, has it in convolutions
+        self._tf32 = way == "published" and PRECISIONS[precision] is not None
         self._views = plan_shared_views(1, size=images.shape[-1], min_scale=0.5, flip=False, jitter=4,
                                         generator=generator("view"))
         if way == "reference":
@@ -117,8 +129,12 @@ class Step:
 
     def gradient(self) -> torch.Tensor:
         """The gradient on the images, (N, 3, H, W)."""
-        images = self._images.clone().requires_grad_()
-        self._backward(shared_view(images, self._views, 0), self._targets)
+        images, before = self._images.clone().requires_grad_(), torch.backends.cudnn.allow_tf32
+        torch.backends.cudnn.allow_tf32 = before or self._tf32
+        try:
+            self._backward(shared_view(images, self._views, 0), self._targets)
+        finally:
+            torch.backends.cudnn.allow_tf32 = before
         return images.grad
 
     def seconds(self) -> float:
@@ -159,36 +175,63 @@ def ratios_of(own: list[float], base: list[float]) -> list[float]:
     return [a / b for a, b in zip(own[1:], base[1:], strict=True)]
 
 
+def started(models: dict, way: str, images, targets, precision: str) -> Step | Convolutions:
+    """A way of computing a step, which it has done once, or the limit."""
+    if way == "convolutions":
+        return Convolutions(models, images, PRECISIONS[precision])
+    step = Step(models, way, images, targets, precision=precision)
+    step.gradient()
+    return step
+
+
+def timed_in_turn(models: dict, images, targets, *, ways, rounds: int, precision: str) -> Iterator[
+        tuple[str, Step | Convolutions, list[float]]]:
+    """Interleaved rounds: each way with its seconds, those left out that memory did not hold all through."""
+    timed, seconds = {}, {way: list[float]() for way in ways}
+    for way in ways:
+        made = held(functools.partial(started, models, way, images, targets, precision))
+        timed |= {way: made} if made else {}
+    for _ in range(rounds + 1):
+        for way in list(timed):
+            took = held(timed[way].seconds)
+            if took is None:
+                del timed[way]
+            else:
+                seconds[way].append(took)
+    yield from ((way, own, seconds[way]) for way, own in timed.items())
+
+
 def measure(models: dict, images, targets, *, ways, rounds: int, precision: str) -> dict:
     """Medians over rounds of each way's seconds, and of its ratios to the published way and to the limit.
 
     Returns: way -> figures, and "convolutions" -> the limit's, in the precision of the networks;
              OUT_OF_MEMORY in the place of figures that there are none of.
     """
-    limit = Convolutions(models, images, PRECISIONS[precision])
-    steps = {}
-    for way in ways:
-        step = Step(models, way, images, targets, precision=precision)
-        gc.collect()  # one before that did not fit is gone, with the graph that its hooks held
-        if held(step.gradient) is not None:
-            steps[way] = step
-    seconds: dict[str, list[float]] = {way: [] for way in (*steps, "convolutions")}
-    for _ in range(rounds + 1):
-        for way, timed in (*steps.items(), ("convolutions", limit)):
-            seconds[way].append(timed.seconds())
-    saved = {way: step.saved_bytes() for way, step in steps.items()}
-    row: dict = {"convolutions": {"seconds": statistics.median(seconds["convolutions"][1:]),
-                                  "gflops": limit.flops / 1e9}, **dict.fromkeys(ways, OUT_OF_MEMORY)}
-    for way in steps:
-        over = ratios_of(seconds[way], seconds["convolutions"])
-        row[way] = {"seconds": statistics.median(seconds[way][1:]), "over": over,
-                    "over_convolutions": statistics.median(over), "peak_gb": steps[way].peak_gb(),
-                    "saved_mb": saved[way] / 1e6}
-        if "published" in steps:
-            ratios = ratios_of(seconds[way], seconds["published"])
-            row[way] |= {"time_ratio": statistics.median(ratios), "ratios": ratios,
-                         "saved_ratio": saved[way] / saved["published"]}
+    row: dict = dict.fromkeys(("convolutions", *ways), OUT_OF_MEMORY)
+    found = list(timed_in_turn(models, images, targets, ways=row, rounds=rounds, precision=precision))
+    seconds = {way: own for way, _, own in found}
+    for way, timed, own in found:
+        row[way] = {"seconds": statistics.median(own[1:])}
+        if isinstance(timed, Convolutions):
+            row[way] |= {"gflops": timed.flops / 1e9}
+            continue
+        peak, saved = held(timed.peak_gb), held(timed.saved_bytes)
+        row[way] |= {"peak_gb": peak if peak or not images.is_cuda else OUT_OF_MEMORY,
+                     "saved_mb": saved / 1e6 if saved else OUT_OF_MEMORY}
+        if "convolutions" in seconds:
+            over = ratios_of(own, seconds["convolutions"])
+            row[way] |= {"over": over, "over_convolutions": statistics.median(over)}
+        if "published" in seconds:
+            ratios = ratios_of(own, seconds["published"])
+            row[way] |= {"time_ratio": statistics.median(ratios), "ratios": ratios}
+            if OUT_OF_MEMORY not in (row[way]["saved_mb"], row["published"]["saved_mb"]):
+                row[way]["saved_ratio"] = row[way]["saved_mb"] / row["published"]["saved_mb"]
     return row
+
+
+def kept_bytes(models: dict, images, targets) -> int:
+    """Peak bytes that autograd keeps in one fused step."""
+    return Step(models, "fused", images, targets).saved_bytes()
 
 
 def compare(models: dict, config: StepConfig, device: torch.device) -> Iterator[dict]:
@@ -197,7 +240,7 @@ def compare(models: dict, config: StepConfig, device: torch.device) -> Iterator[
     targets = torch.arange(config.batch_size, device=device)
     exact = {name: calibrated(name, config.size64, device).double() for name in models}
     small = smooth_images(4, config.size64, seed=99).to(device).double()
-    alone = {name: held(Step({name: model}, "fused", images, targets).saved_bytes)
+    alone = {name: held(functools.partial(kept_bytes, {name: model}, images, targets))
              for name, model in models.items()}
     for k in config.gradients:
         names = list(models)[:k]
@@ -205,7 +248,8 @@ def compare(models: dict, config: StepConfig, device: torch.device) -> Iterator[
         single = held(functools.partial(compare_gradients, own, images, targets))
         double = held(functools.partial(compare_gradients, {name: exact[name] for name in names}, small,
                                         torch.arange(4, device=device)))
-        peak, largest = held(Step(own, "fused", images, targets).saved_bytes), [alone[name] for name in names]
+        peak = held(functools.partial(kept_bytes, own, images, targets))
+        largest = [alone[name] for name in names]
         fits = peak is not None and None not in largest
         yield {"teachers": names,
                "float32_cosine": single["cosine"] if single else OUT_OF_MEMORY,

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from scripts.gpu_steps.plan import Step, benchmarks, comparison, correctness
-from scripts.gpu_steps.running import DONE, FAILED, STOPPED, run_command
+from scripts.gpu_steps.running import DONE, FAILED, STOPPED, Told, in_a_process, run_command
 from scripts.reproducing.launch import shown_command
 from utils.files import write_json
 from utils.flags import parse_config
@@ -23,6 +23,8 @@ from utils.pieces import Options, Values, option, require
 from utils.records import read_json
 from utils.runtime import choose_device, command_line, readable_time, say, versions
 
+TURN = (DONE, None, STOPPED, FAILED)  # what was never tried starves behind nothing
+BEGINNING = 0.05  # share of a limit below which no command is begun
 STEPS = ("correctness", "step", "compiled", "memory", "students", "comparison")
 
 
@@ -32,7 +34,7 @@ class GpuConfig(Options):
 
     out: str = option("out", "folder of everything that is made; results in its gpu/")
     steps: tuple[str, ...] = option(STEPS, "which steps", commas=True)
-    limit: float = option(600.0, "seconds a step takes at most; what is unfinished is saved in their last "
+    limit: float = option(600.0, "seconds each step takes at most; what is unfinished is saved in their last "
                           "tenth, and goes on at the next call; 0: no limit", range=">= 0")
     device: str = option("cuda", "cuda, cuda:1, ...; cpu: to try the command out, with small settings")
     batch_size: int = option(100, "images of a recover step", range="in [1, 32767]")
@@ -62,12 +64,19 @@ class GpuConfig(Options):
         return Path(self.out, "gpu", f"{step.name}.json")
 
 
-def about(device: torch.device) -> Values:
-    """Device and versions, of which all results of a folder are."""
+def about(name: str) -> Values:
+    """Device and versions, of which all results of a folder are.   Raises: as `choose_device`."""
+    device = choose_device(name)
     cuda = device.type == "cuda"
     return {"device": device.type, "device_name": torch.cuda.get_device_name(device) if cuda else "cpu",
             "devices": torch.cuda.device_count() if cuda else 0, "cuda": torch.version.cuda or "none",
             "cudnn": torch.backends.cudnn.version() if cuda else None, "versions": versions()}
+
+
+def ask(name: str) -> Values:
+    """As `about`; a CUDA device is opened elsewhere: here its memory would lie beside what is measured."""
+    opened = name.startswith("cuda") and torch.cuda.is_available()
+    return in_a_process(about, name) if opened else about(name)
 
 
 def earlier(path: Path, here: Values | None) -> dict[str, Values]:
@@ -105,37 +114,46 @@ def print_steps(config: GpuConfig) -> None:
             print(f"  {shown_command(command.words)}")
 
 
+def save(path: Path, step: Step, here: Values, found: dict[str, Values], result: Values) -> None:
+    """Adds a command's result to a step's, and writes the step's file; what was stopped before went on."""
+    own = result["command"]
+    if found.get(own, {}).get("state") == STOPPED:
+        result |= {name: result[name] + found[own][name] for name in ("seconds", "calls")}
+    found[own] = result
+    shown = [shown_command(command.words) for command in step.commands]
+    known = [found[own] for own in shown if own in found]
+    write_json(path, {**here, "step": step.name, "about": step.about, "commands": known,
+                      "whole": describe(step, found) == "done",
+                      "seconds": round(sum(own["seconds"] for own in known), 3)})
+
+
 def run_step(config: GpuConfig, step: Step, here: Values) -> str:
     """Runs what a step lacks, writes its file, and returns its state: done, stopped or failed.
 
-    A command that fails stops no other; those behind one that was stopped wait for the next call.
+    A command that fails stops no other; those behind one that was stopped wait for the next call, which
+    begins with them.
     """
     path, left = config.record(step), config.limit or None
     found = earlier(path, here)
-
-    def write() -> None:
-        known = [found[own] for own in map(shown_command, (c.words for c in step.commands)) if own in found]
-        write_json(path, {**here, "step": step.name, "about": step.about, "commands": known,
-                          "whole": describe(step, found) == "done",
-                          "seconds": round(sum(own["seconds"] for own in known), 3)})
-    for command in step.commands:
-        shown = shown_command(command.words)
-        if found.get(shown, {}).get("state") == DONE:
+    shown = {shown_command(command.words): command for command in step.commands}
+    states = {own: found.get(own, {}).get("state") for own in shown}
+    for own in sorted(shown, key=lambda own: TURN.index(states[own])):
+        if states[own] == DONE:
             continue
-        if left is not None and left <= 0:
+        if left is not None and left < config.limit * BEGINNING:
             return STOPPED
-        say(f"{step.name}: {shown}")
-        result, before = run_command(command, seconds=left), found.get(shown, {})
-        left = left and left - result["seconds"]
-        say(f"{step.name}: {result['state']} after {readable_time(result['seconds'])}")
-        if before.get("state") == STOPPED:  # it went on
-            result |= {name: result[name] + before[name] for name in ("seconds", "calls")}
-        found[shown] = result
-        write()
-        if result["state"] == STOPPED:
+        say(f"{step.name}: {own}")
+        try:
+            result = run_command(shown[own], seconds=left)
+        except Told as told:
+            save(path, step, here, found, told.result)
+            raise
+        left, states[own] = left and left - result["seconds"], result["state"]
+        say(f"{step.name}: {states[own]} after {readable_time(result['seconds'])}")
+        save(path, step, here, found, result)
+        if states[own] == STOPPED:
             return STOPPED
-    states = [found[shown_command(command.words)]["state"] for command in step.commands]
-    return FAILED if FAILED in states else DONE
+    return FAILED if FAILED in states.values() else DONE
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, str]:
@@ -148,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, str]:
     if config.list or config.dry_run:
         print_steps(config)
         return {}
-    here, states = about(choose_device(config.device)), dict[str, str]()
+    here, states = ask(config.device), dict[str, str]()
     for step in config.plan:
         earlier(config.record(step), here)
     for step in config.plan:

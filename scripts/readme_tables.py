@@ -64,17 +64,19 @@ def performance() -> str:
     heavy = max(_read("memory.jsonl"), key=lambda row: row["plain"]["kept_mb"])
     where = f"{step['threads']} CPU cores, torch {step['torch'].split('+')[0]}"
     published = "the published way"
-    rows = [
+    eager, warm = (f"recover_step{flag} --rounds {own['rounds']}" for flag, own in (
+        ("", step), (" --compile", compiled)))
+    rows: list[tuple[str, ...]] = [
         ("a recover step, 4 BN teachers, 224 px, batch 8", published,
-         f"time {_range(step['fused'])}, bytes kept **{step['fused']['saved_ratio']:.3f}**", "recover_step"),
+         f"time {_range(step['fused'])}, bytes kept **{step['fused']['saved_ratio']:.3f}**", eager),
         ("the same with `--compile`, warm", published,
          f"time {_range(compiled['compiled'])}, bytes kept {compiled['compiled']['saved_ratio']:.3f}",
-         "recover_step --compile"),
+         warm),
         ("both, over the limit", "the convolutions alone ([what the rest is](docs/results/step.md))",
-         f"time {_over(step['fused'])}, compiled {_over(compiled['compiled'])}", "recover_step"),
+         f"time {_over(step['fused'])}, compiled {_over(compiled['compiled'])}", eager, warm),
         ("its gradient, 1 to 5 teachers", "the readable reference",
-         f"cosine >= {worst[0]:.6f} in float32, relative {worst[1]:.1e} in float64", "recover_step"),
-        ("its memory, 1 to 5 teachers", "the largest teacher alone", f"**{peak:.3f}**", "recover_step"),
+         f"cosine >= {worst[0]:.6f} in float32, relative {worst[1]:.1e} in float64", eager),
+        ("its memory, 1 to 5 teachers", "the largest teacher alone", f"**{peak:.3f}**", eager),
         (f"what {heavy['network']} keeps for its backward, with `--recompute`", "without, the same bits",
          f"bytes kept **{heavy['kept_ratio']:.2f}**, peak of its turn {heavy['peak_ratio']:.2f}", "memory"),
         ("views for training, 224 px", "Pillow: one process, two workers",
@@ -91,7 +93,8 @@ def performance() -> str:
     ]
     return "\n".join([f"On {where}, no GPU; ratios are medians of rounds interleaved in one process.", "",
                       "| what | against | measured | command |", "|---|---|---|---|",
-                      *(f"| {' | '.join(row[:3])} | `python -m benchmarks.{row[3]}` |" for row in rows)])
+                      *(f"| {' | '.join(row[:3])} | " + ", ".join(
+                          f"`python -m benchmarks.{own}`" for own in row[3:]) + " |" for row in rows)])
 
 
 def costs(keys: tuple[str, ...]) -> str:

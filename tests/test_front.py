@@ -73,4 +73,5 @@ def test_the_parts_of_a_step_are_the_step(capsys):
         assert over.pop("step") == own["step_over"][0] == pytest.approx(sum(over.values()))
         assert {"convolutions", "statistics", "affine", "activation"} <= set(over)
     assert "depthwise convolutions" not in each[0]["over"] and each[1]["over"]["depthwise convolutions"] > 0
+    assert parts.added([{"calls": -1.0, "a": 2.0}, {"calls": 0.5}]) == {"calls": -0.5, "a": 2.0}
     assert both["layers_mb"] == sum(own["layers_mb"] for own in each) > 0

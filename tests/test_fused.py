@@ -234,3 +234,12 @@ def test_what_a_compiler_is_given_is_the_same_step(monkeypatch):
     assert [{name: value.item() for name, value in own.items()} for own in again] \
         == [pytest.approx({name: value.item() for name, value in own.items()}, rel=1e-10) for own in terms]
     assert (grad - fused).abs().max() <= 1e-10 * grad.abs().max()
+
+
+def test_its_gradient_cannot_be_differentiated_and_says_so():
+    model = FusedBNAlignment(network("narrow_resnet"), first_multiplier=1.0)
+    images = torch.randn(2, 3, SIZE, SIZE, dtype=torch.float64).requires_grad_()
+    logits, _ = model(images, torch.arange(2), slices=1, aligned=0)
+    once, = torch.autograd.grad(logits.square().sum(), images, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        once.sum().backward()

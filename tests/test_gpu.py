@@ -1,5 +1,8 @@
 """One command for a GPU: its steps, the limit, what is kept of them.  The commands here are of moments."""
+import functools
 import json
+import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -9,13 +12,13 @@ import torch
 from helpers import words
 from test_launch import run_script
 
-from benchmarks import recover_step
+from benchmarks import memory, recover_step
 from benchmarks.augment import AugmentConfig
 from benchmarks.memory import MemoryConfig
 from benchmarks.recover_step import StepConfig
 from scripts import compare, gpu
 from scripts.comparing.cells import cells_of, compared_methods
-from scripts.gpu_steps import plan, running, tests
+from scripts.gpu_steps import counted_tests, plan, running
 from scripts.gpu_steps.plan import Command, Step
 from utils.flags import parse_config
 from utils.interrupts import Interrupted
@@ -79,16 +82,23 @@ def test_the_steps_are_commands_that_their_modules_take(tmp_path):
             assert own.device == "cuda"
     steps = [own for module, own in taken if module == "benchmarks.recover_step"]
     assert {(own.precision, own.compile, own.teachers) for own in steps} == {
-        ("fp32", False, (1, 2, 3, 4, 5)), *((name, True, (5,)) for name in plan.PRECISIONS)}
+        *(("fp32", False, (k,)) for k in range(1, 6)), *((name, True, (5,)) for name in plan.PRECISIONS)}
+    assert [own.gradients for own in steps if not own.compile] == [(k,) for k in range(1, 6)]
     assert {own.batch_size for own in steps} == {100}
-    assert [own.model for module, own in taken if module == "benchmarks.augment"] == list(plan.STUDENTS)
+    trained = [own for module, own in taken if module == "benchmarks.augment"]
+    assert [own.model for own in trained] == list(plan.TRAINED)
+    assert [own.views for own in trained] == [True, False, False]  # they have no student
 
 
-def test_the_tests_are_there_and_none_is_in_both_commands():
+def test_every_test_is_in_one_command():
     step = plan.correctness("cuda:0")
     assert all((ROOT / name).is_file() for name in plan.TEST_FILES)
-    assert [command.words[-3:-1] for command in step.commands] == [("cuda", "-k")] * 2
-    assert "engine or float64" == plan.TESTS[0] and plan.TESTS[1] == "not engine and not float64"
+    assert [command.words[-3:] for command in step.commands] == [("cuda", "-k", own) for own in plan.TESTS]
+    ids = [f"{test}[cuda-{precision}]" for test in re.findall(
+        r"def (test_\w+)", (ROOT / plan.TEST_FILES[0]).read_text()) for precision in ("fp32", "tf32", "bf16")]
+    for own in [*ids, "test_the_compiled_engine_is_as_near[cuda-float64]"]:
+        holds = {word: word in own for word in re.findall(r"\w+", " ".join(plan.TESTS))}
+        assert sum(eval(words, {}, holds) for words in plan.TESTS) == 1, own
 
 
 def test_the_comparison_reads_the_table_that_it_writes(tmp_path):
@@ -170,20 +180,128 @@ def test_a_commands_files_are_among_its_rows(tmp_path):
     assert running.run_command(python(writes, path, missing), seconds=None)["rows"] == [{"cells": []}]
 
 
+def test_a_comparison_is_done_when_every_cell_is(tmp_path):
+    path = tmp_path / "table.json"
+
+    def found(*left_out: str) -> dict:
+        table = {"cells": [{"method": f"m{i}", "protocol": "rd3", "left_out": own}
+                           for i, own in enumerate(left_out)]}
+        return running.run_command(python(f"open({str(path)!r}, 'w').write({json.dumps(table)!r})", path),
+                                   seconds=None)
+    whole, partly = found("", ""), found("", "draw 0: CUDA error")
+    assert whole["state"] == "done" and "said" not in whole
+    assert partly["state"] == "failed" and partly["said"] == ["m1 under rd3: draw 0: CUDA error"]
+    missing = running.run_command(python("", tmp_path / "none.json"), seconds=None)
+    assert missing["state"] == "failed" and missing["said"] == [f"it wrote no {tmp_path / 'none.json'}"]
+
+
+def test_nan_is_a_finding(run, tmp_path):
+    assert run({"one": ["print('{\"cosine\": NaN, \"largest\": -Infinity}')"]}) == {"one": "done"}
+    assert result(tmp_path, "one")["commands"][0]["rows"] == [{"cosine": "NaN", "largest": "-Infinity"}]
+
+
+def test_what_failed_starves_nothing_and_nothing_begins_at_the_end(run, tmp_path):
+    marks, fault = tmp_path / "marks", tmp_path / "fault"
+    fails = appends(marks, f"import os, sys; os.path.exists({str(fault)!r}) and sys.exit('error: broken')")
+    waits = f"import time; open({str(marks)!r}, 'a').write('y'); time.sleep(60)"
+    last = f"open({str(marks)!r}, 'a').write('z')"
+    fault.touch()
+    with pytest.raises(RuntimeError, match="failed: one"):
+        run({"one": [fails]})
+    with pytest.raises(Interrupted):  # it was tried; what was not is before it, and takes all the time
+        run({"one": [fails, waits]}, "--limit", 1)
+    with pytest.raises(Interrupted):  # as what was stopped is behind what was never tried
+        run({"one": [fails, waits, last]}, "--limit", 1)
+    assert marks.read_text() == "xyzy"
+    assert [own["state"] for own in result(tmp_path, "one")["commands"]] == ["failed", "stopped", "done"]
+
+
+def test_a_command_outlives_nobody(run, tmp_path, monkeypatch):
+    ready = tmp_path / "ready"
+    deaf = ("import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+            f"print('{{\"a\": 1}}', flush=True); open({str(ready)!r}, 'w').close(); time.sleep(60)")
+    seen = []
+
+    def told(process, seconds):
+        seen.append(process)
+        while not ready.exists():
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+    monkeypatch.setattr(running, "_wait", told)
+    monkeypatch.setattr(running, "ENDING", 0.2)
+    with pytest.raises(Interrupted):
+        run({"one": [deaf], "two": [SAYS_A_LINE]})
+    assert seen[0].poll() == -9 and len(seen) == 1
+    own, = result(tmp_path, "one")["commands"]
+    assert own["state"] == "stopped" and own["rows"] == [{"a": 1}]
+
+
+def test_a_device_is_asked_elsewhere(monkeypatch):
+    assert running.in_a_process(os.getpid) != os.getpid()
+    with pytest.raises(ValueError, match="invalid literal"):
+        running.in_a_process(int, "no number")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(gpu, "in_a_process", lambda function, *words: (function, *words))
+    assert gpu.ask("cuda:1") == (gpu.about, "cuda:1") and gpu.ask("cpu")["device"] == "cpu"
+
+
 def test_json_lines_are_objects_alone():
     assert running.json_lines('.... [100%]\n{"a": 1}\n[1]\n3\n{"b": 2\n') == [{"a": 1}]
 
 
-def test_a_way_that_memory_does_not_hold_is_said_and_the_others_are_timed(monkeypatch):
-    def full(self, view, targets):
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-    monkeypatch.setattr(recover_step.PublishedStep, "backward", full)
+def stale(line: str):
+    raise RuntimeError(line)
+
+
+def full(*_, **__):
+    raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.fixture
+def measure():
+    """f(): a row of one small network."""
     models = {"narrow_resnet": recover_step.calibrated("narrow_resnet", 16, torch.device("cpu"))}
-    row = recover_step.measure(models, recover_step.smooth_images(2, 16, seed=0), torch.arange(2), rounds=1,
-                               ways=("published", "reference", "fused"), precision="bf16")
+    return lambda: recover_step.measure(
+        models, recover_step.smooth_images(2, 16, seed=0), torch.arange(2), rounds=1,
+        ways=("published", "reference", "fused"), precision="bf16")
+
+
+def test_a_way_that_memory_does_not_hold_is_said_and_the_others_are_timed(measure, monkeypatch):
+    monkeypatch.setattr(recover_step.PublishedStep, "backward", full)
+    row = measure()
     assert row.keys() == {"convolutions", "published", "reference", "fused"}
     assert row["published"] == "out of memory" and "time_ratio" not in row["fused"]
     assert row["fused"]["over_convolutions"] > 0 and row["fused"]["saved_mb"] < row["reference"]["saved_mb"]
+
+
+def test_a_figure_that_memory_does_not_hold_is_said_too(measure, monkeypatch):
+    def no_engine(*_):
+        raise RuntimeError("GET was unable to find an engine to execute this computation")
+    monkeypatch.setattr(recover_step.Convolutions, "seconds", full)
+    monkeypatch.setattr(recover_step.Step, "saved_bytes", no_engine)
+    row = measure()
+    assert row["convolutions"] == row["fused"]["saved_mb"] == "out of memory"
+    assert row["fused"]["time_ratio"] > 0 and not {"over", "saved_ratio"} & row["fused"].keys()
+    with pytest.raises(RuntimeError, match="stale"):  # nothing else is hidden
+        recover_step.held(functools.partial(stale, "stale hooks"))
+
+
+def test_a_network_that_memory_does_not_hold_stops_no_other(monkeypatch, capsys):
+    fits = memory.figures_of
+    monkeypatch.setattr(memory, "figures_of", lambda name, images, *, recomputed: (
+        fits if recomputed else full)(name, images, recomputed=recomputed))
+    memory.main(words("--networks", "narrow_plain,narrow_plain", "--size", 16, "--batch-size", 2))
+    for own in running.json_lines(capsys.readouterr().out):
+        assert own["plain"] == "out of memory" and own["recomputed"]["repeats"] and "same_bits" not in own
+
+
+def test_the_published_way_has_torchs_own_tf32_beside_bf16(measure, monkeypatch):
+    seen, backward = [], recover_step.PublishedStep.backward
+    monkeypatch.setattr(recover_step.PublishedStep, "backward", lambda *own: (
+        seen.append(torch.backends.cudnn.allow_tf32), backward(*own))[1])
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    measure()
+    assert seen and all(seen) and not torch.backends.cudnn.allow_tf32
 
 
 # ---------------------------------------------------------------- what is refused
@@ -218,17 +336,21 @@ def test_tests_end_as_one_line(tmp_path, capsys):
     path.write_text("import pytest\ndef test_a(): pass\ndef test_b(): assert 1 == 2\n"
                     "@pytest.mark.skip(reason='no device')\ndef test_c(): pass\n")
     with pytest.raises(RuntimeError, match="1 tests failed: .*test_b"):
-        tests.main([str(path)])
+        counted_tests.main([str(path)])
     row, = running.json_lines(capsys.readouterr().out)
     failed, = row["tests"]["failed"]
     assert row["tests"]["passed"] == 1 and failed.endswith("test_b")
     assert row["tests"]["skipped"] == {"no device": 1}
     assert row["tests"]["messages"][failed].startswith("assert 1 == 2")
+    path = tmp_path / "test_none.py"
+    path.write_text("import pytest\n@pytest.mark.skip(reason='no device')\ndef test_c(): pass\n")
+    with pytest.raises(RuntimeError, match='no test passed: {"no device": 1} skipped'):
+        counted_tests.main([str(path)])
 
 
 def test_a_machine_without_pytest_is_told_the_word(monkeypatch, refused):
     monkeypatch.setitem(sys.modules, "pytest", None)
-    line = refused(tests.main, ())
+    line = refused(counted_tests.main, ())
     assert "the tests need pytest" in line and line.endswith("bash scripts/setup.sh dev")
 
 

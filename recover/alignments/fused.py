@@ -13,6 +13,7 @@ import torch
 import torch.fx
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 from models.frozen import convolve, freeze_convolutions, input_gradient, is_plain, replace_module
 from recover.alignments.batchnorm import BNAlignment
@@ -46,6 +47,7 @@ class _ConvNormAct(torch.autograd.Function):
         return layer.activate(layer.affine(u)), r_bn
 
     @staticmethod
+    @once_differentiable  # it writes into tensors of its own
     def backward(ctx, grad, grad_r):
         (u,), layer = ctx.saved_tensors, ctx.layer
         gamma = layer.gamma.to(u.dtype)

@@ -3,10 +3,12 @@ import dataclasses
 from pathlib import Path
 
 PRECISIONS = ("fp32", "tf32", "bf16")
-STUDENTS = ("resnet18", "resnet50", "resnet101")
-METHODS = ("prism", "sre2l")
+TRAINED = ("resnet18", "resnet50", "resnet101")
+COMPARED = ("prism", "sre2l")
 TEST_FILES = ("tests/test_cuda.py", "tests/test_views.py", "tests/test_randaugment.py")
-TESTS = ("engine or float64", "not engine and not float64")  # in two commands: a stopped one starts over
+# In some commands: one that is stopped starts over.
+TESTS = ("fused_engine or float64", *(f"compiled_engine and {precision}" for precision in PRECISIONS),
+         "not engine and not float64")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +38,7 @@ def correctness(device: str) -> Step:
     """The tests that are marked `cuda`; on a CPU, to try this command, those of them that run there."""
     which = "cuda" if device.startswith("cuda") else "not cuda and not slow"
     return Step("correctness", "the CUDA tests: engines, stages, resuming, two ranks on two devices", tuple(
-        Command(module("scripts.gpu_steps.tests", *TEST_FILES, "-m", which, "-k", chosen))
+        Command(module("scripts.gpu_steps.counted_tests", *TEST_FILES, "-m", which, "-k", chosen))
         for chosen in TESTS))
 
 
@@ -45,8 +47,9 @@ def benchmarks(device: str, *, batch_size: int, size: int, rounds: int) -> list[
     where = ("--device", device)
     step = (*where, "--batch-size", batch_size, "--size", size, "--rounds", rounds)
     return [
-        Step("step", "a recover step, one to five teachers, float32: time, memory, gradients", (
-            Command(module("benchmarks.recover_step", *step, "--teachers", 1, 2, 3, 4, 5)),)),
+        Step("step", "a recover step, one to five teachers, float32: time, memory, gradients", tuple(
+            Command(module("benchmarks.recover_step", *step, "--teachers", k, "--gradients", k))
+            for k in range(1, 6))),
         Step("compiled", "the same with five teachers, compiled and not, in fp32, tf32 and bf16", tuple(
             Command(module("benchmarks.recover_step", *step, "--teachers", 5, "--precision", precision,
                            "--compile"))
@@ -55,15 +58,16 @@ def benchmarks(device: str, *, batch_size: int, size: int, rounds: int) -> list[
             Command(module("benchmarks.memory", *where, "--batch-size", batch_size, "--size", size)),)),
         Step("students", "images a second of three students, against one constant batch", tuple(
             Command(module("benchmarks.augment", *where, "--size", size, "--rounds", rounds, "--model", model,
-                           "--train-batch-size", min(50, batch_size), "--steps", 40))
-            for model in STUDENTS))]
+                           "--train-batch-size", min(50, batch_size), "--steps", 40,
+                           *(["--no-views"] if i else [])))  # the views alone, once: they have no student
+            for i, model in enumerate(TRAINED)))]
 
 
 def comparison(device: str, *, out: Path, data: str, draws: int) -> Step:
     """CIFAR-10 with full-size networks and teachers trained here."""
-    table = out / "cifar10-full" / "comparison" / f"rd3-{'-'.join(METHODS)}-ipc-10.json"
+    table = out / "cifar10-full" / "comparison" / f"rd3-{'-'.join(COMPARED)}-ipc-10.json"
     return Step("comparison", "PRISM, SRe2L and four kinds of real images on CIFAR-10, full-size networks", (
-        Command(module("scripts.compare", *METHODS, "--dataset", "cifar10-full", "--ipc", 10,
+        Command(module("scripts.compare", *COMPARED, "--dataset", "cifar10-full", "--ipc", 10,
                        "--draws", draws, "--train-data-path", data, "--device", device, "--out", out),
                 (table,)),),
         why="" if data else "it needs --train-data-path, the folder of CIFAR-10's train/ and val/")

@@ -1,6 +1,6 @@
 """Tests as one JSON line: how many passed, which failed, what was skipped and why.
 
-    python -m scripts.gpu_steps.tests tests/test_cuda.py -m cuda
+    python -m scripts.gpu_steps.counted_tests tests/test_cuda.py -m cuda
 """
 import json
 import sys
@@ -48,8 +48,8 @@ class Outcomes:
 def main(argv: list[str] | None = None) -> None:
     """Runs pytest with these words; files of tests are below the repository's root.
 
-    Raises: ValueError where pytest is missing, or its words are wrong;  RuntimeError where tests failed,
-            after their line;  Interrupted where it was stopped.
+    Raises: ValueError where pytest is missing, or its words are wrong;  RuntimeError where tests failed or
+            none passed, after their line;  Interrupted where it was stopped.
     """
     try:
         import pytest
@@ -68,6 +68,8 @@ def main(argv: list[str] | None = None) -> None:
         raise RuntimeError(f"{len(line['failed'])} tests failed: {' '.join(line['failed'])}")
     if status not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         raise ValueError(f"pytest ended with status {int(status)}: see above")
+    if not line["passed"]:
+        raise RuntimeError(f"no test passed: {json.dumps(line['skipped'])} skipped")
 
 
 if __name__ == "__main__":
