@@ -146,7 +146,7 @@ def wait_for(path: Path, process: subprocess.Popen, *, newer_than: float = 0.0) 
 
 
 def test_three_real_kills(tiny, tmp_path):
-    flags = ("--ipc-end", 1, "--iteration", 400, "--log-every", 50)
+    flags = ("--ipc-end", 1, "--iteration", 120, "--log-every", 50)
     whole = tiny.recover(tmp_path / "whole", *flags)
     command = tiny.recover_flags(tmp_path, *flags, "--save-every", 0)
     unfinished = tmp_path / "run" / "unfinished"
