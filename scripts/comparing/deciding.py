@@ -6,13 +6,13 @@ from types import MappingProxyType
 
 from scripts.comparing.cells import REFERENCE, UNDER
 from scripts.comparing.read import HARD, Compared
+from scripts.comparing.variants import BEST, BEST_DISTILLED, BEST_SELECTED
 from utils.metrics import Paired, mean_and_std, paired, student_t_p
 from utils.pieces import Values, require
 
 LEVEL = 0.05  # of the tests, as 95 % is of the intervals
 MOST_DRAWS = 1000  # above this no number of draws is named
 LEAST_SETS = 3  # of teachers, of which one is left out whole
-BEST_DISTILLED, BEST_SELECTED = BEST = ("best-distilled", "best-selected")
 TEACHERS, DRAW = "teachers", "draw"
 Pair = tuple[str, str]
 NO_SETS: Mapping[int, str] = MappingProxyType({})

@@ -11,8 +11,9 @@ from typing import Any, TypedDict
 from scripts.comparing.cells import CONTROLS, REFERENCE, UNDER, Cell
 from scripts.comparing.figures import Figures
 from scripts.comparing.pooling import Basis, in_words, same_data, sets_of
+from scripts.comparing.variants import stage_flags
 from utils.files import write_bytes, write_json
-from utils.flags import flags_of, to_words
+from utils.flags import flags_of
 from utils.methods import STAGES
 from utils.pieces import Options, Values, option, require
 from utils.records import FORMAT_VERSION, Count, mismatch, read_json
@@ -23,16 +24,7 @@ WRITER = "expected a comparison's JSON: scripts/compare.sh writes <out>/<data se
 
 # ---------------------------------------------------------------- the file
 
-class _Drawn(TypedDict):
-    """One cell in one draw."""
-
-    top1: float
-    best: float
-    hard: float | None
-    cosine: float | None
-    seconds: dict[str, float]
-    image_bytes: int
-    label_bytes: int
+_Drawn = TypedDict("_Drawn", Figures.__annotations__)  # one cell in one draw
 
 
 class _StageCosts(TypedDict, total=False):
@@ -127,7 +119,7 @@ class Compared:
     def changes(self, name: str) -> str:
         """What a variant changes of its method, as flags of the stages; empty of others."""
         own = self.variants.get(name, {})
-        return "; ".join(f"{stage} {' '.join(to_words(own[stage]))}" for stage in STAGES if own.get(stage))
+        return "; ".join(stage_flags({stage: own[stage] for stage in STAGES if own.get(stage)}))
 
     def cell(self, method: str, *, ipc: int, kind: str, beside: str = "") -> CellFigures:
         """A method's images under the labels of a kind; without draws where they were not compared so.

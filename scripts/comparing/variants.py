@@ -22,7 +22,13 @@ COMMON = {"protocol", "dataset", "ipc", "ipc_start", "ipc_end", "seed", "seeds",
           "workers", "resident_gb", "save_every", "weights", "weights_dir", "train_data_path", "val_dir",
           "data", "train_dir", "fkd_path", "output_dir", "syn_data_path", "exp_name", "row", "overwrite",
           "dry_run"}
-CHOSEN = ("best-distilled", "best-selected")  # of scripts.decide
+# Whom scripts.decide chooses in each draw: no variant's names.
+BEST_DISTILLED, BEST_SELECTED = BEST = ("best-distilled", "best-selected")
+
+
+def stage_flags(settings: Mapping[str, Settings]) -> list[str]:
+    """Each stage with the flags that give its settings."""
+    return [f"{stage} {' '.join(to_words(own))}" for stage, own in settings.items()]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,8 +41,7 @@ class Variant:
 
     def in_words(self) -> str:
         """What it changes, as flags of its stages."""
-        changes = (f"{stage} {' '.join(to_words(own))}" for stage, own in self.settings.items())
-        return f"{self.method} with {', '.join(changes)}" if self.settings else self.method
+        return f"{self.method} with {', '.join(stage_flags(self.settings))}" if self.settings else self.method
 
     def values(self) -> Values:
         """As its file has it."""
@@ -58,7 +63,7 @@ def read_variants(path: str) -> dict[str, Variant]:
 
 
 def _read(where: str, name: str, values: object) -> Variant:
-    require(re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", name) and name not in (*METHODS, *CHOSEN),
+    require(re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", name) and name not in (*METHODS, *BEST),
             f"{where}: expected a name of small letters, digits, . + -, which no method has")
     require(isinstance(values, dict) and "method" in values, f"{where}: expected an object with a method")
     assert isinstance(values, dict)
