@@ -1,4 +1,5 @@
 """Fixtures that several test files share: tiny teachers, generators, folders of pictures."""
+import os
 import random
 
 import numpy
@@ -6,6 +7,8 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start: one beside each worker
 
 
 def pytest_collection_modifyitems(items):

@@ -4,11 +4,12 @@ A test file takes part with `pytest_plugins = ["stage_fixtures"]`.
 """
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from helpers import Tiny, words, write_data
+from helpers import Tiny, contents, words, write_data
 
 from models import diffusion, train_teachers
 from utils.runtime import command_line
@@ -24,12 +25,14 @@ def tiny(tmp_path_factory) -> Tiny:
 
 
 @pytest.fixture(scope="session")
-def made(tiny, tmp_path_factory) -> Path:
+def made(tiny, tmp_path_factory) -> Iterator[Path]:
     """A run that went through recover, relabel and validate; read it, or copy it first."""
     run = tiny.recover(tmp_path_factory.mktemp("made"))
     tiny.relabel(run)
     tiny.validate(run)
-    return run
+    before = contents(run)
+    yield run
+    assert contents(run) == before, "a test wrote into the run that the tests of this process share"
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import math
 import os
 import shlex
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -229,12 +230,18 @@ def in_process(monkeypatch):
     return ran
 
 
+@pytest.fixture
+def evaluated(made, tmp_path) -> Path:
+    """The finished run, for a command that writes its measure beside it."""
+    return shutil.copytree(made, tmp_path / "evaluated")
+
+
 def flags(tiny, run, *more):
     return words(run, "--seeds", 0, 1, *PROCESS, *more)
 
 
-def test_the_command_on_a_tiny_run(tiny, made, tmp_path, in_process, capsys):
-    argv = flags(tiny, made, "--controls", "random,herding", "--robustness", "--full-accuracy", 95,
+def test_the_command_on_a_tiny_run(tiny, evaluated, tmp_path, in_process, capsys):
+    argv = flags(tiny, evaluated, "--controls", "random,herding", "--robustness", "--full-accuracy", 95,
                  "--out", tmp_path / "out")
     values = evaluate.main(argv)
     assert in_process.count("recover.data_synthesis") == 3  # random twice, herding
@@ -256,8 +263,8 @@ def test_the_command_on_a_tiny_run(tiny, made, tmp_path, in_process, capsys):
 
     shown = capsys.readouterr().out
     assert "distilled - herding" in shown and "on one set a side" in shown and "HLR" in shown
-    assert shown.count(f" --data {made} ") == 1
-    measure = read_measures(open_images(str(made), flag="--data"), "evaluation")["evaluation_prism_ipc2"]
+    assert shown.count(f" --data {evaluated} ") == 1
+    measure = read_measures(open_images(str(evaluated), flag="--data"), "evaluation")["evaluation_prism_ipc2"]
     assert measure["values"] == json.loads(json.dumps(values))
 
     random = {path.name.split("_")[0]: path for path in (tmp_path / "out" / "sets").iterdir()}
@@ -277,9 +284,9 @@ def test_the_command_on_a_tiny_run(tiny, made, tmp_path, in_process, capsys):
     assert not in_process and modification_times(tmp_path / "out") == before
 
 
-def test_full_data_is_trained_as_the_teachers_were(tiny, made, tmp_path, capsys):
-    values = evaluate.main(flags(tiny, made, "--controls", "none", "--full-data", "--out", tmp_path / "out",
-                                 "--seeds", 0, "--models", POOL[0], POOL[1]))
+def test_full_data_is_trained_as_the_teachers_were(tiny, evaluated, tmp_path, capsys):
+    values = evaluate.main(flags(tiny, evaluated, "--controls", "none", "--full-data",
+                                 "--out", tmp_path / "out", "--seeds", 0, "--models", POOL[0], POOL[1]))
     shown = " ".join(capsys.readouterr().out.split())
     assert f"| top-1 [%], soft | {POOL[0]} | {POOL[1]} |" in shown  # a row a set, a column a network
     taught = json.loads(next((tmp_path / "out" / "full").glob(f"seed0_*/{POOL[0]}.json")).read_text())
@@ -345,6 +352,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(tiny, made, tmp_pa
 
 
 @pytest.mark.slow
-def test_the_stages_run_as_processes(tiny, made, tmp_path):
-    values = evaluate.main(flags(tiny, made, "--controls", "random", "--out", tmp_path / "out", "--seeds", 0))
+def test_the_stages_run_as_processes(tiny, evaluated, tmp_path):
+    values = evaluate.main(flags(tiny, evaluated, "--controls", "random", "--out", tmp_path / "out",
+                                 "--seeds", 0))
     assert [row["set"] for row in values["accuracies"]] == ["distilled", "distilled", "random", "random"]

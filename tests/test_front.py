@@ -34,8 +34,11 @@ def test_the_readme_names_scripts_that_exist():
     assert len(named) > 4 and all((ROOT / name).is_file() for name in named)
 
 
-def test_a_small_demo_ends_with_its_table(tmp_path, capsys):
-    pytest.importorskip("sklearn")
+def test_a_small_demo_ends_with_its_table(tmp_path, capsys, monkeypatch):
+    datasets = pytest.importorskip("sklearn.datasets")
+    digits = datasets.load_digits()
+    few = type(digits)(images=digits.images[:400], target=digits.target[:400])
+    monkeypatch.setattr(datasets, "load_digits", lambda: few)
     flags = ["--out", str(tmp_path), "--draws", "2", "--ipc", "2", "--iterations", "2", "--epochs", "2",
              "--teacher-epochs", "1"]
     summary = demo.main(flags)
