@@ -12,6 +12,8 @@ from recover.data_synthesis import RecoverConfig
 from relabel.generate_soft_label import RelabelConfig
 from scripts.auditing.summary import summary
 from scripts.compare import CompareConfig
+from scripts.comparing.overview import overview
+from scripts.comparing.read import read_comparison
 from scripts.decide import DecideConfig
 from scripts.frontier import FrontierConfig
 from scripts.gpu import GpuConfig
@@ -114,6 +116,13 @@ def costs(keys: tuple[str, ...]) -> str:
     return "\n".join(lines)
 
 
+def photographs(ipc: int) -> str:
+    """What the comparison on CIFAR-10 measured at an IPC, from docs/results/cifar10."""
+    compared = read_comparison([str(RESULTS / "cifar10" / f"rd3-prism-sre2l-ipc-{ipc}.json")])
+    return overview(compared, ipc=ipc, pairs=[
+        ("prism", "sre2l"), ("prism", "random"), ("best-distilled", "best-selected")])
+
+
 def methods() -> str:
     """Every method of utils/methods: its file, its stages, and where it comes from."""
     texts = {path.name: path.read_text(encoding="utf-8")
@@ -148,6 +157,7 @@ def _flags(cls) -> tuple[str, Callable[[], str]]:
 # page -> {what stands between its markers: what makes it}
 TABLES = {
     "README.md": {"performance": performance, "costs": functools.partial(costs, ("1/prism-r18",))},
+    "docs/results/cifar10/README.md": {"ipc 10": functools.partial(photographs, 10)},
     "docs/reproduce.md": {"costs": functools.partial(costs, ("1/prism-r", "1/prism-delt-r18")),
                           **dict([_flags(ReproduceConfig)])},
     "docs/gpu.md": dict([_flags(GpuConfig)]),

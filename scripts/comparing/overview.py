@@ -1,0 +1,39 @@
+"""A comparison at a glance: a line a method with labels of every kind, then what pairs differ by."""
+from collections.abc import Sequence
+
+from scripts.comparing.cells import CONTROLS, UNDER
+from scripts.comparing.deciding import Pair, decide
+from scripts.comparing.read import COMMON, HARD, OWN, Compared
+from scripts.comparing.summary import Spread, difference_text, spread
+from scripts.reproducing.tables import markdown
+
+
+def overview(compared: Compared, *, ipc: int, pairs: Sequence[Pair]) -> str:
+    """Mean top-1 +- standard deviation over draws (n - 1), and each pair's difference, bold where decided.
+
+    A draw's work is that of all stages under the own protocol.
+    Args: pairs: of methods, or of best-distilled and best-selected.   Returns: Markdown.
+    """
+    found = {name: {kind: spread(compared.top1(name, ipc=ipc, kind=kind).values()) for kind in UNDER}
+             for name in (*compared.distilled, *(own for own in CONTROLS if own in compared.methods))}
+    most = max((own.n for row in found.values() for own in row.values() if own), default=0)
+    rows = [[f"{compared.dataset}, {ipc} image{'s' * (ipc > 1)} a class, n = {most} draws",
+             "soft labels, own protocol", f"soft labels, {compared.common} for all", "hard labels",
+             "TFLOPs of a draw"]]
+    for name, row in found.items():
+        work = compared.cell(name, ipc=ipc, kind=OWN).tflops
+        rows.append([name + (", real images" if name in CONTROLS else ""),
+                     *(_accuracy(row[kind], most) for kind in (OWN, COMMON, HARD)),
+                     "-" if work is None else f"{work:.1f}"])
+    for pair in pairs:
+        decisions = [decide(compared, pair, ipc=ipc, kind=kind) for kind in (OWN, COMMON, HARD)]
+        texts = [difference_text(own.found or next(iter(own.each.values()), None)) for own in decisions]
+        rows.append([f"{' - '.join(pair)}, paired (95 %)", *(
+            f"**{text}**" if own.decided else text for own, text in zip(decisions, texts, strict=True)), ""])
+    return markdown(rows).rstrip("\n")
+
+
+def _accuracy(found: Spread | None, most: int) -> str:
+    if found is None:
+        return "-"
+    return found.text() + ("" if found.n == most else f" (n = {found.n})")
