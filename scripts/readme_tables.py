@@ -156,7 +156,8 @@ def _flags(cls) -> tuple[str, Callable[[], str]]:
 
 # page -> {what stands between its markers: what makes it}
 TABLES = {
-    "README.md": {"performance": performance, "costs": functools.partial(costs, ("1/prism-r18",))},
+    "README.md": {"photographs": functools.partial(photographs, 10), "performance": performance,
+                  "costs": functools.partial(costs, ("1/prism-r18",))},
     "docs/results/cifar10/README.md": {"ipc 10": functools.partial(photographs, 10)},
     "docs/reproduce.md": {"costs": functools.partial(costs, ("1/prism-r", "1/prism-delt-r18")),
                           **dict([_flags(ReproduceConfig)])},
