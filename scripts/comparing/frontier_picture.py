@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from scripts.comparing.pareto import Frontier, Point
-from validate.figuring.style import COLOURS, INK, MUTED, new_figure, note, picture_bytes, tidy
+from validate.figuring.style import COLOURS, INK, MUTED, new_figure, note, picture_bytes, plain_numbers, tidy
 
 VARIANT, CONTROL, OTHER = COLOURS[0], COLOURS[1], COLOURS[2]
 MARKER = 6  # points across
@@ -80,7 +80,8 @@ def draw_frontier(frontier: Frontier, *, title: str) -> bytes:
     figure = new_figure(7, min(5.2, 3.4 + 0.1 * len(frontier.points)))
     ax = tidy(figure.subplots())
     if all(own.work > 0 for own in frontier.points):
-        _logarithmic(ax)
+        ax.set_xscale("log")
+        plain_numbers(ax.xaxis)
     for own in frontier.points:
         _draw(ax, own, base=own is frontier.base)
     best = [(own.work, own.accuracy.mean) for own in frontier.best if own.accuracy]
@@ -94,14 +95,6 @@ def draw_frontier(frontier: Frontier, *, title: str) -> bytes:
                  f"real images alone;  line: the frontier, which nobody beats")
     _name(figure, ax, frontier)
     return picture_bytes(figure, "png")
-
-
-def _logarithmic(ax: Any) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-    ax.set_xscale("log")
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.xaxis.set_minor_locator(NullLocator())
 
 
 def _colour(own: Point, *, base: bool) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from scripts.comparing.cells import CONTROLS
 from scripts.comparing.summary import Line, Tables
-from validate.figuring.style import COLOURS, INK, MUTED, new_figure, tidy
+from validate.figuring.style import COLOURS, INK, MUTED, new_figure, plain_numbers, tidy
 
 METHOD, CONTROL, *_ = COLOURS
 GAP = 0.045  # between names, of a panel's height
@@ -55,6 +55,7 @@ def draw_picture(tables: Tables) -> bytes:
 def _draw_points(ax, lines: Sequence[Line]) -> list[tuple[float, float, str]]:
     """Points with error bars; returns what there is to name: (TFLOPs, top-1, method)."""
     tidy(ax).set_xscale("log")
+    plain_numbers(ax.xaxis)
     ax.tick_params(which="both", colors=INK, labelsize=8)
     points = []
     for line in lines:

@@ -86,13 +86,18 @@ def band(ax: Any, at: Sequence[float], mean: Sequence[float | None], std: Sequen
 
 def log_axis(ax: Any, *, least: float) -> None:
     """A logarithmic y axis from `least` or more on, with plain numbers, more of them where it is short."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
     ax.set_yscale("log")
     low, high = max(ax.get_ylim()[0], least), ax.get_ylim()[1]
     ax.set_ylim(low, high)
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 20 * low else (1, 1.5, 2, 3, 5, 7)))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.yaxis.set_minor_locator(NullLocator())
+    plain_numbers(ax.yaxis, (1, 2, 5) if high > 20 * low else (1, 1.5, 2, 3, 5, 7))
+
+
+def plain_numbers(axis: Any, multiples: Sequence[float] = (1, 1.5, 2, 3, 4, 5, 6, 8)) -> None:
+    """Marks a logarithmic axis at these multiples of powers of ten, as 20 and not as 2 x 10^1."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+    axis.set_major_locator(LogLocator(subs=multiples))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def counted(num: int, of: str) -> str:
