@@ -12,6 +12,7 @@ from recover.data_synthesis import RecoverConfig
 from relabel.generate_soft_label import RelabelConfig
 from scripts.auditing.summary import summary
 from scripts.compare import CompareConfig
+from scripts.comparing.deciding import named_pairs
 from scripts.comparing.overview import overview
 from scripts.comparing.read import read_comparison
 from scripts.decide import DecideConfig
@@ -116,11 +117,14 @@ def costs(keys: tuple[str, ...]) -> str:
     return "\n".join(lines)
 
 
-def photographs(ipc: int) -> str:
-    """What the comparison on CIFAR-10 measured at an IPC, from docs/results/cifar10."""
-    compared = read_comparison([str(RESULTS / "cifar10" / f"rd3-prism-sre2l-ipc-{ipc}.json")])
-    return overview(compared, ipc=ipc, pairs=[
-        ("prism", "sre2l"), ("prism", "random"), ("best-distilled", "best-selected")])
+def photographs(name: str, *pairs: str, ipc: int = 10) -> str:
+    """What a comparison on CIFAR-10 measured, from docs/results/cifar10.   Args: pairs: A:B, differences."""
+    compared = read_comparison([str(RESULTS / "cifar10" / f"{name}.json")])
+    return overview(compared, ipc=ipc, pairs=named_pairs(compared, pairs))
+
+
+PRISM_10 = functools.partial(photographs, "rd3-prism-sre2l-ipc-10", "prism:sre2l", "prism:random",
+                             "best-distilled:best-selected")
 
 
 def methods() -> str:
@@ -156,9 +160,11 @@ def _flags(cls) -> tuple[str, Callable[[], str]]:
 
 # page -> {what stands between its markers: what makes it}
 TABLES = {
-    "README.md": {"photographs": functools.partial(photographs, 10), "performance": performance,
+    "README.md": {"photographs": PRISM_10, "performance": performance,
                   "costs": functools.partial(costs, ("1/prism-r18",))},
-    "docs/results/cifar10/README.md": {"ipc 10": functools.partial(photographs, 10)},
+    "docs/results/cifar10/README.md": {"ipc 10": PRISM_10, "teachers": functools.partial(
+        photographs, "teachers-ipc-10", "single-pre:prism", "single-pre:dual-pre", "dual-pre:multi-4",
+        "single-intra:single-pre", "dual-intra:dual-pre", "single-pre:random", "single-pre:centre-margin")},
     "docs/reproduce.md": {"costs": functools.partial(costs, ("1/prism-r", "1/prism-delt-r18")),
                           **dict([_flags(ReproduceConfig)])},
     "docs/gpu.md": dict([_flags(GpuConfig)]),

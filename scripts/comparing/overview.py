@@ -11,22 +11,23 @@ from scripts.reproducing.tables import markdown
 def overview(compared: Compared, *, ipc: int, pairs: Sequence[Pair]) -> str:
     """Mean top-1 +- standard deviation over draws (n - 1), and each pair's difference, bold where decided.
 
-    A draw's work is that of all stages under the own protocol.
+    A draw's work is that of all stages under the own protocol.  Kinds of labels that nobody has are left out.
     Args: pairs: of methods, or of best-distilled and best-selected.   Returns: Markdown.
     """
     found = {name: {kind: spread(compared.top1(name, ipc=ipc, kind=kind).values()) for kind in UNDER}
              for name in (*compared.distilled, *(own for own in CONTROLS if own in compared.methods))}
+    heads = {OWN: "soft labels, own protocol", COMMON: f"soft labels, {compared.common} for all",
+             HARD: "hard labels"}
+    kinds = [kind for kind in heads if any(row[kind] for row in found.values())]
     most = max((own.n for row in found.values() for own in row.values() if own), default=0)
     rows = [[f"{compared.dataset}, {ipc} image{'s' * (ipc > 1)} a class, n = {most} draws",
-             "soft labels, own protocol", f"soft labels, {compared.common} for all", "hard labels",
-             "TFLOPs of a draw"]]
+             *(heads[kind] for kind in kinds), "TFLOPs of a draw"]]
     for name, row in found.items():
         work = compared.cell(name, ipc=ipc, kind=OWN).tflops
         rows.append([name + (", real images" if name in CONTROLS else ""),
-                     *(_accuracy(row[kind], most) for kind in (OWN, COMMON, HARD)),
-                     "-" if work is None else f"{work:.1f}"])
+                     *(_accuracy(row[kind], most) for kind in kinds), "-" if work is None else f"{work:.1f}"])
     for pair in pairs:
-        decisions = [decide(compared, pair, ipc=ipc, kind=kind) for kind in (OWN, COMMON, HARD)]
+        decisions = [decide(compared, pair, ipc=ipc, kind=kind) for kind in kinds]
         texts = [difference_text(own.found or next(iter(own.each.values()), None)) for own in decisions]
         rows.append([f"{' - '.join(pair)}, paired (95 %)", *(
             f"**{text}**" if own.decided else text for own, text in zip(decisions, texts, strict=True)), ""])
