@@ -44,6 +44,11 @@ class Decision:
         return paired(list(self.each.values())) if len(self.each) > 1 else None
 
     @property
+    def known(self) -> Paired | float | None:
+        """What there is to show: mean and interval, the difference of a single draw, or nothing."""
+        return self.found or next(iter(self.each.values()), None)
+
+    @property
     def alike(self) -> bool:
         """Whether all draws differ by the same: their spread is not 0, it is not known."""
         return self.found is not None and self.found.standard_error < 1e-6

@@ -62,10 +62,9 @@ def _behind(decision: Decision) -> str:
 
 def _row(compared: Compared, decision: Decision, clear: bool) -> list[str]:
     found, p = decision.found, decision.p
-    one = next(iter(decision.each.values()), None)
     answer = "decided, Holm" if clear else "decided" if decision.decided else "open" if found else "no answer"
     return [" - ".join(decision.pair), labels_text(compared, decision.pair, decision.kind),
-            difference_text(found or one), str(len(decision.each)),
+            difference_text(decision.known), str(len(decision.each)),
             "-" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}", answer,
             needed_text(decision) if answer == "open" else "-"]
 

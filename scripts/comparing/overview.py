@@ -28,9 +28,9 @@ def overview(compared: Compared, *, ipc: int, pairs: Sequence[Pair]) -> str:
                      *(_accuracy(row[kind], most) for kind in kinds), "-" if work is None else f"{work:.1f}"])
     for pair in pairs:
         decisions = [decide(compared, pair, ipc=ipc, kind=kind) for kind in kinds]
-        texts = [difference_text(own.found or next(iter(own.each.values()), None)) for own in decisions]
         rows.append([f"{' - '.join(pair)}, paired (95 %)", *(
-            f"**{text}**" if own.decided else text for own, text in zip(decisions, texts, strict=True)), ""])
+            f"**{difference_text(own.known)}**" if own.decided else difference_text(own.known)
+            for own in decisions), ""])
     return markdown(rows).rstrip("\n")
 
 
