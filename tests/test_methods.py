@@ -64,7 +64,7 @@ def jsonable(values):
 def test_every_method_goes_by_its_name_and_says_where_it_comes_from():
     assert list(METHODS) == [
         "prism", "sre2l", "cda", "g-vbsm", "edc", "delt", "rded", "dwa", "d4m", "cv-dd", "sre2l++", "fadrm",
-        "fadrm+", "random", "herding", "k-centre", "centre-margin", "rd3", "recovery-only"]
+        "fadrm+", "prism-fast", "random", "herding", "k-centre", "centre-margin", "rd3", "recovery-only"]
     assert tuple(STAGES) == STAGE_NAMES
     for name, method in METHODS.items():
         assert method.name == name == method_named(name).name
@@ -240,10 +240,27 @@ def test_delts_batches(classes, ipc, student, expected):
 
 
 def test_students_with_soft_labels_have_300_epochs():
-    assert {method.label_epochs(Case()) for name, method in METHODS.items() if name != "rd3"} == {300}
-    assert METHODS["rd3"].label_epochs(Case()) == 400
+    others = {name: method.label_epochs(Case()) for name, method in METHODS.items()
+              if method.label_epochs(Case()) != 300}
+    assert others == {"rd3": 400, "prism-fast": 152}
     longer = dataclasses.replace(METHODS["sre2l"], relabel={"epochs": 400})
     assert longer.label_epochs(Case()) == 400
+
+
+@pytest.mark.parametrize("classes, ipc, views", [(10, 1, 10), (10, 10, 10), (10, 50, 50), (1000, 10, 50),
+                                                 (1000, 50, 100), (100, 1, 10), (20, 9, 18)])
+def test_the_fast_presets_student_has_ten_batches_an_epoch_where_ten_views_allow_it(classes, ipc, views):
+    assert METHODS["prism-fast"].label_batch(ipc, classes) == views <= published_batch(ipc, classes)
+    assert views == 10 or classes * ipc // views >= 10
+
+
+@pytest.mark.parametrize("stage, changed", [
+    ("recover", {"iteration": 250, "iteration_step": 31}), ("relabel", {"epochs": 152, "label_epochs": 38}),
+    ("validate", {"gradient_accumulation_steps": 1})])
+def test_the_fast_preset_is_prism_with_other_budgets(stage, changed):
+    ours, published = (flatten(of(stage, name)) for name in ("prism-fast", "prism"))
+    assert {name: value for name, value in ours.items() if value != published[name]} \
+        == changed | {"protocol": "prism-fast"}
 
 
 # ---------------------------------------------------------------- what a result says of itself

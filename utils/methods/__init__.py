@@ -18,6 +18,7 @@ from utils.methods.fadrm import FADRM, FADRM_PLUS
 from utils.methods.g_vbsm import G_VBSM
 from utils.methods.method import STAGES, USUAL, Case, Method, Settings
 from utils.methods.prism import PRISM
+from utils.methods.prism_fast import PRISM_FAST
 from utils.methods.rd3 import RD3
 from utils.methods.rded import RDED
 from utils.methods.recovery_only import RECOVERY_ONLY
@@ -25,8 +26,8 @@ from utils.methods.sre2l import SRE2L
 from utils.pieces import Options, Values, expected_values, flatten, identity, option
 
 METHODS = {method.name: method for method in (
-    PRISM, SRE2L, CDA, G_VBSM, EDC, DELT, RDED, DWA, D4M, CV_DD, SRE2L_PLUS, FADRM, FADRM_PLUS, *CONTROLS,
-    RD3, RECOVERY_ONLY)}
+    PRISM, SRE2L, CDA, G_VBSM, EDC, DELT, RDED, DWA, D4M, CV_DD, SRE2L_PLUS, FADRM, FADRM_PLUS,
+    PRISM_FAST, *CONTROLS, RD3, RECOVERY_ONLY)}
 NO_PROTOCOL = ("dataset", "ipc", "model", "threads", "seed")
 __all__ = ["METHODS", "STAGES", "Case", "Method", "MethodFlags", "Settings", "method_named", "method_preset",
            "protocol_record", "protocol_settings"]
