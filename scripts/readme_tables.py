@@ -120,7 +120,7 @@ def costs(keys: tuple[str, ...]) -> str:
 def photographs(name: str, *pairs: str, ipc: int = 10) -> str:
     """What a comparison on CIFAR-10 measured, from docs/results/cifar10.   Args: pairs: A:B, differences."""
     compared = read_comparison([str(RESULTS / "cifar10" / f"{name}.json")])
-    return overview(compared, ipc=ipc, pairs=named_pairs(compared, pairs))
+    return overview(compared, ipc=ipc, pairs=named_pairs(compared, pairs) if pairs else ())
 
 
 PRISM_10 = functools.partial(photographs, "rd3-prism-sre2l-ipc-10", "prism:sre2l", "prism:random",
@@ -164,7 +164,8 @@ TABLES = {
                   "costs": functools.partial(costs, ("1/prism-r18",))},
     "docs/results/cifar10/README.md": {"ipc 10": PRISM_10, "teachers": functools.partial(
         photographs, "teachers-ipc-10", "single-pre:prism", "single-pre:dual-pre", "dual-pre:multi-4",
-        "single-intra:single-pre", "dual-intra:dual-pre", "single-pre:random", "single-pre:centre-margin")},
+        "single-intra:single-pre", "dual-intra:dual-pre", "single-pre:random", "single-pre:centre-margin"),
+        "search": functools.partial(photographs, "search-ipc-10")},
     "docs/reproduce.md": {"costs": functools.partial(costs, ("1/prism-r", "1/prism-delt-r18")),
                           **dict([_flags(ReproduceConfig)])},
     "docs/gpu.md": dict([_flags(GpuConfig)]),

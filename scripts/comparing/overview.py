@@ -20,7 +20,7 @@ def overview(compared: Compared, *, ipc: int, pairs: Sequence[Pair]) -> str:
              HARD: "hard labels"}
     kinds = [kind for kind in heads if any(row[kind] for row in found.values())]
     most = max((own.n for row in found.values() for own in row.values() if own), default=0)
-    rows = [[f"{compared.dataset}, {ipc} image{'s' * (ipc > 1)} a class, n = {most} draws",
+    rows = [[f"{compared.dataset}, {ipc} image{'s' * (ipc > 1)} a class, n = {most} draw{'s' * (most > 1)}",
              *(heads[kind] for kind in kinds), "TFLOPs of a draw"]]
     for name, row in found.items():
         work = compared.cell(name, ipc=ipc, kind=OWN).tflops
