@@ -1,8 +1,9 @@
-"""PRISM for a quarter of its work: a sixteenth of the iterations, an eighth of the labels, half the epochs.
+"""A quarter of PRISM's work: an eighth of the iterations, an eighth of the labels, half the epochs.
 
-The student makes up for it by steps: it has at least ten batches an epoch and steps after each one.  Chosen
-among the variants of scripts/studies/fast.json and cost.json on CIFAR-10 at IPC 10 with narrow networks, and
-measured there alone: docs/results/cifar10/README.md has what it loses, with the interval.
+One network gives logits and statistics, drawn once for each image: what PRISM decouples stays coupled here.
+The student makes up for its epochs by steps: it has at least ten batches an epoch and steps after each one.
+Chosen among the variants of scripts/studies (teachers.json, cost.json, fast.json) on CIFAR-10 at IPC 10 with
+narrow networks, and measured there alone: docs/results/cifar10/README.md has the difference and its interval.
 """
 import dataclasses
 
@@ -15,12 +16,14 @@ def small_batch(ipc: int, num_classes: int) -> int:
     return min(max(10, ipc * num_classes // 10), published_batch(ipc, num_classes))
 
 
+SEVERAL = ("subset_law", "max_bn_teachers", "bn_reduce")  # what one network has no use for
 PRISM_FAST = dataclasses.replace(
     PRISM,
     name="prism-fast",
-    source="ours: PRISM with other budgets, chosen on CIFAR-10 (docs/results/cifar10/README.md)",
+    source="ours: PRISM with one network an image and other budgets (docs/results/cifar10/README.md)",
     code="this repository",
-    recover={**PRISM.settings("recover"), "iteration": 250, "iteration_step": 31},
+    recover={**{name: value for name, value in PRISM.settings("recover").items() if name not in SEVERAL},
+             "teachers": "single", "primary": "drawn", "iteration": 500, "iteration_step": 62},
     relabel={**PRISM.settings("relabel"), "epochs": 152, "label_epochs": 38},
     validate={**PRISM.settings("validate"), "gradient_accumulation_steps": 1},
     label_batch=small_batch)
