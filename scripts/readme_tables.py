@@ -165,7 +165,8 @@ TABLES = {
     "docs/results/cifar10/README.md": {"ipc 10": PRISM_10, "teachers": functools.partial(
         photographs, "teachers-ipc-10", "single-pre:prism", "single-pre:dual-pre", "dual-pre:multi-4",
         "single-intra:single-pre", "dual-intra:dual-pre", "single-pre:random", "single-pre:centre-margin"),
-        "search": functools.partial(photographs, "search-ipc-10")},
+        "search": functools.partial(photographs, "search-ipc-10"),
+        "second round": functools.partial(photographs, "search2-ipc-10")},
     "docs/reproduce.md": {"costs": functools.partial(costs, ("1/prism-r", "1/prism-delt-r18")),
                           **dict([_flags(ReproduceConfig)])},
     "docs/gpu.md": dict([_flags(GpuConfig)]),
