@@ -27,3 +27,13 @@ def test_a_line_a_method_then_the_pairs(tmp_path):
         "| prism - random, paired (95 %) | **+5.0 (+2.5 to +7.5)** | +0.3 (-3.5 to +4.1) "
         "| **+5.0 (+2.5 to +7.5)** |  |",
         "| prism - sre2l, paired (95 %) | - | +9.0 | +23.0 |  |"]
+
+
+def test_a_variant_of_real_images_stands_with_them(tmp_path):
+    path = write(tmp_path / "a.json", [
+        cell("longer", "longer", [50, 52]), cell("prism", "prism", [44, 46]),
+        cell("random", "random", [40, 42])],
+        variants={"longer": {"method": "herding", "relabel": {"epochs": 600}}})
+    rows = overview(read_comparison([path]), ipc=10, pairs=()).splitlines()[2:]
+    assert rows == ["| prism | 45.0 +- 1.4 | 2.0 |", "| longer, real images | 51.0 +- 1.4 | 2.0 |",
+                    "| random, real images | 41.0 +- 1.4 | 2.0 |"]

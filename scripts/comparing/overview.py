@@ -1,7 +1,7 @@
 """A comparison at a glance: a line a method with labels of every kind, then what pairs differ by."""
 from collections.abc import Sequence
 
-from scripts.comparing.cells import CONTROLS, UNDER
+from scripts.comparing.cells import UNDER
 from scripts.comparing.deciding import Pair, decide
 from scripts.comparing.read import COMMON, HARD, OWN, Compared
 from scripts.comparing.summary import Spread, difference_text, spread
@@ -14,8 +14,9 @@ def overview(compared: Compared, *, ipc: int, pairs: Sequence[Pair]) -> str:
     A draw's work is that of all stages under the own protocol.  Kinds of labels that nobody has are left out.
     Args: pairs: of methods, or of best-distilled and best-selected.   Returns: Markdown.
     """
+    real = [name for name in compared.methods if name not in compared.distilled]
     found = {name: {kind: spread(compared.top1(name, ipc=ipc, kind=kind).values()) for kind in UNDER}
-             for name in (*compared.distilled, *(own for own in CONTROLS if own in compared.methods))}
+             for name in (*compared.distilled, *real)}
     heads = {OWN: "soft labels, own protocol", COMMON: f"soft labels, {compared.common} for all",
              HARD: "hard labels"}
     kinds = [kind for kind in heads if any(row[kind] for row in found.values())]
@@ -24,7 +25,7 @@ def overview(compared: Compared, *, ipc: int, pairs: Sequence[Pair]) -> str:
              *(heads[kind] for kind in kinds), "TFLOPs of a draw"]]
     for name, row in found.items():
         work = compared.cell(name, ipc=ipc, kind=OWN).tflops
-        rows.append([name + (", real images" if name in CONTROLS else ""),
+        rows.append([name + (", real images" if name in real else ""),
                      *(_accuracy(row[kind], most) for kind in kinds), "-" if work is None else f"{work:.1f}"])
     for pair in pairs:
         decisions = [decide(compared, pair, ipc=ipc, kind=kind) for kind in kinds]
