@@ -1,7 +1,7 @@
 """A quarter of PRISM's work: an eighth of the iterations, an eighth of the labels, half the epochs.
 
 One network gives logits and statistics, drawn once for each image: what PRISM decouples stays coupled here.
-The student makes up for its epochs by steps: it has at least ten batches an epoch and steps after each one.
+The student makes up for its epochs by steps: batches are small and whole, at least ten an epoch.
 Chosen among the variants of scripts/studies (teachers.json, cost.json, fast.json) on CIFAR-10 at IPC 10 with
 narrow networks, and measured there alone: docs/results/cifar10/README.md has the difference and its interval.
 """
