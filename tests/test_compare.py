@@ -359,6 +359,12 @@ def test_bad_variants_are_refused_in_one_line(fakes, tmp_path, refused, variants
     assert re.search(error, line), line
 
 
+def test_names_beside_a_file_name_some_of_its_variants(fakes, tmp_path, refused):
+    line = refused(compare.main, ["drawn", "--out", tmp_path, "--common", "usual", "--dry-run", "--variants",
+                                  write_variants(tmp_path, half={"method": "drawn"})])
+    assert "drawn: no variant of --variants" in line and "name some of half" in line, line
+
+
 def test_draws_take_sets_of_teachers_in_turn(fakes, tmp_path):
     config = config_of(tmp_path, "--common", "usual", "--weights-dir", "a", "b")
     assert [config.teachers_dir(draw) for draw in range(3)] == ["a", "b", "a"]

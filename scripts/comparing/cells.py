@@ -60,6 +60,9 @@ def compared_methods(named: Sequence[str] = (), variants: Mapping[str, Variant] 
 
     Raises: ValueError on others.
     """
+    require(not (named and variants) or set(named) & set(variants),
+            f"{' '.join(named)}: no variant of --variants, and those not named do not run: name some of "
+            f"{', '.join(variants)}, or nothing for all")
     named = named or [made for name, variant in variants.items() for made in (variant.method, name)]
     for name in named:
         if name in variants:
