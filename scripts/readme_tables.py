@@ -123,8 +123,8 @@ def photographs(name: str, *pairs: str, ipc: int = 10) -> str:
     return overview(compared, ipc=ipc, pairs=named_pairs(compared, pairs) if pairs else ())
 
 
-PRISM_10 = functools.partial(photographs, "rd3-prism-sre2l-ipc-10", "prism:sre2l", "prism:random",
-                             "best-distilled:best-selected")
+PRISM = {ipc: functools.partial(photographs, f"rd3-prism-sre2l-ipc-{ipc}", "prism:sre2l", "prism:random",
+                                "best-distilled:best-selected", ipc=ipc) for ipc in (1, 10)}
 
 
 def methods() -> str:
@@ -160,11 +160,14 @@ def _flags(cls) -> tuple[str, Callable[[], str]]:
 
 # page -> {what stands between its markers: what makes it}
 TABLES = {
-    "README.md": {"photographs": PRISM_10, "performance": performance,
+    "README.md": {"photographs": PRISM[10], "performance": performance,
                   "costs": functools.partial(costs, ("1/prism-r18",))},
-    "docs/results/cifar10/README.md": {"ipc 10": PRISM_10, "teachers": functools.partial(
-        photographs, "teachers-ipc-10", "single-pre:prism", "single-pre:dual-pre", "dual-pre:multi-4",
-        "single-intra:single-pre", "dual-intra:dual-pre", "single-pre:random", "single-pre:centre-margin"),
+    "docs/results/cifar10/README.md": {
+        "ipc 1": PRISM[1], "ipc 10": PRISM[10],
+        "teachers": functools.partial(
+            photographs, "teachers-ipc-10", "single-pre:prism", "single-pre:dual-pre", "dual-pre:multi-4",
+            "single-intra:single-pre", "dual-intra:dual-pre", "single-pre:random",
+            "single-pre:centre-margin"),
         "search": functools.partial(photographs, "search-ipc-10"),
         "second round": functools.partial(photographs, "search2-ipc-10")},
     "docs/reproduce.md": {"costs": functools.partial(costs, ("1/prism-r", "1/prism-delt-r18")),
