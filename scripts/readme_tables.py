@@ -158,6 +158,8 @@ def _flags(cls) -> tuple[str, Callable[[], str]]:
     return f"flags of {cls.__name__}", functools.partial(flag_table, cls)
 
 
+RECIPE = "quarter-from-centre-margin-of-10"  # of scripts/studies/confirm.json
+
 # page -> {what stands between its markers: what makes it}
 TABLES = {
     "README.md": {"photographs": PRISM[10], "performance": performance,
@@ -170,7 +172,10 @@ TABLES = {
             "single-pre:centre-margin"),
         "search": functools.partial(photographs, "search-ipc-10"),
         "second round": functools.partial(photographs, "search2-ipc-10"),
-        "third round": functools.partial(photographs, "search3-ipc-10")},
+        "third round": functools.partial(photographs, "search3-ipc-10"),
+        "confirmed": functools.partial(
+            photographs, "confirm-ipc-10", *(f"{RECIPE}:{other}" for other in (
+                "random", "herding-of-10", "k-centre-of-10", "centre-margin-of-10", "prism")))},
     "docs/reproduce.md": {"costs": functools.partial(costs, ("1/prism-r", "1/prism-delt-r18")),
                           **dict([_flags(ReproduceConfig)])},
     "docs/gpu.md": dict([_flags(GpuConfig)]),
