@@ -7,7 +7,9 @@ import torch
 from torch import nn
 
 from recover.selection import Draw, Pool
-from scripts.reproducing.costs import count_cost, model_flops, network_flops, networks_run
+from recover.starts.centre_margin import CentreMargin
+from recover.starts.mosaic import Mosaic
+from scripts.reproducing.costs import count_cost, count_images, model_flops, network_flops, networks_run
 from scripts.reproducing.plans import BY_KEY, STAGES, plan_row
 
 SIZE, CLASSES = 16, 10
@@ -70,3 +72,21 @@ def test_evaluations_are_those_of_every_so_many_epochs_and_of_the_last(every, ev
     about = {"num_classes": 10, "size": 16, "stem": "small"}
     train, forward = (network_flops("narrow_resnet", kind=kind, **about) for kind in ("train", "forward"))
     assert count_cost(own, "digits").validate_flops == 3 * (30 * 100 * train + evaluated * 450 * forward)
+
+
+def test_choosing_starts_costs_a_forward_of_every_image_looked_at(tmp_path):
+    """Of digits' 1347, or of what lies in the folder; a mosaic's of five crops of 300 photographs a class."""
+    def recover_flops(**settings) -> float:
+        own = plan_row(BY_KEY["2/real"], dataset="digits", origin="chain", out=Path("out"),
+                       places=dict.fromkeys(STAGES, {}))
+        return count_cost(dataclasses.replace(own, recover=dataclasses.replace(own.recover, **settings)),
+                          "digits").recover_flops
+    forward = {name: network_flops(name, num_classes=10, size=16, stem="small", kind="forward")
+               for name in ("narrow_resnet", "narrow_plain")}  # the pool's first
+    first, second = forward.values()
+    assert recover_flops() == 0
+    assert recover_flops(init=CentreMargin()) == 1347 * first
+    assert recover_flops(init=Mosaic(observers=2)) == 5 * 1347 * (first + second)  # a class has 134 or 135
+    assert recover_flops(init=Mosaic(candidates=100)) == 5 * 1000 * first
+    assert count_images("imagenet-1k", str(tmp_path), "train") == 1281167
+    assert count_images("cifar10", str(tmp_path / "not-yet"), "val") == 10000

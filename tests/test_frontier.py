@@ -38,7 +38,8 @@ def found_of(path: str, *flags: str) -> Frontier:
 def test_shares_differences_and_the_frontier(tmp_path, capsys):
     found = found_of(write(tmp_path / "a.json", cells(), variants=VARIANTS))
     points = {own.name: own for own in found.points}
-    assert list(points) == ["random", "tenth", "ruined", "half", "sre2l", "prism", "int8"]
+    assert list(points) == ["random", "tenth", "random, as random", "ruined", "half", "sre2l", "prism",
+                            "int8"]
     assert points["random"].top1 == {0: 70, 1: 70, 2: 70}  # under the base's protocol
     assert points["half"].gain == pytest.approx(1 / 3) and points["prism"].gain == 0
     # Tenth: as much work as random, and better; half beats all above it.
@@ -52,6 +53,26 @@ def test_shares_differences_and_the_frontier(tmp_path, capsys):
     assert "| int8 | relabel --label-format int8 | 8 | 1 | 1 | 10 | 100 % | 500 B | 50 % |" in text
     assert "The most accurate, **tenth** (20 % of the work, -0.2 points, s.e. 0.4, 95 % -2.1 to +1.7, n = " \
            "3 draws), is a candidate for a preset `fast`; chosen by these draws among 4 variants" in text
+
+
+def test_random_real_images_stand_with_every_protocol_that_there_is(tmp_path, capsys):
+    """Those of `int8` have other labels; `half` and PRISM share labels and students, and so one point."""
+    def own(protocol: str, top1: list) -> dict:
+        return cell("random", protocol, top1, work=(0.0, 0.5, 1.0))
+    made = [*cells()[2:], own("prism", [70.0, 70.0, None]), own("half", [70.0, 70.0, 73.0]),
+            own("ruined", [70.0, 70.5, 73.0]), own("int8", [90.0, 90.0, 90.0]),
+            cell("random", "random", [70.0, 70.0, 70.0], work=(0.0, 9.0, 1.0))]
+    found = found_of(write(tmp_path / "a.json", made, variants=VARIANTS))
+    points = {own.name: own for own in found.points if own.control}
+    assert {name: dict(own.top1) for name, own in points.items()} == {
+        "random": {0: 70, 1: 70}, "random, as ruined": {0: 70, 1: 70.5, 2: 73},  # other figures: not shared
+        "random, as int8": {0: 90, 1: 90, 2: 90}, "random, as random": {0: 70, 1: 70, 2: 70}}
+    assert points["random, as int8"].gain == pytest.approx(8)
+    assert [own.name for own in found.best] == ["random, as int8"]
+    assert "| random, as int8 | real images, with its labels and students | 0 | 0.5 | 1 | 1.5 | 15 % |" \
+        in capsys.readouterr().out
+    hard = found_of(write(tmp_path / "b.json", made, variants=VARIANTS), "--kind", "hard", "--base", "half")
+    assert not [own.name for own in hard.points if own.like]
 
 
 def test_a_quarter_of_the_work_is_enough_and_more_is_not(tmp_path, capsys):

@@ -37,3 +37,18 @@ def test_a_variant_of_real_images_stands_with_them(tmp_path):
     rows = overview(read_comparison([path]), ipc=10, pairs=()).splitlines()[2:]
     assert rows == ["| prism | 45.0 +- 1.4 | 2.0 |", "| longer, real images | 51.0 +- 1.4 | 2.0 |",
                     "| random, real images | 41.0 +- 1.4 | 2.0 |"]
+
+
+def test_random_real_images_stand_with_a_variants_labels_and_students(tmp_path):
+    path = write(tmp_path / "a.json", [
+        cell("random", "random", [40, 42]), cell("random", "prism", [40, 42]),
+        cell("random", "longer", [45, 47], work=(0.0, 2.0, 1.5)),
+        cell("random", "longer-too", [45, None], work=(0.0, 2.0, 1.5)), cell("random", "half", [40, 42]),
+        cell("prism", "prism", [44, 46]), cell("half", "half", [43, 45]), cell("longer", "longer", [50, 52]),
+        cell("longer-too", "longer-too", [51, None])],
+        variants={"longer": {"method": "prism", "relabel": {"epochs": 600}},
+                  "longer-too": {"method": "herding", "relabel": {"epochs": 600}},
+                  "half": {"method": "prism", "recover": {"iteration": 4}}})
+    rows = overview(read_comparison([path]), ipc=10, pairs=()).splitlines()[2:]
+    assert rows[-2:] == ["| longer-too, real images | 51.0 (n = 1) | 2.0 |",
+                         "| random, as longer | 46.0 +- 1.4 | 3.5 |"]

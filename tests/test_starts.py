@@ -419,6 +419,26 @@ def test_the_runs_networks_are_left_alone(inputs):
     assert not seen and [type(module) for module in given.networks[name].modules()] == before
 
 
+@pytest.mark.parametrize("start", [
+    *(STARTS[name]() for name in STARTS if name != "latent"), Mosaic(candidates=8, crops=3, observers=2),
+    Medium(factor=1, candidates=NUM + 1, crops=2)], ids=repr)
+def test_every_view_that_a_network_sees_is_counted(start, inputs):
+    given, seen = inputs(), dict.fromkeys(POOL, 0)
+
+    def watch(name: str):
+        def count(module, views):
+            seen[name] += len(views[0])
+        first = next(own for own in given.networks[name].modules() if isinstance(own, nn.Conv2d))
+        return first.register_forward_pre_hook(count)
+    hooks = [watch(name) for name in POOL]
+    all_images(start, given)
+    for hook in hooks:
+        hook.remove()
+    looks = len(CLASSES) * start.looks(NUM)
+    assert seen == {name: looks if name in start.networks(given.pool) else 0 for name in POOL}
+    assert (looks > 0) == bool(start.networks(given.pool))
+
+
 @pytest.mark.parametrize("init, flags", [
     ("mosaic", ("--candidates", 8, "--observers", 2, "--crops", 2)), ("medium", ()),
     ("medium", ("--factor", 1, "--crops", 2)), ("herding", ()), ("k-centre", ()),

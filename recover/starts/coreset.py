@@ -25,6 +25,9 @@ class Coreset(Start):
     def networks(self, pool: Pool) -> tuple[str, ...]:
         return pool.names[:1]
 
+    def looks(self, num: int) -> int:
+        return num
+
     def positions(self, real: RealSet, unit: Unit, seed: int) -> list[int]:
         """As `Start.positions`: all images of its classes."""
         return [i for k in dict.fromkeys(unit.classes) for i in real.by_class[k]]

@@ -37,6 +37,9 @@ class Medium(Patches):
     def candidates_of(self, real: RealSet, k: int, seed: int) -> list[int]:
         return super().candidates_of(real, k, seed) if self.factor else real.by_class[k]
 
+    def looks(self, num: int) -> int:
+        return super().looks(num) if self.factor else num
+
     def available(self, real: RealSet, k: int) -> float:
         return super().available(real, k) if self.factor else len(real.by_class[k])
 

@@ -91,6 +91,9 @@ class Patches(Start):
     def networks(self, pool: Pool) -> tuple[str, ...]:
         return pool.names[:1]
 
+    def looks(self, num: int) -> int:
+        return min(self.candidates, num) * self.crops
+
     def candidates_of(self, real: RealSet, k: int, seed: int) -> list[int]:
         """The positions of a class's photographs that are looked at, in file order."""
         own = real.by_class[k]

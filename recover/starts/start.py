@@ -24,6 +24,10 @@ class Start(Options):
         """The networks that `prepare` needs."""
         return ()
 
+    def looks(self, num: int) -> int:
+        """How many views of a class of `num` real images its networks see, to choose among them."""
+        return 0
+
     def available(self, real: RealSet, k: int) -> float:
         """How many IPC indices of class `k` there is a start for."""
         return len(real.by_class[k])

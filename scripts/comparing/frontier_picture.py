@@ -111,15 +111,19 @@ def _draw(ax: Any, own: Point, *, base: bool) -> None:
 
 
 def _name(figure: Any, ax: Any, frontier: Frontier) -> None:
-    """Names beside their points, with a thin line; the picture's layout is final from here on."""
+    """Names beside their points, with a thin line; the picture's layout is final from here on.
+
+    Of random real images with others' labels only those on the frontier have one.
+    """
     figure.canvas.draw()
     figure.set_layout_engine("none")
-    points = [_pixels(ax, own) for own in frontier.points]
-    names = [figure.text(0.5, 0.5, own.name, fontsize=8) for own in frontier.points]
+    named = [own for own in frontier.points if not own.like or own in frontier.best]
+    points = [_pixels(ax, own) for own in named]
+    names = [figure.text(0.5, 0.5, own.name, fontsize=8) for own in named]
     sizes = [name.get_window_extent() for name in names]
     boxes = place_names(points, [(size.width, size.height) for size in sizes], avoid=_drawn(ax, frontier),
                         frame=Box(*map(float, ax.get_window_extent().extents)))
-    for own, name, box, (x, y) in zip(frontier.points, names, boxes, points, strict=True):
+    for own, name, box, (x, y) in zip(named, names, boxes, points, strict=True):
         name.remove()
         offset = ((box.left + box.right) / 2 - x, (box.low + box.high) / 2 - y)
         at = tuple(pixels * 72 / figure.dpi for pixels in offset)

@@ -14,7 +14,7 @@ HEADS = ["name", "changes", *(f"{stage} [TFLOP]" for stage in STAGES), "work", "
 def labels_text(compared: Compared, frontier: Frontier) -> str:
     """What the students were taught with."""
     return {COMMON: f"soft labels under {compared.common}",
-            OWN: f"soft labels, each under its own protocol (random under {frontier.base.name}'s)",
+            OWN: f"soft labels, each under its own protocol (random: {frontier.base.name}'s, or as named)",
             HARD: "hard labels"}[frontier.kind]
 
 
@@ -26,7 +26,8 @@ def _row(frontier: Frontier, own: Point, *, best: bool) -> list[str]:
     seconds = [f"{own.seconds(stage):.1f}" if not hard or stage in frontier.stages else "-"
                for stage in STAGES]
     share = "-" if hard or not base.label_bytes else _percent(own.label_bytes / base.label_bytes)
-    kind = "the base" if own is base else own.changes or ("real images" if own.control else "another method")
+    real = "real images" + (", with its labels and students" if own.like else "")
+    kind = "the base" if own is base else own.changes or (real if own.control else "another method")
     return [own.name, kind, *counted, f"{own.work:.3g}", _percent(own.work / base.work),
             "-" if hard else readable(own.label_bytes), share, ", ".join(seconds),
             top1.text() if top1 else "-", "-" if own is base else difference_text(own.to_base),

@@ -1,9 +1,10 @@
 """A comparison at a glance: a line a method with labels of every kind, then what pairs differ by."""
 from collections.abc import Sequence
 
-from scripts.comparing.cells import UNDER
+from scripts.comparing.cells import REFERENCE, UNDER
 from scripts.comparing.deciding import Pair, decide
 from scripts.comparing.read import COMMON, HARD, OWN, Compared
+from scripts.comparing.references import references
 from scripts.comparing.summary import Spread, difference_text, spread
 from scripts.reproducing.tables import markdown
 
@@ -12,6 +13,7 @@ def overview(compared: Compared, *, ipc: int, pairs: Sequence[Pair]) -> str:
     """Mean top-1 +- standard deviation over draws (n - 1), and each pair's difference, bold where decided.
 
     A draw's work is that of all stages under the own protocol.  Kinds of labels that nobody has are left out.
+    Random real images stand with the labels and students of variants too, where these change them.
     Args: pairs: of methods, or of best-distilled and best-selected.   Returns: Markdown.
     """
     real = [name for name in compared.methods if name not in compared.distilled]
@@ -27,6 +29,12 @@ def overview(compared: Compared, *, ipc: int, pairs: Sequence[Pair]) -> str:
         work = compared.cell(name, ipc=ipc, kind=OWN).tflops
         rows.append([name + (", real images" if name in real else ""),
                      *(_accuracy(row[kind], most) for kind in kinds), "-" if work is None else f"{work:.1f}"])
+    for name, cell in references(compared, ipc=ipc, first=REFERENCE).items():
+        if name in compared.variants:
+            top1 = spread(own.top1 for own in cell.draws.values() if own.top1 is not None)
+            rows.append([f"{REFERENCE}, as {name}", *(_accuracy(top1 if kind == OWN else None, most)
+                                                       for kind in kinds),
+                         "-" if cell.tflops is None else f"{cell.tflops:.1f}"])
     for pair in pairs:
         decisions = [decide(compared, pair, ipc=ipc, kind=kind) for kind in kinds]
         rows.append([f"{' - '.join(pair)}, paired (95 %)", *(

@@ -3,8 +3,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from scripts.comparing.cells import CONTROLS
-from scripts.comparing.read import HARD, CellFigures, Compared
+from scripts.comparing.cells import CONTROLS, REFERENCE
+from scripts.comparing.read import HARD, OWN, CellFigures, Compared
+from scripts.comparing.references import references
 from scripts.comparing.summary import Spread, spread
 from utils.methods import STAGES
 from utils.metrics import Paired, paired
@@ -20,14 +21,16 @@ class Point:
     """One method or variant: its cost of one draw and its accuracy over draws.
 
     changes: of its method, as flags;  variant: of the base's method, with something changed;  control: real
-    images alone;  work: of the stages that count [TFLOP];  to_base: paired difference, a bare number of one
-    draw, None of none or of the base itself.
+    images alone;  like: whose labels and students random ones have, where not the base's;  work: of the
+    stages that count [TFLOP];  to_base: paired difference, a bare number of one draw or of the base, None of
+    none.
     """
 
     name: str
     changes: str
-    variant: bool
-    control: bool
+    variant: bool = False
+    control: bool = False
+    like: str = ""
     cell: CellFigures
     work: float
     top1: Mapping[int, float]
@@ -122,6 +125,10 @@ def frontier_of(compared: Compared, base: str, *, ipc: int, kind: str, stages: S
     found = {name: _point(compared, name, base, ipc=ipc, kind=kind, stages=stages)
              for name in compared.methods}
     there = {name: point for name, point in found.items() if point}
+    if kind == OWN:  # of other kinds all have the base's, or none
+        for name, cell in references(compared, ipc=ipc, first=base).items():
+            if name != base and (own := _reference(compared, name, cell, base, ipc=ipc, stages=stages)):
+                there[own.name] = own
     require(base in there, f"--base {base}: has no draw with counted work at IPC {ipc}, --kind {kind}, "
             f"--stages {' '.join(stages)}; where the file has no tflops_by_stage, run scripts/compare.sh "
             f"again: it writes the tables anew")
@@ -137,13 +144,28 @@ def _point(compared: Compared, name: str, base: str, *, ipc: int, kind: str,
     work = work_of(cell, stages)
     if not top1 or work is None:
         return None
-    reference = compared.top1(base, ipc=ipc, kind=kind, beside=name)
-    each = [top1[draw] - reference[draw] for draw in sorted(top1.keys() & reference.keys())]
-    to_base = None if not each else 0.0 if name == base else paired(each) if len(each) > 1 else each[0]
+    to_base = 0.0 if name == base else _difference(top1, compared.top1(base, ipc=ipc, kind=kind, beside=name))
     maker, method = compared.maker(name), compared.maker(base)
     changes = compared.changes(name) or "nothing" * (name == method != base)
     return Point(name=name, changes=changes, cell=cell, work=work, top1=top1, to_base=to_base,
                  variant=name not in (base, method) and maker == method, control=maker in CONTROLS)
+
+
+def _reference(compared: Compared, name: str, cell: CellFigures, base: str, *, ipc: int,
+               stages: Sequence[str]) -> Point | None:
+    """Random real images with another's labels and students."""
+    top1 = {draw: own.top1 for draw, own in cell.draws.items() if own.top1 is not None}
+    work = work_of(cell, stages)
+    if not top1 or work is None:
+        return None
+    return Point(name=f"{REFERENCE}, as {name}", changes="", control=True, like=name, cell=cell, work=work,
+                 top1=top1, to_base=_difference(top1, compared.top1(base, ipc=ipc, kind=OWN)))
+
+
+def _difference(top1: Mapping[int, float], reference: Mapping[int, float]) -> Paired | float | None:
+    """Paired by draw; the bare number of one draw, None of none."""
+    each = [top1[draw] - reference[draw] for draw in sorted(top1.keys() & reference.keys())]
+    return paired(each) if len(each) > 1 else each[0] if each else None
 
 
 def work_of(cell: CellFigures, stages: Sequence[str]) -> float | None:

@@ -6,12 +6,14 @@ networks themselves, without data or weights.  Of a layer each of these is once 
     recover     forward, and the gradient of every layer's input, down to the image
     student     forward, the gradient of every layer's weight, and of its input but for the first layer's
 Recover runs a network of a draw that has a cross-entropy or something to align: AlexNet without a
-cross-entropy is not run.  The teachers' check, views, losses and statistics are not counted; attention is
-as torch counts it, which computes some of it twice.
+cross-entropy is not run.  Before that come the forwards of what chooses its starts among real images.  The
+teachers' check, views, losses, statistics and a diffusion model's paintings are not counted; attention is as
+torch counts it, which computes some of it twice.
 """
 import dataclasses
 import functools
 import math
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -29,7 +31,8 @@ from validate.students import student_bytes
 
 _planned_images, _student_bytes = functools.cache(planned_images), functools.cache(student_bytes)
 INDICES, ITERATIONS = 32, 64  # whose drawn teachers are counted; more are taken to be like them
-VAL_IMAGES = {"imagenet-1k": 50000, "cifar10": 10000, "digits": 450}
+IMAGES = {"imagenet-1k": {"train": 1281167, "val": 50000}, "cifar10": {"train": 50000, "val": 10000},
+          "digits": {"train": 1347, "val": 450}}
 
 
 def _convolution_backward(grad, x, weight, bias, stride, padding, dilation, transposed, output_padding,
@@ -97,8 +100,25 @@ def networks_run(draw: Draw, pool: Pool) -> list[str]:
 
 
 @functools.cache
-def _count_val_images(dataset: str, val_dir: str) -> int:
-    return VAL_IMAGES.get(dataset) or len(RealSet(dataset, val_dir, "val", size=8))
+def count_images(dataset: str, folder: str, split: str) -> int:
+    """How many real images a split has: those of the folder, if one is here and it is not ImageNet-1K's."""
+    known = IMAGES.get(dataset)
+    if known and (dataset == "imagenet-1k" or not (folder and Path(folder).is_dir())):
+        return known[split]
+    return len(RealSet(dataset, folder, split, size=8))
+
+
+def start_flops(plan: Plan, dataset: str) -> int:
+    """FLOPs of choosing what recover starts from, classes taken to be of one size."""
+    config = plan.recover
+    names = config.init.networks(config.teacher_pool)
+    if not names:
+        return 0
+    images = count_images(dataset, config.train_data_path, "train")
+    views = sum(config.init.looks(images // plan.num_classes + (k < images % plan.num_classes))
+                for k in range(plan.num_classes))
+    return views * sum(network_flops(name, num_classes=plan.num_classes, size=config.size, stem=config.stem,
+                                     kind="forward") for name in names)
 
 
 def count_cost(plan: Plan, dataset: str) -> Cost:
@@ -131,11 +151,11 @@ def count_cost(plan: Plan, dataset: str) -> Cost:
     online = seeds * views * per_view if plan.relabel and not label_views else 0
     evaluations = len({*range(0, epochs, plan.validate.eval_every), epochs - 1})
     student = network_flops(model, kind="train", **about) * views + evaluations \
-        * _count_val_images(dataset, plan.validate.val_dir) \
+        * count_images(dataset, plan.validate.val_dir, "val") \
         * network_flops(model, kind="forward", **about)
     return Cost(
         images=images, iterations=sum(num for (num, _), _ in work), networks=networks / seen if seen else 0.0,
-        recover_flops=flops / seen * image_steps if seen else 0.0,
+        recover_flops=start_flops(plan, dataset) + (flops / seen * image_steps if seen else 0.0),
         relabel_flops=label_views * per_view, validate_flops=seeds * student + online,
         image_bytes=predicted_bytes(images, size=config.size, **config.encoding), label_bytes=label_bytes,
         student_bytes=_student_bytes(model, num_classes=plan.num_classes, stem=config.stem,
