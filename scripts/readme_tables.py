@@ -158,6 +158,7 @@ def _flags(cls) -> tuple[str, Callable[[], str]]:
     return f"flags of {cls.__name__}", functools.partial(flag_table, cls)
 
 
+OTHERS = ("edc", "fadrm+", "cv-dd", "fadrm", "delt", "sre2l++", "rded", "cda", "dwa")  # by top-1
 RECIPE = "quarter-from-centre-margin-of-10"  # of scripts/studies/confirm.json
 
 # page -> {what stands between its markers: what makes it}
@@ -166,6 +167,7 @@ TABLES = {
                   "costs": functools.partial(costs, ("1/prism-r18",))},
     "docs/results/cifar10/README.md": {
         "ipc 1": PRISM[1], "ipc 10": PRISM[10],
+        "others": functools.partial(photographs, "screen-ipc-10", *(f"{other}:random" for other in OTHERS)),
         "teachers": functools.partial(
             photographs, "teachers-ipc-10", "single-pre:prism", "single-pre:dual-pre", "dual-pre:multi-4",
             "single-intra:single-pre", "dual-intra:dual-pre", "single-pre:random",

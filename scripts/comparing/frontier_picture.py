@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from scripts.comparing.pareto import Frontier, Point
+from scripts.comparing.pareto import LEAST_DRAWS, Frontier, Point
 from validate.figuring.style import COLOURS, INK, MUTED, new_figure, note, picture_bytes, plain_numbers, tidy
 
 VARIANT, CONTROL, OTHER = COLOURS[0], COLOURS[1], COLOURS[2]
@@ -91,8 +91,8 @@ def draw_frontier(frontier: Frontier, *, title: str) -> bytes:
     ax.set_xlabel(f"TFLOPs of {', '.join(frontier.stages)}, one draw", fontsize=9, color=INK)
     ax.set_ylabel("top-1 [%], mean and std over draws", fontsize=9, color=INK)
     ax.tick_params(which="both", colors=INK, labelsize=8)
-    note(figure, f"filled: {frontier.base.name} and variants;  open circles: other methods;  squares: "
-                 f"real images alone;  line: the frontier, which nobody beats")
+    note(figure, f"filled: {frontier.base.name} and variants;  open circles: other methods;  squares: real "
+                 f"images alone;  faint: below {LEAST_DRAWS} draws;  line: the frontier")
     _name(figure, ax, frontier)
     return picture_bytes(figure, "png")
 
@@ -104,20 +104,23 @@ def _colour(own: Point, *, base: bool) -> str:
 def _draw(ax: Any, own: Point, *, base: bool) -> None:
     assert own.accuracy
     colour, order = _colour(own, base=base), 4 if base else 3
+    faint = {"alpha": 0.4} if len(own.top1) < LEAST_DRAWS and not base else {}
     ax.errorbar(own.work, own.accuracy.mean, yerr=own.accuracy.std, fmt="none", capsize=2, elinewidth=0.8,
                 ecolor=colour, alpha=0.4, zorder=order - 2)
     ax.plot(own.work, own.accuracy.mean, "s" if own.control else "o", markersize=MARKER, color=colour,
-            markerfacecolor=colour if base or own.variant else "white", zorder=order)
+            markerfacecolor=colour if base or own.variant else "white", zorder=order, **faint)
 
 
 def _name(figure: Any, ax: Any, frontier: Frontier) -> None:
     """Names beside their points, with a thin line; the picture's layout is final from here on.
 
-    Of random real images with others' labels only those on the frontier have one.
+    All on the frontier have one, and of the others neither random real images with labels that are not the
+    base's nor its variants in few draws.
     """
     figure.canvas.draw()
     figure.set_layout_engine("none")
-    named = [own for own in frontier.points if not own.like or own in frontier.best]
+    named = [own for own in frontier.points if own in frontier.best or not (
+        own.like or own.variant and len(own.top1) < LEAST_DRAWS)]
     points = [_pixels(ax, own) for own in named]
     names = [figure.text(0.5, 0.5, own.name, fontsize=8) for own in named]
     sizes = [name.get_window_extent() for name in names]
