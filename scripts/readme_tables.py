@@ -124,7 +124,7 @@ def photographs(name: str, *pairs: str, ipc: int = 10) -> str:
 
 
 PRISM = {ipc: functools.partial(photographs, f"rd3-prism-sre2l-ipc-{ipc}", "prism:sre2l", "prism:random",
-                                "best-distilled:best-selected", ipc=ipc) for ipc in (1, 10)}
+                                "best-distilled:best-selected", ipc=ipc) for ipc in (1, 10, 50)}
 
 
 def methods() -> str:
@@ -166,7 +166,7 @@ TABLES = {
     "README.md": {"photographs": PRISM[10], "performance": performance,
                   "costs": functools.partial(costs, ("1/prism-r18",))},
     "docs/results/cifar10/README.md": {
-        "ipc 1": PRISM[1], "ipc 10": PRISM[10],
+        "ipc 1": PRISM[1], "ipc 10": PRISM[10], "ipc 50": PRISM[50],
         "others": functools.partial(photographs, "screen-ipc-10", *(f"{other}:random" for other in OTHERS)),
         "teachers": functools.partial(
             photographs, "teachers-ipc-10", "single-pre:prism", "single-pre:dual-pre", "dual-pre:multi-4",
