@@ -115,12 +115,12 @@ def _name(figure: Any, ax: Any, frontier: Frontier) -> None:
     """Names beside their points, with a thin line; the picture's layout is final from here on.
 
     All on the frontier have one, and of the others neither random real images with labels that are not the
-    base's nor its variants in few draws.
+    base's nor variants in few draws.
     """
     figure.canvas.draw()
     figure.set_layout_engine("none")
     named = [own for own in frontier.points if own in frontier.best or not (
-        own.like or own.variant and len(own.top1) < LEAST_DRAWS)]
+        own.like or own.changes and len(own.top1) < LEAST_DRAWS)]
     points = [_pixels(ax, own) for own in named]
     names = [figure.text(0.5, 0.5, own.name, fontsize=8) for own in named]
     sizes = [name.get_window_extent() for name in names]
