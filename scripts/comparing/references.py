@@ -9,7 +9,7 @@ from scripts.comparing.cells import REFERENCE, Cell
 from scripts.comparing.read import CellFigures, Compared
 from utils.methods import STAGES
 
-RECOVER = STAGES[0]
+TAUGHT = STAGES[1:]  # labels and students
 
 
 def references(compared: Compared, *, ipc: int, first: str = "") -> dict[str, CellFigures]:
@@ -32,8 +32,8 @@ def references(compared: Compared, *, ipc: int, first: str = "") -> dict[str, Ce
 
 
 def _taught(compared: Compared, name: str) -> Mapping[str, Any]:
-    return {stage: own for stage, own in compared.variants.get(name, {}).items()
-            if stage in STAGES and stage != RECOVER and own}
+    own = compared.variants.get(name, {})
+    return {stage: own[stage] for stage in TAUGHT if own.get(stage)}
 
 
 def _agree(a: CellFigures, b: CellFigures) -> bool:
