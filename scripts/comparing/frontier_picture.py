@@ -104,11 +104,11 @@ def _colour(own: Point, *, base: bool) -> str:
 def _draw(ax: Any, own: Point, *, base: bool) -> None:
     assert own.accuracy
     colour, order = _colour(own, base=base), 4 if base else 3
-    faint = {"alpha": 0.4} if len(own.top1) < LEAST_DRAWS and not base else {}
     ax.errorbar(own.work, own.accuracy.mean, yerr=own.accuracy.std, fmt="none", capsize=2, elinewidth=0.8,
                 ecolor=colour, alpha=0.4, zorder=order - 2)
     ax.plot(own.work, own.accuracy.mean, "s" if own.control else "o", markersize=MARKER, color=colour,
-            markerfacecolor=colour if base or own.variant else "white", zorder=order, **faint)
+            markerfacecolor=colour if base or own.variant else "white", zorder=order,
+            alpha=0.4 if own.few and not base else None)
 
 
 def _name(figure: Any, ax: Any, frontier: Frontier) -> None:
@@ -119,8 +119,8 @@ def _name(figure: Any, ax: Any, frontier: Frontier) -> None:
     """
     figure.canvas.draw()
     figure.set_layout_engine("none")
-    named = [own for own in frontier.points if own in frontier.best or not (
-        own.like or own.changes and len(own.top1) < LEAST_DRAWS)]
+    best = frontier.best
+    named = [own for own in frontier.points if own in best or not (own.like or own.changes and own.few)]
     points = [_pixels(ax, own) for own in named]
     names = [figure.text(0.5, 0.5, own.name, fontsize=8) for own in named]
     sizes = [name.get_window_extent() for name in names]

@@ -31,7 +31,7 @@ def overview(compared: Compared, *, ipc: int, pairs: Sequence[Pair]) -> str:
                      *(_accuracy(row[kind], most) for kind in kinds), "-" if work is None else f"{work:.1f}"])
     for name, cell in references(compared, ipc=ipc, first=REFERENCE).items():
         if name in compared.variants:
-            top1 = spread(own.top1 for own in cell.draws.values() if own.top1 is not None)
+            top1 = spread(cell.top1(OWN).values())
             rows.append([f"{REFERENCE}, as {name}", *(_accuracy(top1 if kind == OWN else None, most)
                                                        for kind in kinds),
                          "-" if cell.tflops is None else f"{cell.tflops:.1f}"])

@@ -28,8 +28,8 @@ class Point:
 
     name: str
     changes: str
-    variant: bool = False
-    control: bool = False
+    variant: bool
+    control: bool
     like: str = ""
     cell: CellFigures
     work: float
@@ -40,6 +40,11 @@ class Point:
     def accuracy(self) -> Spread | None:
         """Mean and standard deviation over its draws [%]."""
         return spread(self.top1.values())
+
+    @property
+    def few(self) -> bool:
+        """Whether it has fewer draws than a statement takes."""
+        return len(self.top1) < LEAST_DRAWS
 
     @property
     def gain(self) -> float | None:
@@ -127,7 +132,9 @@ def frontier_of(compared: Compared, base: str, *, ipc: int, kind: str, stages: S
     there = {name: point for name, point in found.items() if point}
     if kind == OWN:  # of other kinds all have the base's, or none
         for name, cell in references(compared, ipc=ipc, first=base).items():
-            if name != base and (own := _reference(compared, name, cell, base, ipc=ipc, stages=stages)):
+            work = work_of(cell, stages)
+            if name != base and work is not None:
+                own = _reference(compared, name, cell, base, ipc=ipc, work=work)
                 there[own.name] = own
     require(base in there, f"--base {base}: has no draw with counted work at IPC {ipc}, --kind {kind}, "
             f"--stages {' '.join(stages)}; where the file has no tflops_by_stage, run scripts/compare.sh "
@@ -152,14 +159,12 @@ def _point(compared: Compared, name: str, base: str, *, ipc: int, kind: str,
 
 
 def _reference(compared: Compared, name: str, cell: CellFigures, base: str, *, ipc: int,
-               stages: Sequence[str]) -> Point | None:
+               work: float) -> Point:
     """Random real images with another's labels and students."""
-    top1 = {draw: own.top1 for draw, own in cell.draws.items() if own.top1 is not None}
-    work = work_of(cell, stages)
-    if not top1 or work is None:
-        return None
-    return Point(name=f"{REFERENCE}, as {name}", changes="", control=True, like=name, cell=cell, work=work,
-                 top1=top1, to_base=_difference(top1, compared.top1(base, ipc=ipc, kind=OWN)))
+    top1 = cell.top1(OWN)
+    return Point(name=f"{REFERENCE}, as {name}", changes="", variant=False, control=True, like=name,
+                 cell=cell, work=work, top1=top1,
+                 to_base=_difference(top1, compared.top1(base, ipc=ipc, kind=OWN)))
 
 
 def _difference(top1: Mapping[int, float], reference: Mapping[int, float]) -> Paired | float | None:

@@ -67,6 +67,11 @@ class CellFigures:
     tflops: float | None
     by_stage: Mapping[str, float] | None
 
+    def top1(self, kind: str) -> dict[int, float]:
+        """Draw -> top-1 [%] with labels of a kind, where it was measured."""
+        values = {draw: own.hard if kind == HARD else own.top1 for draw, own in self.draws.items()}
+        return {draw: value for draw, value in values.items() if value is not None}
+
 
 NOTHING = CellFigures(draws={}, tflops=None, by_stage=None)
 
@@ -137,9 +142,7 @@ class Compared:
 
     def top1(self, method: str, *, ipc: int, kind: str, beside: str = "") -> dict[int, float]:
         """Draw -> top-1 [%] of a method's images.   Args: as `cell`."""
-        draws = self.cell(method, ipc=ipc, kind=kind, beside=beside).draws
-        values = {draw: own.hard if kind == HARD else own.top1 for draw, own in draws.items()}
-        return {draw: value for draw, value in values.items() if value is not None}
+        return self.cell(method, ipc=ipc, kind=kind, beside=beside).top1(kind)
 
 
 # ---------------------------------------------------------------- reading it
