@@ -45,7 +45,8 @@ class AugmentConfig(Options):
     size: int = option(224, "side of the images [pixels]", range="in [8, 8192]")
     batch_size: int = option(50, "views a batch", range="in [1, 32767]")
     rounds: int = option(5, "interleaved rounds, after one of warm-up", range="in [1, 1000]")
-    views: bool = option(True, "time views without a network too")
+    views: bool = option(True, "time views without a network")
+    training: bool = option(True, "time the training loop")
     model: str = option("resnet18", "student of the training loop")
     steps: int = option(4, "batches of the training loop", range="in [1, 1000000]")
     train_batch_size: int = option(16, "views a batch of the training loop", range="in [1, 32767]")
@@ -174,7 +175,7 @@ def measure_training(config: AugmentConfig, device: torch.device) -> dict:
 
 
 def main(argv=None) -> None:
-    """Prints one line for the views, unless they are not wanted, and one for the training loop."""
+    """Prints one line for the views and one for the training loop, where they are wanted."""
     config = parse_config(AugmentConfig, argv, description=__doc__)
     device = choose_device(config.device)
     set_precision("fp32", device)
@@ -184,7 +185,8 @@ def main(argv=None) -> None:
     if config.views:
         with tempfile.TemporaryDirectory() as folder:
             print(json.dumps({**about, **measure_views(config, Path(folder), device)}), flush=True)
-    print(json.dumps({**about, **measure_training(config, device)}), flush=True)
+    if config.training:
+        print(json.dumps({**about, **measure_training(config, device)}), flush=True)
 
 
 if __name__ == "__main__":

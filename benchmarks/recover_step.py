@@ -38,7 +38,8 @@ from utils.runtime import choose_device, command_line, generator, set_threads, v
 POOL = ("resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5", "resnet50")
 R_BN, FIRST = 0.01, 10.0
 OUT_OF_MEMORY = "out of memory"
-FULL = ("CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED", "unable to find an engine")
+FULL = ("CUDA error: out of memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED",
+        "unable to find an engine")
 T = TypeVar("T")
 
 

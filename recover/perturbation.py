@@ -14,7 +14,11 @@ Networks = dict[str, nn.Module]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NoPerturbation(Options):
-    """The networks as they were trained."""
+    """The networks as they were trained.   climbs: gradients of a network's weights for a unit's images."""
+
+    @property
+    def climbs(self) -> int:
+        return 0
 
     def check(self, slices: int) -> None:
         """Raises: ValueError where it cannot serve so many slices."""
@@ -41,6 +45,10 @@ class Directed(NoPerturbation):
 
     rho: float = option(0.015, "length of the ascent in the space of all weights", source="DWA", range="> 0")
     ascents: int = option(15, "steps of the ascent, K", source="DWA", range="in [1, 10000]")
+
+    @property
+    def climbs(self) -> int:
+        return self.ascents
 
     def check(self, slices: int) -> None:
         """As `NoPerturbation.check`."""

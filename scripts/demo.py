@@ -1,4 +1,4 @@
-"""The whole pipeline on real images, on a CPU, in five minutes: PRISM and SRe2L on handwritten digits.
+"""The whole pipeline on real images, on two CPU cores in seven minutes: PRISM, SRe2L, handwritten digits.
 
     bash scripts/demo.sh          (set-up included)          python -m scripts.demo --draws 5
 

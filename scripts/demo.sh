@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Set-up and the whole pipeline on real images (handwritten digits), on a CPU, in five minutes.
+# Set-up and the whole pipeline on real images (handwritten digits), on two CPU cores in seven minutes.
 #   demo.sh [FLAGS OF scripts/demo.py]     --help lists them once set-up has been; results land in out/demo
 set -eu
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)

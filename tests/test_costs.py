@@ -6,6 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from recover.alignments import Statistics
+from recover.alignments.convolution import Convolution
+from recover.perturbation import Directed
 from recover.selection import Draw, Pool
 from recover.starts.centre_margin import CentreMargin
 from recover.starts.mosaic import Mosaic
@@ -74,19 +77,34 @@ def test_evaluations_are_those_of_every_so_many_epochs_and_of_the_last(every, ev
     assert count_cost(own, "digits").validate_flops == 3 * (30 * 100 * train + evaluated * 450 * forward)
 
 
+def recover_flops(key: str, **settings) -> float:
+    """Of a row on digits, with other settings of recover."""
+    own = plan_row(BY_KEY[key], dataset="digits", origin="chain", out=Path("out"),
+                   places=dict.fromkeys(STAGES, {}))
+    return count_cost(dataclasses.replace(own, recover=dataclasses.replace(own.recover, **settings)),
+                      "digits").recover_flops
+
+
 def test_choosing_starts_costs_a_forward_of_every_image_looked_at(tmp_path):
     """Of digits' 1347, or of what lies in the folder; a mosaic's of five crops of 300 photographs a class."""
-    def recover_flops(**settings) -> float:
-        own = plan_row(BY_KEY["2/real"], dataset="digits", origin="chain", out=Path("out"),
-                       places=dict.fromkeys(STAGES, {}))
-        return count_cost(dataclasses.replace(own, recover=dataclasses.replace(own.recover, **settings)),
-                          "digits").recover_flops
     forward = {name: network_flops(name, num_classes=10, size=16, stem="small", kind="forward")
                for name in ("narrow_resnet", "narrow_plain")}  # the pool's first
     first, second = forward.values()
-    assert recover_flops() == 0
-    assert recover_flops(init=CentreMargin()) == 1347 * first
-    assert recover_flops(init=Mosaic(observers=2)) == 5 * 1347 * (first + second)  # a class has 134 or 135
-    assert recover_flops(init=Mosaic(candidates=100)) == 5 * 1000 * first
+    assert recover_flops("2/real") == 0
+    assert recover_flops("2/real", init=CentreMargin()) == 1347 * first
+    assert recover_flops("2/real", init=Mosaic(observers=2)) == 5 * 1347 * (first + second)  # all are used
+    assert recover_flops("2/real", init=Mosaic(candidates=100)) == 5 * 1000 * first
     assert count_images("imagenet-1k", str(tmp_path), "train") == 1281167
     assert count_images("cifar10", str(tmp_path / "not-yet"), "val") == 10000
+
+
+def test_statistics_and_perturbed_networks_cost_what_they_compute():
+    """Of one network: a forward of each real image;  three gradients of the weights for 100 images."""
+    about, key = {"num_classes": 10, "size": 16, "stem": "small"}, "1/sre2l-r18-10"
+    forward, train = (network_flops("narrow_resnet", kind=kind, **about) for kind in ("forward", "train"))
+    plain = recover_flops(key)
+    assert recover_flops(key, alignment=Convolution()) - plain == 1347 * forward
+    assert recover_flops(key, alignment=Statistics(real_images=500)) - plain == 500 * forward
+    assert recover_flops(key, alignment=Statistics(real_images=0)) - plain == 1347 * forward
+    assert recover_flops("2/real", alignment=Convolution()) == 0  # no iteration, nothing to align
+    assert recover_flops(key, perturbation=Directed(ascents=3)) - plain == 3 * 100 * train

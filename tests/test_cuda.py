@@ -114,19 +114,20 @@ def error(engine: str, names: tuple[str, ...], *, largest: float, **how) -> floa
 
 
 @pytest.mark.parametrize("precision", FARTHEST)
-def test_the_fused_engine_is_as_near_to_the_truth_as_the_reference(precision, device):
+def test_the_fused_engine_is_as_near_to_the_truth_as_the_reference(precision, device, record_property):
     set_precision_or_skip(precision, device)
     every = [(1, FORMATS[0]), (1, FORMATS[1]), (5, FORMATS[1])]
     for k, layout in every if device == CPU else itertools.product(range(1, 6), FORMATS):
         names = TEACHERS[device.type][:k]
         how = {"device": device, "precision": precision, "layout": layout, "largest": TERMS[precision]}
         reference, fused = (error(engine, names, **how) for engine in ("reference", "fused"))
+        record_property(f"{k} networks, {layout}: fused, reference", (fused, reference))
         assert fused <= FARTHEST[precision], (k, layout, fused)
         assert fused <= max(2 * reference, FARTHEST["fp32"]), (k, layout, fused, reference)
 
 
 @pytest.mark.parametrize("precision", [*FARTHEST, "float64"])
-def test_the_compiled_engine_is_as_near(precision, device, monkeypatch):
+def test_the_compiled_engine_is_as_near(precision, device, monkeypatch, record_property):
     if device == CPU:  # the same tracing, without minutes in a C compiler
         monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
     exact = precision == "float64"
@@ -137,6 +138,7 @@ def test_the_compiled_engine_is_as_near(precision, device, monkeypatch):
         torch._dynamo.reset()
         found = error("compiled fused", names, device=device, **how,
                       largest=EXACT if exact else TERMS[precision])
+        record_property(f"{len(names)} networks", found)
         assert found <= (EXACT if exact else FARTHEST[precision]), names
 
 

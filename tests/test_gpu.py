@@ -86,8 +86,8 @@ def test_the_steps_are_commands_that_their_modules_take(tmp_path):
     assert [own.gradients for own in steps if not own.compile] == [(k,) for k in range(1, 6)]
     assert {own.batch_size for own in steps} == {100}
     trained = [own for module, own in taken if module == "benchmarks.augment"]
-    assert [own.model for own in trained] == list(plan.TRAINED)
-    assert [own.views for own in trained] == [True, False, False]  # they have no student
+    assert [own.model for own in trained if own.training] == list(plan.TRAINED)
+    assert [own.views for own in trained] == [False, False, False, True]  # they have no student
 
 
 def test_every_test_is_in_one_command():
@@ -333,7 +333,8 @@ def test_results_of_another_device_are_not_gone_on_with(run, refused, tmp_path):
 
 def test_tests_end_as_one_line(tmp_path, capsys):
     path = tmp_path / "test_few.py"
-    path.write_text("import pytest\ndef test_a(): pass\ndef test_b(): assert 1 == 2\n"
+    path.write_text("import pytest\ndef test_a(record_property): record_property('error', 0.25)\n"
+                    "def test_b(): assert 1 == 2\n"
                     "@pytest.mark.skip(reason='no device')\ndef test_c(): pass\n")
     with pytest.raises(RuntimeError, match="1 tests failed: .*test_b"):
         counted_tests.main([str(path)])
@@ -342,6 +343,7 @@ def test_tests_end_as_one_line(tmp_path, capsys):
     assert row["tests"]["passed"] == 1 and failed.endswith("test_b")
     assert row["tests"]["skipped"] == {"no device": 1}
     assert row["tests"]["messages"][failed].startswith("assert 1 == 2")
+    assert list(row["tests"]["measured"].values()) == [{"error": 0.25}]
     path = tmp_path / "test_none.py"
     path.write_text("import pytest\n@pytest.mark.skip(reason='no device')\ndef test_c(): pass\n")
     with pytest.raises(RuntimeError, match='no test passed: {"no device": 1} skipped'):

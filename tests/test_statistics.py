@@ -242,6 +242,22 @@ def inputs(real, **networks) -> Inputs:
                   std=STD, device=CPU)
 
 
+@pytest.mark.parametrize("name, settings", [
+    ("bn", {}), ("bn-conv", {"real_batch": 8, "patch": 4}), ("statistics", {}),
+    ("statistics", {"real_images": 8}), ("statistics", {"real_images": 0})])
+def test_every_real_image_that_a_network_sees_is_counted(name, settings, real, tiny_teacher):
+    piece, models, seen = ALIGNMENTS[name](**settings), {"a": tiny_teacher(0), "b": tiny_teacher(1)}, {}
+    for own, model in models.items():
+        seen[own] = 0
+
+        def count(module, views, own=own):
+            seen[own] += len(views[0])
+        model.register_forward_pre_hook(count)
+    piece.prepare(inputs(real, **models), tuple(models))
+    assert seen == dict.fromkeys(models, piece.looks(len(real)))
+    assert (piece.looks(len(real)) > 0) == (name != "bn")
+
+
 def test_the_distance_is_the_closed_form_slice_by_slice(real, tiny_teacher, gen):
     model = tiny_teacher(1)
     aligned = ALIGNMENTS["statistics"](layers=("norm", "linear")).prepare(inputs(real, a=model), ("a",))["a"]

@@ -76,6 +76,10 @@ class Alignment(Options):
         """Whether a network, perhaps one of shapes alone, has something to align."""
         return True
 
+    def looks(self, num: int) -> int:
+        """Of a training set of `num` real images, how many `prepare` shows to each network."""
+        return 0
+
     @property
     def saves_memory(self) -> tuple[str, ...]:
         """Of "offload" and "recompute", those that its networks can do.

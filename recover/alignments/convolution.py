@@ -139,6 +139,10 @@ class Convolution(Alignment):
         """As `Alignment.can_align`."""
         return has_batchnorm(network) or any(isinstance(m, nn.Conv2d) for m in network.modules())
 
+    def looks(self, num: int) -> int:
+        """As `Alignment.looks`."""
+        return num
+
     def prepare(self, inputs: Inputs, names: tuple[str, ...]) -> dict[str, Aligned]:
         """As `Alignment.prepare`; measures what was not measured before."""
         what = Measurement(

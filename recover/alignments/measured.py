@@ -74,6 +74,10 @@ class Statistics(Alignment):
         """As `Alignment.can_align`."""
         return bool(layers_of(network, chosen_kinds(network, self.layers)))
 
+    def looks(self, num: int) -> int:
+        """As `Alignment.looks`."""
+        return min(self.real_images or num, num)
+
     def prepare(self, inputs: Inputs, names: tuple[str, ...]) -> dict[str, Aligned]:
         """As `Alignment.prepare`; measures what was not measured before, as images are tested: uncropped."""
         measured: dict[str, Measured] = {}

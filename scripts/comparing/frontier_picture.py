@@ -84,15 +84,17 @@ def draw_frontier(frontier: Frontier, *, title: str) -> bytes:
         plain_numbers(ax.xaxis)
     for own in frontier.points:
         _draw(ax, own, base=own is frontier.base)
-    best = [(own.work, own.accuracy.mean) for own in frontier.best if own.accuracy]
-    ax.plot(*zip(*best, strict=True), color=MUTED, linewidth=1.2, zorder=2)
+    for own, following in itertools.pairwise(frontier.best):
+        assert own.accuracy and following.accuracy
+        ax.plot([own.work, following.work], [own.accuracy.mean, following.accuracy.mean], color=MUTED,
+                linewidth=1.2, linestyle="--" if own.few or following.few else "-", zorder=2)
     ax.margins(x=0.12)
     ax.set_title(title, fontsize=10, color=INK, loc="left")
     ax.set_xlabel(f"TFLOPs of {', '.join(frontier.stages)}, one draw", fontsize=9, color=INK)
     ax.set_ylabel("top-1 [%], mean and std over draws", fontsize=9, color=INK)
     ax.tick_params(which="both", colors=INK, labelsize=8)
     note(figure, f"filled: {frontier.base.name} and variants;  open circles: other methods;  squares: real "
-                 f"images alone;  faint: below {LEAST_DRAWS} draws;  line: the frontier")
+                 f"images alone;  line: the frontier;  faint, dashed: below {LEAST_DRAWS} draws")
     _name(figure, ax, frontier)
     return picture_bytes(figure, "png")
 
@@ -114,13 +116,13 @@ def _draw(ax: Any, own: Point, *, base: bool) -> None:
 def _name(figure: Any, ax: Any, frontier: Frontier) -> None:
     """Names beside their points, with a thin line; the picture's layout is final from here on.
 
-    All on the frontier have one, and of the others neither random real images with labels that are not the
-    base's nor variants in few draws.
+    All on the frontier have one, and of the others methods and real images under their own settings: no
+    variants, and no random real images with labels that are not the base's.
     """
     figure.canvas.draw()
     figure.set_layout_engine("none")
     best = frontier.best
-    named = [own for own in frontier.points if own in best or not (own.like or own.changes and own.few)]
+    named = [own for own in frontier.points if own in best or not (own.like or own.changes)]
     points = [_pixels(ax, own) for own in named]
     names = [figure.text(0.5, 0.5, own.name, fontsize=8) for own in named]
     sizes = [name.get_window_extent() for name in names]

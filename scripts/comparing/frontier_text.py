@@ -81,9 +81,10 @@ def _words(compared: Compared, frontier: Frontier) -> list[str]:
         f"(n - 1) over draws of {compared.teachers}; in brackets the 95 % interval (Student's t) of the "
         f"difference to {frontier.base.name}, paired by draw; within one standard error: at least minus its "
         f"standard error, which more draws make harder.",
-        f"Work: FLOPs of {', '.join(frontier.stages)}, counted for one draw. A precision changes seconds and "
-        f"no FLOPs, a label format bytes: the statement above is of FLOPs alone. Seconds are of this "
-        f"machine, by the logs.",
+        f"Work: FLOPs of {', '.join(frontier.stages)}, counted for one draw, with those of choosing starts "
+        f"and of measuring statistics among real images. A precision changes seconds and no FLOPs, a label "
+        f"format bytes: the statement above is of FLOPs alone. Seconds are of this machine, by the logs; "
+        f"statistics are in those of the first run that wanted them.",
         "Frontier: nobody is at least as accurate for less work, or more accurate for as much; by the paired "
         "difference to the base" + (", since not all have the same draws." if len(numbers) > 1 else "."),
         *([f"Without draws or counted work: {', '.join(frontier.missing)}."] if frontier.missing else [])]

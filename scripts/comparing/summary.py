@@ -198,8 +198,8 @@ class Tables:
             *([f"Cosine: between images of a class, by {self.stranger} that taught nobody; lower is more "
                "diverse."] if self.diversity else []),
             f"Seconds on this machine, of indices side by side where a method allows it, by its logs. "
-            f"FLOPs counted for one draw, without diffusion, perturbation, measured statistics and hard "
-            f"labels. {self.scales}", *self._whole_batches(ipc, own=own),
+            f"FLOPs counted for one draw, without diffusion and hard labels. {self.scales}",
+            *self._whole_batches(ipc, own=own),
             *(f"{name} is {made.in_words()}." for name, made in self.variants.items()), *left]
 
     def _teachers(self) -> str:

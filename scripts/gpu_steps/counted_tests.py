@@ -1,4 +1,4 @@
-"""Tests as one JSON line: how many passed, which failed, what was skipped and why.
+"""Tests as one JSON line: how many passed, which failed, what was skipped and why, and what they measured.
 
     python -m scripts.gpu_steps.counted_tests tests/test_cuda.py -m cuda
 """
@@ -23,6 +23,7 @@ class Outcomes:
     def __init__(self) -> None:
         self.passed, self.failed = 0, dict[str, str]()
         self.skipped: Counter[str] = Counter()
+        self.measured = dict[str, Values]()
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Sees every part of every test: set-up, call, and what follows."""
@@ -33,6 +34,8 @@ class Outcomes:
             self.failed[report.nodeid] = str(getattr(crash, "message", report.longrepr)).splitlines()[0][:300]
         elif report.when == "call":
             self.passed += 1
+        if report.when == "call" and report.user_properties:
+            self.measured[report.nodeid] = dict(report.user_properties)
 
     def pytest_collectreport(self, report: Any) -> None:
         """Sees files that cannot be imported."""
@@ -42,7 +45,7 @@ class Outcomes:
     def line(self) -> Values:
         """What is printed."""
         return {"passed": self.passed, "failed": sorted(self.failed), "skipped": dict(self.skipped),
-                "messages": dict(list(self.failed.items())[:FEW])}
+                "messages": dict(list(self.failed.items())[:FEW]), "measured": self.measured}
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -56,11 +56,12 @@ def benchmarks(device: str, *, batch_size: int, size: int, rounds: int) -> list[
             for precision in PRECISIONS)),
         Step("memory", "what each network keeps for its backward, with --recompute and without", (
             Command(module("benchmarks.memory", *where, "--batch-size", batch_size, "--size", size)),)),
-        Step("students", "images a second of three students, against one constant batch", tuple(
-            Command(module("benchmarks.augment", *where, "--size", size, "--rounds", rounds, "--model", model,
-                           "--train-batch-size", min(50, batch_size), "--steps", 40,
-                           *(["--no-views"] if i else [])))  # the views alone, once: they have no student
-            for i, model in enumerate(TRAINED)))]
+        Step("students", "images a second of three students, against one constant batch; views alone", (
+            *(Command(module("benchmarks.augment", *where, "--size", size, "--rounds", rounds,
+                             "--model", model, "--train-batch-size", min(50, batch_size), "--steps", 40,
+                             "--no-views")) for model in TRAINED),
+            Command(module("benchmarks.augment", *where, "--size", size, "--rounds", rounds,
+                           "--no-training"))))]  # last: its workers want shared memory, which may be short
 
 
 def comparison(device: str, *, out: Path, data: str, draws: int) -> Step:
@@ -68,6 +69,7 @@ def comparison(device: str, *, out: Path, data: str, draws: int) -> Step:
     table = out / "cifar10-full" / "comparison" / f"rd3-{'-'.join(COMPARED)}-ipc-10.json"
     return Step("comparison", "PRISM, SRe2L and four kinds of real images on CIFAR-10, full-size networks", (
         Command(module("scripts.compare", *COMPARED, "--dataset", "cifar10-full", "--ipc", 10,
-                       "--draws", draws, "--train-data-path", data, "--device", device, "--out", out),
+                       "--draws", draws, "--train-data-path", data, "--device", device, "--out", out,
+                       "--no-diversity"),  # else another network is trained for every draw
                 (table,)),),
         why="" if data else "it needs --train-data-path, the folder of CIFAR-10's train/ and val/")

@@ -6,9 +6,10 @@ networks themselves, without data or weights.  Of a layer each of these is once 
     recover     forward, and the gradient of every layer's input, down to the image
     student     forward, the gradient of every layer's weight, and of its input but for the first layer's
 Recover runs a network of a draw that has a cross-entropy or something to align: AlexNet without a
-cross-entropy is not run.  Before that come the forwards of what chooses its starts among real images.  The
-teachers' check, views, losses, statistics and a diffusion model's paintings are not counted; attention is as
-torch counts it, which computes some of it twice.
+cross-entropy is not run.  Before that come the forwards of what chooses its starts among real images, those
+of what measures their statistics (once for all runs with the same weights, counted in each), and the
+gradients of what perturbs the networks.  The teachers' check, views, losses and a diffusion model's paintings
+are not counted; attention is as torch counts it, which computes some of it twice.
 """
 import dataclasses
 import functools
@@ -21,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from models.registry import build_skeleton
 from recover.selection import Draw, Pool
+from recover.units import Unit
 from scripts.reproducing.plans import Plan
 from utils.data import RealSet
 from utils.files import readable
@@ -108,36 +110,53 @@ def count_images(dataset: str, folder: str, split: str) -> int:
     return len(RealSet(dataset, folder, split, size=8))
 
 
-def start_flops(plan: Plan, dataset: str) -> int:
-    """FLOPs of choosing what recover starts from, classes taken to be of one size."""
-    config = plan.recover
-    names = config.init.networks(config.teacher_pool)
-    if not names:
+def looking_flops(plan: Plan, dataset: str) -> int:
+    """FLOPs of recover's looks at real images: what it starts from (classes taken to be of one size), and
+    their statistics."""
+    config, num_classes = plan.recover, plan.num_classes
+
+    def forwards(views: int, names: tuple[str, ...]) -> int:
+        return views * sum(network_flops(name, num_classes=num_classes, size=config.size, stem=config.stem,
+                                         kind="forward") for name in names)
+    choosers, aligned = config.init.networks(config.teacher_pool), config.supervisors
+    if not choosers and not config.alignment.looks(1):
         return 0
     images = count_images(dataset, config.train_data_path, "train")
-    views = sum(config.init.looks(images // plan.num_classes + (k < images % plan.num_classes))
-                for k in range(plan.num_classes))
-    return views * sum(network_flops(name, num_classes=plan.num_classes, size=config.size, stem=config.stem,
-                                     kind="forward") for name in names)
+    views = sum(config.init.looks(images // num_classes + (k < images % num_classes))
+                for k in range(num_classes))
+    return forwards(views, choosers) + forwards(config.alignment.looks(images), aligned)
+
+
+def optimising_flops(plan: Plan, units: list[Unit]) -> tuple[float, float]:
+    """Networks that an iteration runs, on average, and FLOPs of all units' iterations, with what perturbs."""
+    config, pool = plan.recover, plan.recover.teacher_pool
+    about = {"num_classes": plan.num_classes, "size": config.size, "stem": config.stem}
+    seen, flops, networks, climbs = 0.0, 0.0, 0.0, list[int]()
+    for unit in [unit for unit in units if not unit.chunk][:INDICES]:
+        num, drawn = config.laws.entries(unit)[0], set[str]()
+        sample = min(num, ITERATIONS)
+        for draw in config.teachers.plan(pool, unit.ipc_id, 0, sample, seed=config.seed):
+            share, names = num / sample, networks_run(draw, pool)
+            seen, networks, drawn = seen + share, networks + share * len(names), drawn | set(draw.names)
+            for cut in config.blocks.cut(num, config.size):
+                flops += share * cut.iterations / num * sum(network_flops(
+                    name, kind="input", **about | {"size": cut.size}) for name in names)
+        climbs.append(config.perturbation.climbs * sum(
+            network_flops(name, kind="train", **about) for name in drawn))
+    if not seen:
+        return 0.0, 0.0
+    work = [(config.laws.entries(unit), len(unit.members)) for unit in units]
+    image_steps = sum(num * members - sum(entries) for (num, entries), members in work)
+    images = sum(members for _, members in work)
+    return networks / seen, flops / seen * image_steps + images * sum(climbs) / len(climbs)
 
 
 def count_cost(plan: Plan, dataset: str) -> Cost:
     """Counts a plan, as if nothing of it were done."""
     config, images = plan.recover, plan.ipc * plan.num_classes
     about = {"num_classes": plan.num_classes, "size": config.size, "stem": config.stem}
-    seen, flops, networks, pool = 0, 0, 0, config.teacher_pool
     units = [unit for group in config.groups(plan.num_classes) for unit in group]
-    for unit in [unit for unit in units if not unit.chunk][:INDICES]:
-        num = config.laws.entries(unit)[0]
-        sample = min(num, ITERATIONS)
-        for draw in config.teachers.plan(pool, unit.ipc_id, 0, sample, seed=config.seed):
-            share, names = num / sample, networks_run(draw, pool)
-            seen, networks = seen + share, networks + share * len(names)
-            for cut in config.blocks.cut(num, config.size):
-                flops += share * cut.iterations / num * sum(network_flops(
-                    name, kind="input", **about | {"size": cut.size}) for name in names)
-    work = [(config.laws.entries(unit), len(unit.members)) for unit in units]
-    image_steps = sum(num * members - sum(entries) for (num, entries), members in work)
+    networks, optimising = optimising_flops(plan, units)
     epochs = plan.relabel.epochs if plan.relabel else plan.validate.epochs
     views = images * epochs
     label_views, label_bytes, per_view = 0, 0, 0
@@ -154,8 +173,8 @@ def count_cost(plan: Plan, dataset: str) -> Cost:
         * count_images(dataset, plan.validate.val_dir, "val") \
         * network_flops(model, kind="forward", **about)
     return Cost(
-        images=images, iterations=sum(num for (num, _), _ in work), networks=networks / seen if seen else 0.0,
-        recover_flops=start_flops(plan, dataset) + (flops / seen * image_steps if seen else 0.0),
+        images=images, iterations=sum(config.laws.entries(unit)[0] for unit in units), networks=networks,
+        recover_flops=looking_flops(plan, dataset) + optimising,
         relabel_flops=label_views * per_view, validate_flops=seeds * student + online,
         image_bytes=predicted_bytes(images, size=config.size, **config.encoding), label_bytes=label_bytes,
         student_bytes=_student_bytes(model, num_classes=plan.num_classes, stem=config.stem,
