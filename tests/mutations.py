@@ -594,6 +594,14 @@ put("utils/unfinished.py", "unfinished::test_one_changed_byte unfinished::test_w
     ("if bad := first_not_finite(state):", 'if bad := "":'))
 
 
+# ---------------------------------------------------------------- scripts
+
+put("scripts/reproducing/costs.py", "costs",
+    (" + forwards(config.alignment.looks(images), aligned)", ""),
+    ("images * sum(climbs) / len(climbs)", "sum(climbs)"),
+    ("* math.prod(weight[1:])", "* math.prod(weight)"))
+
+
 # ---------------------------------------------------------------- running them
 
 def copied_tree() -> Path:
