@@ -117,9 +117,9 @@ def costs(keys: tuple[str, ...]) -> str:
     return "\n".join(lines)
 
 
-def photographs(name: str, *pairs: str, ipc: int = 10) -> str:
-    """What a comparison on CIFAR-10 measured, from docs/results/cifar10.   Args: pairs: A:B, differences."""
-    compared = read_comparison([str(RESULTS / "cifar10" / f"{name}.json")])
+def photographs(names: str, *pairs: str, ipc: int = 10) -> str:
+    """What comparisons on CIFAR-10 measured, from docs/results/cifar10.   Args: pairs: A:B, differences."""
+    compared = read_comparison([str(RESULTS / "cifar10" / f"{name}.json") for name in names.split()])
     return overview(compared, ipc=ipc, pairs=named_pairs(compared, pairs) if pairs else ())
 
 
