@@ -167,7 +167,8 @@ TABLES = {
                   "costs": functools.partial(costs, ("1/prism-r18",))},
     "docs/results/cifar10/README.md": {
         "ipc 1": PRISM[1], "ipc 10": PRISM[10], "ipc 50": PRISM[50],
-        "others": functools.partial(photographs, "screen-ipc-10", *(f"{other}:random" for other in OTHERS)),
+        "others": functools.partial(photographs, "screen-ipc-10 others-2-ipc-10",
+                                    *(f"{other}:random" for other in OTHERS)),
         "teachers": functools.partial(
             photographs, "teachers-ipc-10", "single-pre:prism", "single-pre:dual-pre", "dual-pre:multi-4",
             "single-intra:single-pre", "dual-intra:dual-pre", "single-pre:random",
@@ -176,8 +177,9 @@ TABLES = {
         "second round": functools.partial(photographs, "search2-ipc-10"),
         "third round": functools.partial(photographs, "search3-ipc-10"),
         "confirmed": functools.partial(
-            photographs, "confirm-ipc-10", *(f"{RECIPE}:{other}" for other in (
-                "random", "herding-of-10", "k-centre-of-10", "centre-margin-of-10", "prism")))},
+            photographs, "confirm-ipc-10 confirm-control-ipc-10", *(f"{RECIPE}:{other}" for other in (
+                "random", "herding-of-10", "k-centre-of-10", "centre-margin-of-10", "prism-of-10", "prism")),
+            "prism-of-10:random")},
     "docs/reproduce.md": {"costs": functools.partial(costs, ("1/prism-r", "1/prism-delt-r18")),
                           **dict([_flags(ReproduceConfig)])},
     "docs/gpu.md": dict([_flags(GpuConfig)]),
