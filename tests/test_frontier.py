@@ -95,6 +95,15 @@ def test_a_quarter_of_the_work_is_enough_and_more_is_not(tmp_path, capsys):
     assert "since not all have the same draws" in text
 
 
+def test_one_lucky_draw_displaces_nobody_who_has_more(tmp_path):
+    made = [cell("prism", "prism", [80.0, 80.0, 80.0], work=(8.0, 0, 0)),
+            cell("half", "half", [90.0, None, None], work=(1.0, 0, 0)),
+            cell("tenth", "tenth", [85.0, 85.0, 85.0], work=(2.0, 0, 0)),
+            cell("int8", "int8", [84.0, None, None], work=(3.0, 0, 0))]
+    found = found_of(write(tmp_path / "a.json", made, variants=VARIANTS))
+    assert [own.name for own in found.best] == ["half", "tenth"]  # one draw at its own place; int8 is beaten
+
+
 def test_two_draws_do_not_make_a_candidate(tmp_path, capsys):
     def own(draws: int) -> Frontier:
         """The variant's differences are -3, 3, 0: within one standard error over 2 draws and over 3."""

@@ -85,6 +85,7 @@ def _words(compared: Compared, frontier: Frontier) -> list[str]:
         f"and of measuring statistics among real images. A precision changes seconds and no FLOPs, a label "
         f"format bytes: the statement above is of FLOPs alone. Seconds are of this machine, by the logs; "
         f"statistics are in those of the first run that wanted them.",
-        "Frontier: nobody is at least as accurate for less work, or more accurate for as much; by the paired "
-        "difference to the base" + (", since not all have the same draws." if len(numbers) > 1 else "."),
+        "Frontier: nobody is at least as accurate for less work, or more accurate for as much (what has "
+        f"fewer than {LEAST_DRAWS} draws displaces nobody who has more); by the paired difference to the base"
+        + (", since not all have the same draws." if len(numbers) > 1 else "."),
         *([f"Without draws or counted work: {', '.join(frontier.missing)}."] if frontier.missing else [])]

@@ -84,10 +84,14 @@ class Frontier:
 
     @property
     def best(self) -> list[Point]:
-        """Those that nobody beats: at most their work and at least their accuracy, and better in one."""
+        """Those that nobody beats: at most their work and at least their accuracy, and better in one.
+
+        What has few draws beats only its like: one lucky draw displaces nobody.
+        """
         return [own for own in self.points if own.gain is not None and not any(
             other.gain is not None and other.work <= own.work and other.gain >= own.gain
-            and (other.work, other.gain) != (own.work, own.gain) for other in self.points)]
+            and (other.work, other.gain) != (own.work, own.gain) and (own.few or not other.few)
+            for other in self.points)]
 
     @property
     def variants(self) -> list[Point]:
