@@ -598,7 +598,7 @@ put("utils/unfinished.py", "unfinished::test_one_changed_byte unfinished::test_w
 
 put("scripts/reproducing/costs.py", "costs",
     (" + forwards(config.alignment.looks(images), aligned)", ""),
-    ("images * sum(climbs) / len(climbs)", "sum(climbs)"),
+    ("images * climbed / len(sampled)", "climbed / len(sampled)"),
     ("* math.prod(weight[1:])", "* math.prod(weight)"))
 
 

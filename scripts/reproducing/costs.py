@@ -131,8 +131,9 @@ def optimising_flops(plan: Plan, units: list[Unit]) -> tuple[float, float]:
     """Networks that an iteration runs, on average, and FLOPs of all units' iterations, with what perturbs."""
     config, pool = plan.recover, plan.recover.teacher_pool
     about = {"num_classes": plan.num_classes, "size": config.size, "stem": config.stem}
-    seen, flops, networks, climbs = 0.0, 0.0, 0.0, list[int]()
-    for unit in [unit for unit in units if not unit.chunk][:INDICES]:
+    seen, flops, networks, climbed = 0.0, 0.0, 0.0, 0
+    sampled = [unit for unit in units if not unit.chunk][:INDICES]
+    for unit in sampled:
         num, drawn = config.laws.entries(unit)[0], set[str]()
         sample = min(num, ITERATIONS)
         for draw in config.teachers.plan(pool, unit.ipc_id, 0, sample, seed=config.seed):
@@ -141,14 +142,15 @@ def optimising_flops(plan: Plan, units: list[Unit]) -> tuple[float, float]:
             for cut in config.blocks.cut(num, config.size):
                 flops += share * cut.iterations / num * sum(network_flops(
                     name, kind="input", **about | {"size": cut.size}) for name in names)
-        climbs.append(config.perturbation.climbs * sum(
-            network_flops(name, kind="train", **about) for name in drawn))
+        if config.perturbation.climbs:
+            climbed += config.perturbation.climbs * sum(
+                network_flops(name, kind="train", **about) for name in drawn)
     if not seen:
         return 0.0, 0.0
     work = [(config.laws.entries(unit), len(unit.members)) for unit in units]
     image_steps = sum(num * members - sum(entries) for (num, entries), members in work)
     images = sum(members for _, members in work)
-    return networks / seen, flops / seen * image_steps + images * sum(climbs) / len(climbs)
+    return networks / seen, flops / seen * image_steps + images * climbed / len(sampled)
 
 
 def count_cost(plan: Plan, dataset: str) -> Cost:
