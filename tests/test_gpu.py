@@ -70,7 +70,7 @@ def appends(path: Path, then: str = "") -> str:
 
 def test_the_steps_are_commands_that_their_modules_take(tmp_path):
     config = parse_config(gpu.GpuConfig, words("--out", tmp_path, "--train-data-path", "cifar"))
-    assert tuple(step.name for step in config.plan) == gpu.STEPS and not any(s.why for s in config.plan)
+    assert tuple(step.name for step in config.plan) == gpu.STEPS
     assert len(gpu.STEPS) <= 8  # so many files come back from a lent machine
     taken = []
     for command in (command for step in config.plan for command in step.commands):
@@ -114,9 +114,11 @@ def test_the_comparison_reads_the_table_that_it_writes(tmp_path):
     assert told[told.index("--dataset") + 1] == "cifar10" and "efficientnet_b0" in told
 
 
-def test_without_data_the_comparison_is_left_out(tmp_path, capfd):
-    assert gpu.main(words("--out", tmp_path, "--device", "cpu", "--steps", "comparison")) == {}
-    assert "comparison is left out: it needs --train-data-path" in capfd.readouterr().err
+@pytest.mark.parametrize("data", ["", "elsewhere"])
+def test_the_comparison_has_the_given_data_and_else_downloads(tmp_path, data):
+    step = plan.comparison("cpu", out=tmp_path, data=data, draws=2)
+    config = parse_config(compare.CompareConfig, compare.split_words(step.commands[0].words[2:])[1])
+    assert config.train_data_path == data  # none: utils.data downloads, or says why not
 
 
 # ---------------------------------------------------------------- what is run, and run again

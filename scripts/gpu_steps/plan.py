@@ -21,12 +21,11 @@ class Command:
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """Commands that run in turn.   why: what cannot run here, in a line; empty if all can."""
+    """Commands that run in turn."""
 
     name: str
     about: str
     commands: tuple[Command, ...]
-    why: str = ""
 
 
 def module(name: str, *words: object) -> tuple[str, ...]:
@@ -69,7 +68,6 @@ def comparison(device: str, *, out: Path, data: str, draws: int) -> Step:
     table = out / "cifar10-full" / "comparison" / f"rd3-{'-'.join(COMPARED)}-ipc-10.json"
     return Step("comparison", "PRISM, SRe2L and four kinds of real images on CIFAR-10, full-size networks", (
         Command(module("scripts.compare", *COMPARED, "--dataset", "cifar10-full", "--ipc", 10,
-                       "--draws", draws, "--train-data-path", data, "--device", device, "--out", out,
-                       "--no-diversity"),  # else another network is trained for every draw
-                (table,)),),
-        why="" if data else "it needs --train-data-path, the folder of CIFAR-10's train/ and val/")
+                       "--draws", draws, *(("--train-data-path", data) if data else ()), "--device", device,
+                       "--out", out, "--no-diversity"),  # else another network is trained for every draw
+                (table,)),))
