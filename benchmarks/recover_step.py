@@ -33,7 +33,7 @@ from utils.flags import parse_config
 from utils.memory import SavedBytes, num_bytes
 from utils.pieces import Options, option
 from utils.precision import LOSS_SCALE, PRECISIONS, set_precision
-from utils.runtime import choose_device, command_line, generator, set_threads, versions
+from utils.runtime import choose_device, command_line, generator, say, set_threads, versions
 
 POOL = ("resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5", "resnet50")
 R_BN, FIRST = 0.01, 10.0
@@ -93,6 +93,7 @@ def held(measure: Callable[[], T]) -> T | None:
     except RuntimeError as error:
         if not is_full(error):
             raise
+        say(f"{OUT_OF_MEMORY}: {str(error).splitlines()[0]}")  # a library's words may mean something else
     # outside: the error holds memory
     gc.collect()
     torch.cuda.empty_cache()
@@ -164,11 +165,16 @@ class Step:
         return saved.peak
 
 
-def compare_gradients(models: dict, images, targets) -> dict:
-    """Fused gradient against the reference's: cosine, and largest difference over largest value."""
-    a, b = (Step(models, way, images, targets).gradient() for way in ("reference", "fused"))
+def agreement(true: Step, other: Step) -> dict:
+    """How two gradients agree: their cosine, and their largest difference over the first's largest value."""
+    a, b = true.gradient(), other.gradient()
     return {"cosine": F.cosine_similarity(a.flatten().double(), b.flatten().double(), 0).item(),
             "relative": ((a - b).abs().max() / a.abs().max()).item()}
+
+
+def compare_gradients(models: dict, images, targets) -> dict:
+    """`agreement` of the reference and the fused engine."""
+    return agreement(*(Step(models, way, images, targets) for way in ("reference", "fused")))
 
 
 def ratios_of(own: list[float], base: list[float]) -> list[float]:
@@ -205,8 +211,9 @@ def timed_in_turn(models: dict, images, targets, *, ways, rounds: int, precision
 def measure(models: dict, images, targets, *, ways, rounds: int, precision: str) -> dict:
     """Medians over rounds of each way's seconds, and of its ratios to the published way and to the limit.
 
-    Returns: way -> figures, and "convolutions" -> the limit's, in the precision of the networks;
-             OUT_OF_MEMORY in the place of figures that there are none of.
+    Returns: way -> figures, of "compiled" also how its gradient agrees with the fused engine's, and
+             "convolutions" -> the limit's, in the precision of the networks; OUT_OF_MEMORY in the place of
+             figures that there are none of.
     """
     row: dict = dict.fromkeys(("convolutions", *ways), OUT_OF_MEMORY)
     found = list(timed_in_turn(models, images, targets, ways=row, rounds=rounds, precision=precision))
@@ -227,6 +234,10 @@ def measure(models: dict, images, targets, *, ways, rounds: int, precision: str)
             row[way] |= {"time_ratio": statistics.median(ratios), "ratios": ratios}
             if OUT_OF_MEMORY not in (row[way]["saved_mb"], row["published"]["saved_mb"]):
                 row[way]["saved_ratio"] = row[way]["saved_mb"] / row["published"]["saved_mb"]
+    steps = {way: timed for way, timed, _ in found}
+    if {"fused", "compiled"} <= steps.keys():
+        row["compiled"]["gradient"] = held(
+            functools.partial(agreement, steps["fused"], steps["compiled"])) or OUT_OF_MEMORY
     return row
 
 

@@ -297,6 +297,25 @@ def test_a_network_that_memory_does_not_hold_stops_no_other(monkeypatch, capsys)
         assert own["plain"] == "out of memory" and own["recomputed"]["repeats"] and "same_bits" not in own
 
 
+@pytest.mark.parametrize("factor", [1, -1])
+def test_the_compiled_gradient_is_compared_with_the_fused_engines(factor, monkeypatch):
+    started = recover_step.started
+
+    def changed(models, way, *rest):
+        made = started(models, way, *rest)
+        if way == "compiled":
+            made.gradient = lambda own=made.gradient: factor * own()
+        return made
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+    monkeypatch.setattr(recover_step, "started", changed)
+    models = {"narrow_resnet": recover_step.calibrated("narrow_resnet", 16, torch.device("cpu"))}
+    row = recover_step.measure(models, recover_step.smooth_images(2, 16, seed=0), torch.arange(2), rounds=1,
+                               ways=("fused", "compiled"), precision="fp32")
+    assert row["compiled"]["gradient"]["cosine"] == pytest.approx(factor, abs=1e-5)
+    assert row["compiled"]["gradient"]["relative"] == pytest.approx(1 - factor, abs=1e-4)
+    assert "gradient" not in row["fused"]
+
+
 def test_the_published_way_has_torchs_own_tf32_beside_bf16(measure, monkeypatch):
     seen, backward = [], recover_step.PublishedStep.backward
     monkeypatch.setattr(recover_step.PublishedStep, "backward", lambda *own: (
