@@ -602,6 +602,19 @@ put("scripts/reproducing/costs.py", "costs",
     ("* math.prod(weight[1:])", "* math.prod(weight)"))
 
 
+# ---------------------------------------------------------------- the device
+
+put("recover/synthesis.py", "pretended_cuda",
+    ("bounds=(low.to(inputs.device), high.to(inputs.device))", "bounds=(low, high)"),
+    ("images[s].data.clamp_(*bounds)", "images[s].data.clamp_(*bounds).max().item()"))
+put("utils/views.py", "pretended_cuda",
+    ("getattr(self, name).to(device) for name in", "getattr(self, name) for name in"))
+put("validate/training.py", "pretended_cuda",
+    ("self.targets.to(self.images.device)", "self.targets"))
+put("utils/metrics.py", "pretended_cuda",
+    ("labels.to(device)", "labels"))
+
+
 # ---------------------------------------------------------------- running them
 
 def copied_tree() -> Path:

@@ -19,6 +19,7 @@ from scripts.reproducing.plans import (
     STAGES,
     Plan,
     describe_state,
+    fit,
     plan_row,
     protocols_of,
     row_settings,
@@ -259,6 +260,12 @@ def test_from_final_only_the_rows_own_table_counts(key, stage, chain, final):
 def test_small_recipes_scale_what_is_in_imagenets_units(dataset, key, stage, expected):
     config = flatten(getattr(plan(key, dataset=dataset), stage))
     assert {name: config[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(("pool", "fitted"), [(38, 13), (None, None)])
+def test_a_pool_of_label_epochs_is_scaled_as_the_epochs_are(pool, fitted):
+    own = fit("relabel", {"epochs": 152, "label_epochs": pool}, RECIPES["digits"])  # a third of them
+    assert own == {"epochs": 51, "label_epochs": fitted}
 
 
 @pytest.mark.parametrize("dataset", RECIPES)

@@ -99,7 +99,8 @@ def fit(stage: str, values: dict, recipe: Recipe, own: Collection[str] = ()) -> 
         if not recipe.networks.get(name, name):
             raise ValueError(f"needs {name}, which has no counterpart on this data set")
         return recipe.networks.get(name, name)
-    factors = {"iteration": recipe.iterations, "iteration_step": recipe.iterations, "epochs": recipe.epochs}
+    factors = {"iteration": recipe.iterations, "iteration_step": recipe.iterations, "epochs": recipe.epochs,
+               "label_epochs": recipe.epochs}
     if stage == "recover":
         crossing = values.get("batching", "cross-class") == "cross-class"
         factors["batch_size"] = recipe.chunk if crossing else 1.0  # of classes, not of images
