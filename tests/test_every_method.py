@@ -1,8 +1,11 @@
 """Every method from digits to a table, with budgets of moments: three stages, under two protocols."""
+import contextlib
 import csv
 import dataclasses
 
 import pytest
+import torch
+from pretended_cuda import pretended_cuda
 
 from scripts import compare
 from scripts.comparing.cells import CONTROLS, compared_methods, has_own
@@ -24,9 +27,17 @@ def small(monkeypatch):
         relabel={**own.relabel, "min_teacher_accuracy": 0.0}))
 
 
-def rows_of(out, *words) -> list[dict[str, str]]:
+@pytest.fixture(params=["cpu", "cuda"])
+def device(request):
+    """Where a test runs: on CUDA too, pretended where there is none."""
+    lend = request.param == "cuda" and not torch.cuda.is_available()
+    with pretended_cuda() if lend else contextlib.nullcontext():
+        yield request.param
+
+
+def rows_of(out, device, *words) -> list[dict[str, str]]:
     table = compare.main([*words, "--dataset", "digits", "--ipc", "2", "--draws", "1", "--threads", "1",
-                          "--device", "cpu", "--out", str(out)])
+                          "--device", device, "--out", str(out)])
     return list(csv.DictReader(table.with_suffix(".csv").open(encoding="utf-8")))
 
 
@@ -38,17 +49,18 @@ def check(rows: list[dict[str, str]], name: str) -> None:
 
 
 @pytest.mark.slow
-def test_every_method_runs_end_to_end_on_digits(small, tmp_path):
+def test_every_method_runs_end_to_end_on_digits(small, tmp_path, device):
     names = [name for name in compared_methods() if name != D4M]
     assert len([name for name in names if name not in CONTROLS]) == 13
-    rows = rows_of(tmp_path, *(name for name in names if name not in CONTROLS))
+    rows = rows_of(tmp_path, device, *(name for name in names if name not in CONTROLS))
     for name in names:
         check(rows, name)
 
 
 @pytest.mark.slow
-def test_d4m_runs_end_to_end_on_digits_with_a_tiny_pipeline(small, pipeline, tmp_path, monkeypatch):
+def test_d4m_runs_end_to_end_on_digits_with_a_tiny_pipeline(
+        small, pipeline, tmp_path, device, monkeypatch):
     own = METHODS[D4M]
     monkeypatch.setitem(METHODS, D4M, dataclasses.replace(
         own, recover={**own.recover, "diffusion_model": str(pipeline), "steps": 2}))
-    check(rows_of(tmp_path, D4M), D4M)
+    check(rows_of(tmp_path, device, D4M), D4M)
