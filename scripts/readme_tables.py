@@ -171,7 +171,7 @@ TABLES = {
                                     *(f"{other}:random" for other in OTHERS), "edc-1-8:random",
                                     "edc-1-8:edc"),
         "teachers": functools.partial(
-            photographs, "teachers-ipc-10", "single-pre:prism", "single-pre:dual-pre", "dual-pre:multi-4",
+            photographs, "teachers-ipc-10 teachers-2-ipc-10 prism-hard-ipc-10", "single-pre:prism", "single-pre:dual-pre", "dual-pre:multi-4",
             "single-intra:single-pre", "dual-intra:dual-pre", "single-pre:random",
             "single-pre:centre-margin"),
         "search": functools.partial(photographs, "search-ipc-10"),
