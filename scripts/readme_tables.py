@@ -167,13 +167,13 @@ TABLES = {
                   "costs": functools.partial(costs, ("1/prism-r18",))},
     "docs/results/cifar10/README.md": {
         "ipc 1": PRISM[1], "ipc 10": PRISM[10], "ipc 50": PRISM[50],
-        "others": functools.partial(photographs, "screen-ipc-10 others-2-ipc-10 others-3-ipc-10 others-4-ipc-10",
-                                    *(f"{other}:random" for other in OTHERS), "edc-1-8:random",
-                                    "edc-1-8:edc"),
+        "others": functools.partial(
+            photographs, "screen-ipc-10 others-2-ipc-10 others-3-ipc-10 others-4-ipc-10",
+            *(f"{other}:random" for other in OTHERS), "edc-1-8:random", "edc-1-8:edc"),
         "teachers": functools.partial(
-            photographs, "teachers-ipc-10 teachers-2-ipc-10 prism-hard-ipc-10", "single-pre:prism", "single-pre:dual-pre", "dual-pre:multi-4",
-            "single-intra:single-pre", "dual-intra:dual-pre", "single-pre:random",
-            "single-pre:centre-margin"),
+            photographs, "teachers-ipc-10 teachers-2-ipc-10 prism-own-ipc-10 prism-hard-ipc-10",
+            "single-pre:prism", "single-pre:dual-pre", "dual-pre:multi-4", "single-intra:single-pre",
+            "dual-intra:dual-pre", "single-pre:random", "single-pre:centre-margin"),
         "search": functools.partial(photographs, "search-ipc-10"),
         "second round": functools.partial(photographs, "search2-ipc-10"),
         "third round": functools.partial(photographs, "search3-ipc-10"),
