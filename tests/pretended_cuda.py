@@ -7,6 +7,7 @@ As a plugin it lends the device to every test, of which those that ask for `auto
     PYTHONPATH=tests python -m pytest -p pretended_cuda tests/test_evaluate.py       with -m cuda: those tests
 """
 import contextlib
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from unittest import mock
@@ -158,6 +159,8 @@ def pretended_cuda() -> Iterator[Counter[str]]:
     with contextlib.ExitStack() as stack:
         for owner, name, answer in _answers():
             stack.enter_context(mock.patch.object(owner, name, answer))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", message="'pin_memory' argument is set")
         stack.enter_context(_Operations())
         stack.enter_context(_Functions())
         yield _Operations.waits
