@@ -5,7 +5,8 @@
 Prints JSON lines: for each timed number of BN teachers the medians of ratios over interleaved rounds in one
 process and the bytes of distinct storages that autograd keeps at its peak, and beside them the limit: the
 time of the networks' convolutions alone; for each compared number how the gradients agree in float32 and
-float64, and the peak over that of the largest single teacher.  What the device's memory does not hold is
+float64, and the peak over that of the largest single teacher; compiled, how its gradient agrees with the
+fused engine's instead.  What the device's memory does not hold is
 "out of memory" in the line, and the rest goes on.
 Random weights with statistics of random low-frequency images: time and memory do not depend on them.
 """
@@ -58,7 +59,8 @@ class StepConfig(Options):
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = option(
         "fp32", "of the fused engine's networks and the convolutions alone; tf32 is of the other ways too, "
         "and in bf16 and fp16 the published way has it in its convolutions")
-    compile: bool = option(False, "time the fused engine compiled too, compare no gradients (minutes, once)")
+    compile: bool = option(False, "time the fused engine compiled too, and compare its gradient with that of "
+                           "the fused engine alone (minutes, once)")
     rounds: int = option(3, "interleaved rounds, after one of warm-up", range="in [1, 1000]")
     threads: int = option(0, "CPU threads; 0 = all cores", range="in [0, 1024]")
     device: str = option("auto", "auto, cpu, cuda, ...")
@@ -93,7 +95,8 @@ def held(measure: Callable[[], T]) -> T | None:
     except RuntimeError as error:
         if not is_full(error):
             raise
-        say(f"{OUT_OF_MEMORY}: {str(error).splitlines()[0]}")  # a library's words may mean something else
+        words, _, _ = str(error).partition("\n")
+        say(f"{OUT_OF_MEMORY}: {words}")  # a library's words may mean something else
     # outside: the error holds memory
     gc.collect()
     torch.cuda.empty_cache()

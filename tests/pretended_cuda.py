@@ -1,7 +1,8 @@
 """A CUDA device that is not there: its tensors lie in the CPU's memory, and mixed devices fail as on a GPU.
 
 It shows on any machine that every tensor is where an operation wants it, and how often the CPU waits for the
-device.  It does not show the device's rounding, autocast, its memory, streams, and what copies overtake.
+device (a non-blocking copy: never).  It does not show the device's rounding, autocast, its memory, streams,
+and what copies overtake; `.cuda()` and generators of the device are not there.
 As a plugin it lends the device to every test, of which those that ask for `auto` then take it:
 
     PYTHONPATH=tests python -m pytest -p pretended_cuda tests/test_evaluate.py       with -m cuda: those tests
@@ -21,7 +22,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 DEVICE, CPU = torch.device("cuda:0"), torch.device("cpu")
 COPIES = ("_to_copy", "copy_")
 INDEXING = ("index", "index_put", "index_put_", "_index_put_impl_")  # by indices on either device
-WAITING = ("_local_scalar_dense", "nonzero", "equal", "is_nonzero", "masked_select", "_unique2")
+WAITING = ("_local_scalar_dense", "nonzero", "equal", "is_nonzero", "masked_select", "bincount", "_unique2",
+           "unique_dim", "unique_consecutive", "repeat_interleave", "_linalg_eigh")
 TO_DATA = torch.Tensor.data.__set__
 
 
@@ -57,6 +59,8 @@ def _check(name: str, args, tensors: list[torch.Tensor]) -> None:
     if name in INDEXING:
         if not isinstance(args[0], Lent):
             raise RuntimeError(f"{name}: indices on cuda:0 of a tensor on cpu")
+        if len(args) > 2 and not isinstance(args[2], Lent) and args[2].dim():
+            raise RuntimeError(f"{name}: values on cpu, expected the same device as the tensor, cuda:0")
     elif any(not own and tensor.dim() for own, tensor in zip(lent, tensors, strict=True)):
         found = [(str(tensor.device), tuple(tensor.shape)) for tensor in tensors]
         raise RuntimeError(f"{name}: Expected all tensors to be on the same device, but found {found}")
@@ -87,6 +91,8 @@ class _Operations(TorchDispatchMode):
         if kwargs.get("device") is not None:  # meta: torch's own wish, beside a tensor of ours
             there = torch.device(kwargs["device"]).type in ("cuda", "meta")
             kwargs = {**kwargs, "device": CPU}
+        if there and kwargs.get("generator") is not None:
+            raise RuntimeError(f"{name}: Expected a 'cuda' device type for generator but found 'cpu'")
         if _waits(name, args, kwargs, there=there):
             self.waits[name] += 1
         args, kwargs = tree_map(lambda x: x.here if isinstance(x, Lent) else x, (args, kwargs))
