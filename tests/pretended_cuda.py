@@ -66,15 +66,18 @@ def _check(name: str, args, tensors: list[torch.Tensor]) -> None:
         raise RuntimeError(f"{name}: Expected all tensors to be on the same device, but found {found}")
 
 
-def _waits(name: str, args, kwargs, *, there: bool) -> bool:
-    """Whether the CPU waits until the device has done all that it was asked before."""
-    lent = [isinstance(leaf, Lent) for leaf in tree_leaves(args) if isinstance(leaf, torch.Tensor)]
+def _waits(name: str, args, kwargs, tensors: list[torch.Tensor], *, there: bool) -> bool:
+    """Whether the CPU waits until the device has done all that it was asked before.
+
+    Args: tensors: among args and kwargs;  there: whether the result is on the device.
+    """
     if name in COPIES:  # a blocking one to the device too: it waits for its stream
-        there_and_back = lent[-1] != there
-        return there_and_back and not (there and (kwargs.get("non_blocking") or True in args[2:]))
-    indices = [leaf for leaf in tree_leaves(args[1:2]) if isinstance(leaf, torch.Tensor)]
-    copied = name in INDEXING and any(own.dtype == torch.bool or not isinstance(own, Lent) for own in indices)
-    return any(lent) and (name in WAITING or copied)
+        crosses = isinstance(tensors[-1], Lent) != there  # the last one is what is copied
+        return crosses and not (there and (kwargs.get("non_blocking") or True in args[2:]))
+    if name in INDEXING and isinstance(args[0], Lent):  # masks are counted, indices of the CPU's copied
+        indices = [leaf for leaf in tree_leaves(args[1]) if isinstance(leaf, torch.Tensor)]
+        return any(own.dtype == torch.bool or not isinstance(own, Lent) for own in indices)
+    return name in WAITING and any(isinstance(tensor, Lent) for tensor in tensors)
 
 
 class _Operations(TorchDispatchMode):
@@ -93,7 +96,7 @@ class _Operations(TorchDispatchMode):
             kwargs = {**kwargs, "device": CPU}
         if there and kwargs.get("generator") is not None:
             raise RuntimeError(f"{name}: Expected a 'cuda' device type for generator but found 'cpu'")
-        if _waits(name, args, kwargs, there=there):
+        if _waits(name, args, kwargs, tensors, there=there):
             self.waits[name] += 1
         args, kwargs = tree_map(lambda x: x.here if isinstance(x, Lent) else x, (args, kwargs))
         return tree_map(lambda x: x if not isinstance(x, torch.Tensor) or isinstance(x, Lent) else
